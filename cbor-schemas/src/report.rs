@@ -1,0 +1,55 @@
+//! The report line: a [`DeviceInfo`] as one line of text, for links that only go one way.
+//!
+//! `commissioning-report:` and the base64url form of the DeviceInfo without padding (RFC 4648 section 5), at most
+//! [`MAX_LINE`] bytes. A device prints it at each start among whatever else it prints.
+
+use core::fmt;
+
+use base64::{DecodeSliceError, Engine, display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::{DeviceInfo, Error};
+
+/// What a report begins with.
+pub const PREFIX: &str = "commissioning-report:";
+
+/// The longest report in bytes, without a line ending.
+pub const MAX_LINE: usize = 361;
+
+/// Writes the report, without a line ending.
+///
+/// # Errors
+/// Those of [`DeviceInfo::encode`]; [`Error::NoSpace`] if `out` refuses text.
+pub fn write(info: &DeviceInfo<'_>, out: &mut impl fmt::Write) -> Result<(), Error> {
+    let mut buffer = [0; DeviceInfo::MAX_LEN];
+    let len = info.encode(&mut buffer)?;
+    let bytes = buffer.get(..len).unwrap_or_default();
+    write!(out, "{PREFIX}{}", Base64Display::new(bytes, &URL_SAFE_NO_PAD)).map_err(|_| Error::NoSpace)
+}
+
+/// Finds a report anywhere in a line of text and decodes it into `buf`. [`None`] if the line holds none.
+///
+/// Text before and after it does not matter. If the line holds several, the last counts: a restart in the middle of a
+/// line leaves a cut one before it. `buf` should be larger than [`DeviceInfo::MAX_LEN`], since a newer schema version or
+/// unknown keys make longer reports.
+///
+/// # Errors
+/// [`Error::Truncated`] if the report is cut, [`Error::TooLong`] if it does not fit into `buf`, and those of
+/// [`DeviceInfo::decode`]; among them [`Error::Version`].
+pub fn find<'b>(line: &str, buf: &'b mut [u8]) -> Option<Result<DeviceInfo<'b>, Error>> {
+    let (_, after) = line.rsplit_once(PREFIX)?;
+    let text = after.split(|c: char| !is_base64url(c)).next().unwrap_or_default();
+    Some(decode(text, buf))
+}
+
+fn decode<'b>(text: &str, buf: &'b mut [u8]) -> Result<DeviceInfo<'b>, Error> {
+    let len = URL_SAFE_NO_PAD.decode_slice(text, buf).map_err(|error| match error {
+        DecodeSliceError::OutputSliceTooSmall => Error::TooLong,
+        // All characters are of the alphabet: what can be wrong is where they end.
+        DecodeSliceError::DecodeError(_) => Error::Truncated,
+    })?;
+    DeviceInfo::decode(buf.get(..len).unwrap_or_default())
+}
+
+fn is_base64url(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}

@@ -1,0 +1,106 @@
+use minicbor::Decoder;
+
+use crate::{
+    Aif, CoseKey, DeviceId, Error, IssuerId, Kind, Sign1,
+    codec::{Wire, Writer, codec},
+    cose_key::Cnf,
+    map::{MapReader, MapWriter, Unknown},
+};
+
+/// The claims of a station token: an issuer lets a station act as owner, within a scope. At most 490 bytes; the map may
+/// grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StationTokenClaims {
+    /// iss
+    pub issuer: IssuerId,
+    /// aud: where the token is good.
+    pub audience: Audience,
+    /// exp, Unix seconds; only a token with a [`cnonce`](Self::cnonce) may go without.
+    pub expires_at: Option<u64>,
+    /// iat, Unix seconds.
+    pub issued_at: u64,
+    /// cnf: the station's key.
+    pub key: CoseKey,
+    /// What the station may do.
+    pub scope: Aif,
+    /// The nonce that the device showed in [`DeviceInfo`](crate::DeviceInfo) (RFC 9200 section 5.3.1).
+    pub cnonce: Option<[u8; 8]>,
+}
+
+/// The devices for which a token is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// One device.
+    Device(DeviceId),
+    /// All devices of the token's own issuer, who is named again.
+    All(IssuerId),
+}
+
+impl StationTokenClaims {
+    /// The longest encoding of the claims in bytes. With one scope entry, as in [`Aif::everything`], it is 200.
+    pub const MAX_LEN: usize = 490;
+    /// The longest station token in bytes.
+    pub const MAX_SIGNED_LEN: usize = Sign1::encoded_len(Kind::StationToken, Self::MAX_LEN);
+
+    fn check(&self) -> Result<(), Error> {
+        if self.expires_at.is_none() && self.cnonce.is_none() {
+            return Err(Error::MissingKey);
+        }
+        match self.audience {
+            Audience::All(issuer) if issuer != self.issuer => Err(Error::OutOfRange),
+            _ => Ok(()),
+        }
+    }
+}
+
+codec!(StationTokenClaims);
+
+impl Wire<'_> for StationTokenClaims {
+    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
+        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
+        let claims = Self {
+            issuer: map.required(1)?,
+            audience: map.required(3)?,
+            expires_at: map.optional(4)?,
+            issued_at: map.required(6)?,
+            key: map.required::<Cnf>(8)?.0,
+            scope: Aif::decode(map.required(9)?)?,
+            cnonce: map.optional(39)?,
+        };
+        map.end()?;
+        claims.check()?;
+        Ok(claims)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
+        self.check()?;
+        let mut buffer = [0; Aif::MAX_LEN];
+        let len = self.scope.encode(&mut buffer)?;
+        let mut map = MapWriter::new(writer)?;
+        map.entry(1, &self.issuer)?;
+        map.entry(3, &self.audience)?;
+        map.optional(4, &self.expires_at)?;
+        map.entry(6, &self.issued_at)?;
+        map.entry(8, &Cnf(self.key))?;
+        map.entry(9, &buffer.get(..len).unwrap_or_default())?;
+        map.optional(39, &self.cnonce)?;
+        map.end()
+    }
+}
+
+impl Wire<'_> for Audience {
+    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
+        let text = decoder.str()?;
+        match text.parse() {
+            Ok(issuer) => Ok(Self::All(issuer)),
+            Err(_) => Ok(Self::Device(text.parse()?)),
+        }
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
+        match self {
+            Self::Device(device) => device.write(writer),
+            Self::All(issuer) => issuer.write(writer),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! A CoAP client (RFC 7252) over any [link](crate::link): one request at a time, to one device.
+//!
+//! [`Client::request`] exchanges whole bodies without protection; a [session](crate::session) does the same under OSCORE.
+//! Both rest on one confirmable message and its answer, which this module gets through: it retransmits, takes answers
+//! that come with the acknowledgement or later, acknowledges those, and turns away what it did not ask for.
+
+mod blockwise;
+mod message;
+mod record;
+mod timers;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use cbor_schemas::DeviceInfo;
+use coap_lite::{MessageClass, MessageType, Packet};
+use protocol::coap::BlockSize;
+use rand_core::{OsRng, RngCore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{CommandError, ExitCode};
+use crate::link::{self, Datagrams, Link};
+
+pub(crate) use blockwise::{Exchange, transfer};
+pub use cbor_schemas::Method;
+pub(crate) use message::printable;
+pub use message::{Code, Refusal, Request, Response, content_format};
+pub(crate) use record::summary;
+pub use record::{Direction, Record};
+pub use timers::Timers;
+
+/// Largest body that is sent or accepted, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// What code, options and header of a request take beside its block of payload, in bytes, generously.
+const REQUEST_OVERHEAD: usize = 64;
+/// Answers of the device whose acknowledgement is repeated if it repeats them.
+const REMEMBERED: usize = 8;
+/// Bytes of a token (RFC 7252 section 5.3.1 wants 32 bits of randomness where anybody may send).
+const TOKEN_LEN: usize = 4;
+
+/// Why a request got no response that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The link failed.
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    /// Nothing came back.
+    #[error("no answer within {} s; is the device running, and is this its port and speed?", .waited.as_secs_f32().ceil())]
+    NoAnswer {
+        /// How long we tried.
+        waited: Duration,
+    },
+    /// The device does not know the message.
+    #[error("the device turned the message away (RST); it may have restarted just now, so try again")]
+    Reset,
+    /// The device does not keep to the protocol.
+    #[error("the device's answer is malformed: {0}; is its firmware current?")]
+    Malformed(&'static str),
+    /// A resource changed between two of its blocks.
+    #[error("the resource changed while it was being read; try again")]
+    Changed,
+    /// A body is larger than anything that devices and we exchange.
+    #[error("the body is larger than {MAX_BODY} bytes, the most that is exchanged")]
+    TooLarge,
+}
+
+/// A client of one device.
+pub struct Client {
+    link: Box<dyn Datagrams>,
+    timers: Timers,
+    /// How long the device takes for the slowest thing it may be asked.
+    slowness: Duration,
+    /// The largest datagram that the device takes, in bytes.
+    largest_datagram: usize,
+    message_id: u16,
+    acknowledged: VecDeque<u16>,
+    records: Option<Vec<Record>>,
+    note: String,
+}
+
+/// What an answer has to match.
+struct Sent {
+    message_id: u16,
+    /// A ping has none: no response belongs to it.
+    token: Option<[u8; TOKEN_LEN]>,
+}
+
+/// What came back for a message.
+enum Incoming {
+    /// It arrived; the response follows.
+    Acknowledged,
+    Reset,
+    Response(Packet),
+}
+
+impl Client {
+    /// Opens the link, with the timers that suit it.
+    pub async fn open(link: &Link) -> Result<Self, Error> {
+        Ok(Self::new(link.open().await?, Timers::for_link(link)))
+    }
+
+    /// A client over an open link.
+    pub fn new(link: Box<dyn Datagrams>, timers: Timers) -> Self {
+        Self {
+            link,
+            timers,
+            slowness: Duration::ZERO,
+            largest_datagram: link::MAX_DATAGRAM,
+            message_id: OsRng.next_u32() as u16,
+            acknowledged: VecDeque::with_capacity(REMEMBERED),
+            records: None,
+            note: String::new(),
+        }
+    }
+
+    /// Exchanges the timers for others; returns those before.
+    pub fn set_timers(&mut self, timers: Timers) -> Timers {
+        std::mem::replace(&mut self.timers, timers)
+    }
+
+    /// Adapts to what the device says of itself: how slow it is, and how much it takes at once.
+    pub fn adapt(&mut self, info: &DeviceInfo<'_>) {
+        self.slowness = timers::slowness(info.operation_ms);
+        self.largest_datagram = info.limits.datagram.into();
+    }
+
+    /// CoAP ping (RFC 7252 section 4.3): how long the device took to answer.
+    pub async fn ping(&mut self) -> Result<Duration, Error> {
+        let start = Instant::now();
+        let message_id = self.next_message_id();
+        let ping = empty_message(MessageType::Confirmable, message_id);
+        match self.deliver(&ping, &Sent { message_id, token: None }).await? {
+            Incoming::Reset | Incoming::Acknowledged => Ok(start.elapsed()),
+            Incoming::Response(_) => Err(Error::Malformed("a response to a ping")),
+        }
+    }
+
+    /// One unprotected request with its whole response.
+    ///
+    /// Anybody may have answered: only what is public, and believed no further than that, belongs here.
+    pub async fn request(&mut self, request: &Request) -> Result<Response, Error> {
+        transfer(self, request).await
+    }
+
+    /// From now on, each message is recorded.
+    pub fn record(&mut self) {
+        self.records.get_or_insert_default();
+    }
+
+    /// What was recorded since the last call.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        self.records.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Says in the record what the next message sent carries.
+    pub(crate) fn note_next(&mut self, note: impl Into<String>) {
+        self.note = note.into();
+    }
+
+    /// Says in the record what the last message received carried.
+    pub(crate) fn note_received(&mut self, note: impl Into<String>) {
+        let last = self.records.iter_mut().flatten().rev().find(|record| record.direction == Direction::Received);
+        if let Some(last) = last {
+            last.note = note.into();
+        }
+    }
+
+    /// The largest block that fits into one of the device's datagrams beside `overhead` bytes of protection.
+    pub(crate) fn block_size_beside(&self, overhead: usize) -> BlockSize {
+        BlockSize::fitting(self.largest_datagram.saturating_sub(REQUEST_OVERHEAD + overhead)).unwrap_or(BlockSize::MIN)
+    }
+
+    /// Gets a confirmable message through, and waits for what comes back.
+    async fn deliver(&mut self, message: &Packet, sent: &Sent) -> Result<Incoming, Error> {
+        let start = Instant::now();
+        let mut wait = self.timers.first_wait(self.slowness);
+        for _ in 0..=self.timers.max_retransmit {
+            let deadline = Instant::now() + wait;
+            // A line that takes no bytes is a line that lost them.
+            if let Ok(written) = timeout_at(deadline, self.transmit(message)).await {
+                written?;
+            }
+            if let Some(incoming) = self.await_answer(sent, deadline).await? {
+                return Ok(incoming);
+            }
+            wait *= 2;
+        }
+        Err(Error::NoAnswer { waited: start.elapsed() })
+    }
+
+    /// Waits for a response that comes after its acknowledgement.
+    async fn await_separate_response(&mut self, sent: &Sent) -> Result<Packet, Error> {
+        let wait = self.timers.response_wait(self.slowness);
+        let deadline = Instant::now() + wait;
+        loop {
+            match self.await_answer(sent, deadline).await? {
+                Some(Incoming::Response(response)) => return Ok(response),
+                Some(Incoming::Acknowledged) => {}
+                Some(Incoming::Reset) => return Err(Error::Reset),
+                None => return Err(Error::NoAnswer { waited: wait }),
+            }
+        }
+    }
+
+    async fn await_answer(&mut self, sent: &Sent, deadline: Instant) -> Result<Option<Incoming>, Error> {
+        // The clock is looked at each time: a link that always has something to say must not keep us here.
+        while Instant::now() < deadline {
+            let Ok(received) = timeout_at(deadline, self.link.receive()).await else { break };
+            let datagram = received?;
+            let Some(packet) = parse(&datagram.bytes) else { continue };
+            if let Some(records) = &mut self.records {
+                records.push(Record::new(Direction::Received, &packet, datagram.bytes.len(), datagram.line_bytes));
+            }
+            if let Some(incoming) = self.sort(packet, sent).await? {
+                return Ok(Some(incoming));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells an answer to `sent` from everything else, and acknowledges or turns away what wants that.
+    async fn sort(&mut self, packet: Packet, sent: &Sent) -> Result<Option<Incoming>, Error> {
+        let message_id = packet.header.message_id;
+        let is_empty = packet.header.code == MessageClass::Empty;
+        let is_response = Code(packet.header.code.into()).is_response()
+            && sent.token.is_some_and(|token| packet.get_token() == token.as_slice());
+        match packet.header.get_type() {
+            MessageType::Acknowledgement if message_id == sent.message_id && is_empty => {
+                Ok(Some(Incoming::Acknowledged))
+            }
+            MessageType::Reset if message_id == sent.message_id && is_empty => Ok(Some(Incoming::Reset)),
+            MessageType::Acknowledgement if message_id == sent.message_id && is_response => {
+                Ok(Some(Incoming::Response(packet)))
+            }
+            MessageType::NonConfirmable if is_response => Ok(Some(Incoming::Response(packet))),
+            MessageType::Confirmable if is_response => {
+                self.acknowledge(message_id).await?;
+                Ok(Some(Incoming::Response(packet)))
+            }
+            MessageType::Confirmable if self.acknowledged.contains(&message_id) => {
+                self.transmit(&empty_message(MessageType::Acknowledgement, message_id)).await?;
+                Ok(None)
+            }
+            MessageType::Confirmable => {
+                self.transmit(&empty_message(MessageType::Reset, message_id)).await?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn acknowledge(&mut self, message_id: u16) -> Result<(), Error> {
+        if self.acknowledged.len() == REMEMBERED {
+            self.acknowledged.pop_front();
+        }
+        self.acknowledged.push_back(message_id);
+        self.transmit(&empty_message(MessageType::Acknowledgement, message_id)).await
+    }
+
+    async fn transmit(&mut self, message: &Packet) -> Result<(), Error> {
+        let bytes = message.to_bytes_with_limit(link::MAX_DATAGRAM).map_err(|_| Error::TooLarge)?;
+        let line_bytes = self.link.send(&bytes).await?;
+        if let Some(records) = &mut self.records {
+            let mut record = Record::new(Direction::Sent, message, bytes.len(), line_bytes);
+            if message.header.get_type() == MessageType::Confirmable {
+                record.note.clone_from(&self.note);
+            }
+            records.push(record);
+        }
+        Ok(())
+    }
+
+    fn next_message_id(&mut self) -> u16 {
+        self.message_id = self.message_id.wrapping_add(1);
+        self.message_id
+    }
+}
+
+impl Exchange for Client {
+    type Error = Error;
+
+    async fn exchange(&mut self, mut request: Packet) -> Result<Packet, Error> {
+        let mut token = [0; TOKEN_LEN];
+        OsRng.fill_bytes(&mut token);
+        let message_id = self.next_message_id();
+        request.header.set_type(MessageType::Confirmable);
+        request.header.message_id = message_id;
+        request.set_token(token.to_vec());
+        let sent = Sent { message_id, token: Some(token) };
+
+        let delivered = self.deliver(&request, &sent).await;
+        self.note.clear();
+        match delivered? {
+            Incoming::Response(response) => Ok(response),
+            Incoming::Acknowledged => self.await_separate_response(&sent).await,
+            Incoming::Reset => Err(Error::Reset),
+        }
+    }
+
+    fn block_size(&self) -> BlockSize {
+        self.block_size_beside(0)
+    }
+}
+
+/// Asks a multicast group (RFC 7252 section 8), and says where responses came from within `leisure`, or the first `most` of
+/// them.
+///
+/// What they say is not looked at: ask each member by itself.
+pub async fn ask_group(group: &Link, request: &Request, leisure: Duration, most: usize) -> Result<Vec<Link>, Error> {
+    let mut token = [0; TOKEN_LEN];
+    OsRng.fill_bytes(&mut token);
+    let mut question = request.head();
+    question.header.set_type(MessageType::NonConfirmable);
+    question.header.message_id = OsRng.next_u32() as u16;
+    question.set_token(token.to_vec());
+    let question = question.to_bytes().map_err(|_| Error::TooLarge)?;
+
+    let group = link::Group::open(group).await?;
+    group.send(&question).await?;
+    let deadline = Instant::now() + leisure;
+    let mut members = Vec::new();
+    while members.len() < most && Instant::now() < deadline {
+        let Ok(received) = timeout_at(deadline, group.receive()).await else { break };
+        let (datagram, from) = received?;
+        let is_response = |answer: Packet| Code(answer.header.code.into()).is_response() && answer.get_token() == token;
+        if parse(&datagram).is_some_and(is_response) && !members.contains(&from) {
+            members.push(from);
+        }
+    }
+    Ok(members)
+}
+
+/// A message with an empty code: ping, acknowledgement or reset.
+fn empty_message(kind: MessageType, message_id: u16) -> Packet {
+    let mut packet = Packet::new();
+    packet.header.set_type(kind);
+    packet.header.code = MessageClass::Empty;
+    packet.header.message_id = message_id;
+    packet
+}
+
+/// A message of the CoAP version that we speak (RFC 7252 section 3); an empty one has four bytes and no more.
+fn parse(bytes: &[u8]) -> Option<Packet> {
+    let packet = Packet::from_bytes(bytes).ok()?;
+    let well_formed = packet.header.code != MessageClass::Empty || bytes.len() == 4;
+    (packet.header.get_version() == 1 && well_formed).then_some(packet)
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        let exit = match error {
+            Error::Link(error) => return error.into(),
+            Error::NoAnswer { .. } | Error::Reset | Error::Changed => ExitCode::Link,
+            Error::Malformed(_) | Error::TooLarge => ExitCode::Refused,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<Refusal> for CommandError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(ExitCode::Refused, refusal.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Requests and responses as the rest of the program sees them: whole bodies, no message IDs, no blocks.
+
+use std::fmt;
+
+use cbor_schemas::{Method, ProblemDetails};
+use coap_lite::{CoapOption, Packet};
+use coap_numbers::{code, option};
+
+/// CoAP content formats that occur here (IANA's CoAP Content-Formats registry).
+pub mod content_format {
+    /// `text/plain;charset=utf-8`
+    pub const TEXT: u16 = 0;
+    /// `application/link-format` (RFC 6690)
+    pub const LINK_FORMAT: u16 = 40;
+    /// `application/cose; cose-type="cose-sign1"`
+    pub const COSE_SIGN1: u16 = 18;
+    /// `application/json`
+    pub const JSON: u16 = 50;
+    /// `application/cbor`
+    pub const CBOR: u16 = 60;
+    /// `application/cwt`
+    pub const CWT: u16 = 61;
+    /// `application/edhoc+cbor-seq` (RFC 9528)
+    pub const EDHOC: u16 = 64;
+    /// `application/cid-edhoc+cbor-seq` (RFC 9528)
+    pub const CID_EDHOC: u16 = 65;
+    /// `application/concise-problem-details+cbor` (RFC 9290)
+    pub const PROBLEM_DETAILS: u16 = 257;
+    /// `application/ace-trl+cbor` (RFC 9770)
+    pub const ACE_TRL: u16 = 262;
+}
+
+/// A response code, shown as `4.03 Forbidden`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code(pub u8);
+
+impl Code {
+    /// 2.01
+    pub const CREATED: Self = Self(code::CREATED);
+    /// 2.04
+    pub const CHANGED: Self = Self(code::CHANGED);
+    /// 2.05
+    pub const CONTENT: Self = Self(code::CONTENT);
+    /// 2.31: the next block, please.
+    pub const CONTINUE: Self = Self(code::CONTINUE);
+    /// 4.01
+    pub const UNAUTHORIZED: Self = Self(code::UNAUTHORIZED);
+    /// 4.04
+    pub const NOT_FOUND: Self = Self(code::NOT_FOUND);
+    /// 4.13
+    pub const REQUEST_ENTITY_TOO_LARGE: Self = Self(code::REQUEST_ENTITY_TOO_LARGE);
+
+    /// Whether this is a 2.xx code.
+    pub fn is_success(self) -> bool {
+        matches!(code::classify(self.0), code::Range::Response(code::Class::Success))
+    }
+
+    /// Whether this is a response code at all, not a method or an empty message.
+    pub(crate) fn is_response(self) -> bool {
+        matches!(code::classify(self.0), code::Range::Response(_))
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        code::format_dotted(self.0, f)?;
+        code::to_name(self.0).map_or(Ok(()), |name| write!(f, " {name}"))
+    }
+}
+
+/// A request: at most [`MAX_BODY`](super::MAX_BODY) bytes of payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What to do.
+    pub method: Method,
+    /// Path with a leading slash, and a query after `?` if there is one.
+    pub path: String,
+    /// What the payload is.
+    pub content_format: Option<u16>,
+    /// What the response's payload should be.
+    pub accept: Option<u16>,
+    /// The body.
+    pub payload: Vec<u8>,
+}
+
+impl Request {
+    /// A request without payload.
+    pub fn new(method: Method, path: &str) -> Self {
+        Self { method, path: path.to_owned(), content_format: None, accept: None, payload: Vec::new() }
+    }
+
+    /// GET.
+    pub fn get(path: &str) -> Self {
+        Self::new(Method::Get, path)
+    }
+
+    /// POST with a payload.
+    pub fn post(path: &str, content_format: u16, payload: impl Into<Vec<u8>>) -> Self {
+        Self { content_format: Some(content_format), payload: payload.into(), ..Self::new(Method::Post, path) }
+    }
+
+    /// PUT with a payload.
+    pub fn put(path: &str, content_format: u16, payload: impl Into<Vec<u8>>) -> Self {
+        Self { content_format: Some(content_format), payload: payload.into(), ..Self::new(Method::Put, path) }
+    }
+
+    /// Code and options, still without payload: what each message of a block-wise exchange repeats.
+    pub(super) fn head(&self) -> Packet {
+        let mut packet = Packet::new();
+        packet.header.code = method_code(self.method).into();
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            packet.add_option(CoapOption::UriPath, segment.into());
+        }
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            packet.add_option(CoapOption::UriQuery, parameter.into());
+        }
+        if let Some(accept) = self.accept {
+            packet.add_option(CoapOption::Accept, uint_value(accept.into()));
+        }
+        packet
+    }
+}
+
+/// A response with its whole body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// What became of the request.
+    pub code: Code,
+    /// What the payload is, if the device says so.
+    pub content_format: Option<u16>,
+    /// The body.
+    pub payload: Vec<u8>,
+}
+
+impl Response {
+    /// The response if it is a 2.xx, else what the device says against the request.
+    pub fn success(self) -> Result<Self, Refusal> {
+        if self.code.is_success() { Ok(self) } else { Err(Refusal::from(&self)) }
+    }
+
+    /// Code, content format and payload of the last message of an exchange.
+    pub(crate) fn new(last: &Packet, payload: Vec<u8>) -> Self {
+        let content_format = uint_option(last, option::CONTENT_FORMAT).and_then(|format| format.try_into().ok());
+        Self { code: Code(last.header.code.into()), content_format, payload }
+    }
+}
+
+/// The device says no: a code, and in words if it sent Concise Problem Details (RFC 9290).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Refusal {
+    /// 4.xx or 5.xx.
+    pub code: Code,
+    /// What is wrong, in a few words.
+    pub title: Option<String>,
+    /// What is wrong with this request.
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the device refused with {}", self.code)?;
+        match (&self.title, &self.detail) {
+            (Some(title), Some(detail)) => write!(f, ": {title} ({detail})"),
+            (Some(text), None) | (None, Some(text)) => write!(f, ": {text}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl From<&Response> for Refusal {
+    fn from(response: &Response) -> Self {
+        let problem = (response.content_format == Some(content_format::PROBLEM_DETAILS))
+            .then(|| ProblemDetails::decode(&response.payload).ok())
+            .flatten();
+        Self {
+            code: response.code,
+            title: problem.as_ref().and_then(|problem| problem.title).map(printable),
+            detail: problem.as_ref().and_then(|problem| problem.detail).map(printable),
+        }
+    }
+}
+
+/// A device's words without anything that could steer the terminal they are shown on.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// The value of an option that is an unsigned integer; `None` if it is absent, repeated or too long.
+pub(super) fn uint_option(packet: &Packet, number: u16) -> Option<u32> {
+    let value = single_option(packet, number)?;
+    (value.len() <= 4).then(|| value.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
+}
+
+/// The value of an option that may occur only once.
+pub(super) fn single_option(packet: &Packet, number: u16) -> Option<&[u8]> {
+    let mut values = packet.get_option(CoapOption::from(number))?.iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+/// Shortest form of an unsigned integer (RFC 7252 section 3.2): zero is empty.
+pub(super) fn uint_value(value: u32) -> Vec<u8> {
+    value.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect()
+}
+
+fn method_code(method: Method) -> u8 {
+    match method {
+        Method::Get => code::GET,
+        Method::Post => code::POST,
+        Method::Put => code::PUT,
+        Method::Delete => code::DELETE,
+    }
+}

@@ -1,0 +1,470 @@
+use std::sync::{Arc, Mutex};
+
+use cbor_schemas::{ClaimPolicy, Condition, DeviceId, KeyOrigin, Limits, Profile, SlotState, Watermarks};
+use coap_lite::CoapOption;
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::link::Datagram;
+use crate::link::memory::{Faults, MemoryLink, faulty_pair, pair};
+
+/// No randomness, so that the schedule is known: 2, 4, 8, 16 and 32 s.
+const EXACT: Timers = Timers { ack_random_factor: 1.0, ..Timers::NETWORK };
+
+fn client(timers: Timers) -> (Client, MemoryLink) {
+    let (ours, theirs) = pair();
+    (Client::new(Box::new(ours), timers), theirs)
+}
+
+fn encode(kind: MessageType, code: u8, message_id: u16, token: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut packet = Packet::new();
+    packet.header.set_type(kind);
+    packet.header.code = code.into();
+    packet.header.message_id = message_id;
+    packet.set_token(token.to_vec());
+    packet.payload = payload.to_vec();
+    packet.to_bytes().unwrap()
+}
+
+fn piggybacked(request: &Packet, payload: &[u8]) -> Vec<u8> {
+    encode(MessageType::Acknowledgement, Code::CONTENT.0, request.header.message_id, request.get_token(), payload)
+}
+
+fn empty(kind: MessageType, message_id: u16) -> Vec<u8> {
+    empty_message(kind, message_id).to_bytes().unwrap()
+}
+
+async fn next(device: &mut MemoryLink) -> Packet {
+    Packet::from_bytes(&device.receive().await.unwrap().bytes).unwrap()
+}
+
+/// A device that does what `script` says, and hands its link back so that nothing seems unplugged.
+fn device<F: Future<Output = MemoryLink> + Send + 'static>(
+    link: MemoryLink,
+    script: impl FnOnce(MemoryLink) -> F,
+) -> JoinHandle<MemoryLink> {
+    tokio::spawn(script(link))
+}
+
+/// A device that answers each request with its payload, or with its path.
+async fn echo(mut link: MemoryLink) -> MemoryLink {
+    while let Ok(datagram) = link.receive().await {
+        let request = Packet::from_bytes(&datagram.bytes).unwrap();
+        let path = request.get_first_option(CoapOption::UriPath).cloned().unwrap_or_default();
+        let payload = if request.payload.is_empty() { path } else { request.payload.clone() };
+        link.send(&piggybacked(&request, &payload)).await.unwrap();
+    }
+    link
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_confirmable_and_a_piggybacked_answer_is_its_response() {
+    let (mut client, link) = client(EXACT);
+    let device = device(link, |mut link| async move {
+        let request = next(&mut link).await;
+        assert_eq!(request.header.get_type(), MessageType::Confirmable);
+        assert_eq!(request.get_token().len(), TOKEN_LEN);
+        link.send(&piggybacked(&request, b"hello")).await.unwrap();
+        link
+    });
+    let response = client.request(&Request::get("/comm")).await.unwrap();
+    assert_eq!((response.code, response.payload.as_slice()), (Code::CONTENT, &b"hello"[..]));
+    device.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_message_is_sent_five_times_at_doubling_intervals() {
+    let (mut client, mut device) = client(EXACT);
+    let start = Instant::now();
+    let result = client.request(&Request::get("/comm")).await;
+    assert!(matches!(result, Err(Error::NoAnswer { waited }) if waited == Duration::from_secs(62)));
+    assert_eq!(start.elapsed(), Duration::from_secs(62));
+    drop(client);
+    let mut copies = Vec::new();
+    while let Ok(Datagram { bytes, .. }) = device.receive().await {
+        copies.push(bytes);
+    }
+    assert!(copies.len() == 5 && copies.iter().all(|copy| *copy == copies[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retransmissions_keep_to_the_schedule() {
+    let (mut client, link) = client(EXACT);
+    let start = Instant::now();
+    let device = device(link, move |mut link| async move {
+        for seconds in [0, 2, 6, 14] {
+            next(&mut link).await;
+            assert_eq!(start.elapsed(), Duration::from_secs(seconds));
+        }
+        let request = next(&mut link).await;
+        link.send(&piggybacked(&request, b"at last")).await.unwrap();
+        link
+    });
+    assert_eq!(client.request(&Request::get("/comm")).await.unwrap().payload, b"at last");
+    assert_eq!(start.elapsed(), Duration::from_secs(30));
+    device.await.unwrap();
+}
+
+#[test]
+fn the_first_wait_is_random_within_its_bounds_and_longer_for_slow_devices() {
+    let timers = Timers::NETWORK;
+    let waits: Vec<_> = (0..200).map(|_| timers.first_wait(Duration::ZERO)).collect();
+    assert!(waits.iter().all(|wait| (Duration::from_secs(2)..=Duration::from_secs(3)).contains(wait)));
+    assert!(waits.iter().max().unwrap().abs_diff(*waits.iter().min().unwrap()) > Duration::from_millis(500));
+    assert_eq!(timers::slowness(4300), Duration::from_millis(17_200));
+    assert_eq!(EXACT.first_wait(timers::slowness(4300)), Duration::from_millis(19_200));
+    assert_eq!(timers::slowness(u32::MAX), Duration::from_secs(120));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_separate_response_is_waited_for_without_retransmission_and_acknowledged() {
+    let (mut client, link) = client(EXACT);
+    let device = device(link, |mut link| async move {
+        let request = next(&mut link).await;
+        link.send(&empty(MessageType::Acknowledgement, request.header.message_id)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        link.send(&encode(MessageType::Confirmable, 0x45, 77, request.get_token(), b"later")).await.unwrap();
+        let ack = next(&mut link).await;
+        assert_eq!((ack.header.get_type(), ack.header.message_id), (MessageType::Acknowledgement, 77));
+        assert_eq!(ack.header.code, MessageClass::Empty);
+        link
+    });
+    assert_eq!(client.request(&Request::get("/comm")).await.unwrap().payload, b"later");
+    device.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_separate_response_that_never_comes_is_an_error() {
+    let (mut client, link) = client(EXACT);
+    let device = device(link, |mut link| async move {
+        let request = next(&mut link).await;
+        link.send(&empty(MessageType::Acknowledgement, request.header.message_id)).await.unwrap();
+        link
+    });
+    let result = client.request(&Request::get("/comm")).await;
+    assert!(matches!(result, Err(Error::NoAnswer { waited }) if waited == EXACT.response));
+    device.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_separate_response_counts_as_the_acknowledgement_that_was_lost() {
+    for kind in [MessageType::Confirmable, MessageType::NonConfirmable] {
+        let (mut client, link) = client(EXACT);
+        let device = device(link, move |mut link| async move {
+            let request = next(&mut link).await;
+            link.send(&encode(kind, 0x45, 78, request.get_token(), b"here")).await.unwrap();
+            link
+        });
+        let start = Instant::now();
+        assert_eq!(client.request(&Request::get("/comm")).await.unwrap().payload, b"here");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        device.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_sent_again_is_acknowledged_again_and_not_taken_for_the_next_one() {
+    let (mut client, link) = client(EXACT);
+    let device = device(link, |mut link| async move {
+        let first = next(&mut link).await;
+        let late = encode(MessageType::Confirmable, 0x45, 79, first.get_token(), b"first");
+        link.send(&late).await.unwrap();
+        assert_eq!(next(&mut link).await.header.get_type(), MessageType::Acknowledgement);
+        let second = next(&mut link).await;
+        link.send(&late).await.unwrap();
+        let ack = next(&mut link).await;
+        assert_eq!((ack.header.get_type(), ack.header.message_id), (MessageType::Acknowledgement, 79));
+        link.send(&piggybacked(&second, b"second")).await.unwrap();
+        link
+    });
+    assert_eq!(client.request(&Request::get("/1")).await.unwrap().payload, b"first");
+    assert_eq!(client.request(&Request::get("/2")).await.unwrap().payload, b"second");
+    device.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_asked_for_is_ignored_or_turned_away() {
+    let (mut client, link) = client(EXACT);
+    let device = device(link, |mut link| async move {
+        let request = next(&mut link).await;
+        let (id, token) = (request.header.message_id, request.get_token().to_vec());
+        let other = id.wrapping_add(1000);
+        let mut version_2 = piggybacked(&request, b"wrong version");
+        version_2[0] |= 0xc0;
+        let ack = MessageType::Acknowledgement;
+        for ignored in [
+            encode(ack, 0x45, other, &token, b"wrong message ID"),
+            encode(ack, 0x45, id, b"abcd", b"wrong token"),
+            encode(ack, 0x45, id, b"", b"no token"),
+            encode(MessageType::NonConfirmable, 0x45, 5, b"abcd", b"wrong token"),
+            encode(MessageType::NonConfirmable, 0x01, 6, &token, b"a request"),
+            encode(ack, 0x01, id, &token, b"a request"),
+            empty(ack, other),
+            empty(MessageType::Reset, other),
+            [empty(ack, id), vec![0]].concat(),
+            version_2,
+            vec![],
+            vec![0x60],
+            vec![0x7f; 40],
+        ] {
+            link.send(&ignored).await.unwrap();
+        }
+        for turned_away in [
+            empty(MessageType::Confirmable, 7),
+            encode(MessageType::Confirmable, 0x01, 7, &token, b"a request"),
+            encode(MessageType::Confirmable, 0x45, 7, b"abcd", b"wrong token"),
+        ] {
+            link.send(&turned_away).await.unwrap();
+            let reset = next(&mut link).await;
+            assert_eq!((reset.header.get_type(), reset.header.message_id), (MessageType::Reset, 7));
+        }
+        link.send(&piggybacked(&request, b"this one")).await.unwrap();
+        link
+    });
+    assert_eq!(client.request(&Request::get("/comm")).await.unwrap().payload, b"this one");
+    device.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_ends_the_request_at_once() {
+    for acknowledged in [false, true] {
+        let (mut client, link) = client(EXACT);
+        let device = device(link, move |mut link| async move {
+            let id = next(&mut link).await.header.message_id;
+            if acknowledged {
+                link.send(&empty(MessageType::Acknowledgement, id)).await.unwrap();
+            }
+            link.send(&empty(MessageType::Reset, id)).await.unwrap();
+            link
+        });
+        assert!(matches!(client.request(&Request::get("/comm")).await, Err(Error::Reset)));
+        device.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_an_empty_message_and_its_answer_a_reset() {
+    let (mut client, link) = client(Timers::PROBE);
+    let device = device(link, |mut link| async move {
+        let ping = link.receive().await.unwrap().bytes;
+        assert_eq!((ping.len(), ping[0], ping[1]), (4, 0x40, 0));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        link.send(&empty(MessageType::Reset, u16::from_be_bytes([ping[2], ping[3]]))).await.unwrap();
+        link
+    });
+    assert_eq!(client.ping().await.unwrap(), Duration::from_millis(100));
+    let _link = device.await.unwrap();
+    let waited = Duration::from_millis(200 + 400 + 800 + 1600);
+    assert!(matches!(client.ping().await, Err(Error::NoAnswer { waited: w }) if w == waited));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_goes_away_is_a_failed_link() {
+    let (mut client, device) = client(EXACT);
+    drop(device);
+    assert!(matches!(client.request(&Request::get("/comm")).await, Err(Error::Link(link::Error::Unplugged { .. }))));
+}
+
+/// Never takes a byte, and never says one.
+struct Stuck;
+
+impl Datagrams for Stuck {
+    fn send<'a>(&'a mut self, _: &'a [u8]) -> link::Io<'a, usize> {
+        Box::pin(std::future::pending())
+    }
+    fn receive(&mut self) -> link::Io<'_, Datagram> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_takes_no_bytes_does_not_hold_us_up() {
+    let mut client = Client::new(Box::new(Stuck), Timers::PROBE);
+    assert!(matches!(client.ping().await, Err(Error::NoAnswer { .. })));
+}
+
+/// Always has something to say that is of no interest; each costs a millisecond.
+struct Chatter;
+
+impl Datagrams for Chatter {
+    fn send<'a>(&'a mut self, datagram: &'a [u8]) -> link::Io<'a, usize> {
+        Box::pin(async { Ok(datagram.len()) })
+    }
+    fn receive(&mut self) -> link::Io<'_, Datagram> {
+        Box::pin(async {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            Ok(Datagram { bytes: b"chatter".to_vec(), line_bytes: 7 })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_never_stops_talking_does_not_hold_us_up() {
+    let mut client = Client::new(Box::new(Chatter), Timers::PROBE);
+    assert!(matches!(client.ping().await, Err(Error::NoAnswer { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_answers_are_remembered_within_bounds() {
+    let (mut client, link) = client(EXACT);
+    let device = device(link, |mut link| async move {
+        for id in 0..100 {
+            let request = next(&mut link).await;
+            link.send(&encode(MessageType::Confirmable, 0x45, id, request.get_token(), b"")).await.unwrap();
+            next(&mut link).await;
+        }
+        link
+    });
+    for _ in 0..100 {
+        client.request(&Request::get("/comm")).await.unwrap();
+    }
+    assert!(client.acknowledged.len() == REMEMBERED && client.acknowledged.capacity() < 2 * REMEMBERED);
+    device.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_loses_doubles_and_reorders_delivers_each_response_to_its_request() {
+    let faults = Faults { lost: 30, duplicated: 30, delay: Duration::from_millis(900) };
+    for seed in 1..=20 {
+        let (ours, theirs) = faulty_pair(faults, seed);
+        let timers = Timers { max_retransmit: 12, ..Timers::SERIAL };
+        let mut client = Client::new(Box::new(ours), timers);
+        tokio::spawn(echo(theirs));
+        for number in 0..20 {
+            let path = format!("/{number}");
+            let response = client.request(&Request::get(&path)).await.unwrap();
+            assert_eq!(response.payload, &path.as_bytes()[1..], "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_device_with_small_datagrams_gets_time_and_small_blocks() {
+    let info = DeviceInfo {
+        device: "urn:dev:ops:32473-test-01".parse::<DeviceId>().unwrap(),
+        credential: None,
+        generation: 0,
+        key_origin: KeyOrigin::Generated,
+        factory: SlotState::Empty,
+        owner: SlotState::Empty,
+        claim_policy: ClaimPolicy::Open,
+        claim_counter: 0,
+        watermarks: Watermarks::default(),
+        nonce: [0; 8],
+        firmware: "",
+        profile: Profile::Full,
+        limits: Limits { datagram: 160, body: 1024, list_keys: 0 },
+        operation_ms: 4300,
+        condition: Condition::Fault,
+    };
+    let (mut client, _device) = client(EXACT);
+    assert_eq!(client.block_size(), BlockSize::MAX);
+    client.adapt(&info);
+    assert_eq!(client.block_size().bytes(), 64);
+    assert_eq!(client.block_size_beside(60).bytes(), 32);
+    assert_eq!(client.block_size_beside(600).bytes(), 16);
+    let start = Instant::now();
+    client.ping().await.unwrap_err();
+    assert_eq!(start.elapsed(), Duration::from_millis(19_200 * 31));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_message_is_recorded_with_its_sizes() {
+    let (mut client, link) = client(EXACT);
+    client.record();
+    let device = device(link, |mut link| async move {
+        next(&mut link).await; // lost
+        let request = next(&mut link).await;
+        link.send(&empty(MessageType::Acknowledgement, request.header.message_id)).await.unwrap();
+        link.send(&encode(MessageType::Confirmable, 0x45, 80, request.get_token(), b"hello")).await.unwrap();
+        link
+    });
+    client.note_next("message_1");
+    client.request(&Request::get("/comm/owner")).await.unwrap();
+    client.note_received("message_2");
+    device.await.unwrap();
+    let records: Vec<_> =
+        client.take_records().into_iter().map(|r| (r.direction, r.message, r.note, r.datagram)).collect();
+    let (sent, received) = (Direction::Sent, Direction::Received);
+    let record = |direction, message: &str, note: &str, size| (direction, message.to_owned(), note.to_owned(), size);
+    assert_eq!(
+        records,
+        [
+            record(sent, "CON GET /comm/owner", "message_1", 19),
+            record(sent, "CON GET /comm/owner", "message_1", 19),
+            record(received, "ACK", "", 4),
+            record(received, "CON 2.05 Content", "message_2", 14),
+            record(sent, "ACK", "", 4),
+        ]
+    );
+    assert!(client.take_records().is_empty());
+}
+
+#[test]
+fn a_request_names_its_path_query_and_formats() {
+    let mut request = Request::get("/.well-known/core?rt=core.edhoc&x=1");
+    request.accept = Some(content_format::LINK_FORMAT);
+    let packet = request.head();
+    let values = |option| -> Vec<_> { packet.get_option(option).unwrap().iter().map(|v| v.as_slice()).collect() };
+    assert_eq!(values(CoapOption::UriPath), [&b".well-known"[..], b"core"]);
+    assert_eq!(values(CoapOption::UriQuery), [&b"rt=core.edhoc"[..], b"x=1"]);
+    assert_eq!(values(CoapOption::Accept), [&[40]]);
+}
+
+#[test]
+fn a_refusal_is_a_sentence_without_control_characters() {
+    let refusal = |format, payload: &[u8]| {
+        let response = Response { code: Code(0x83), content_format: format, payload: payload.to_vec() };
+        response.success().unwrap_err().to_string()
+    };
+    let problem = |title: Option<&str>, detail: Option<&str>| {
+        let mut buffer = [0; 256];
+        let length = cbor_schemas::ProblemDetails { title, detail }.encode(&mut buffer).unwrap();
+        refusal(Some(content_format::PROBLEM_DETAILS), &buffer[..length])
+    };
+    assert_eq!(refusal(None, b"\x1b[2J"), "the device refused with 4.03 Forbidden");
+    assert_eq!(refusal(Some(257), b"\xff"), "the device refused with 4.03 Forbidden");
+    let sentence = "the device refused with 4.03 Forbidden: not empty (ask [2Jits owner)";
+    assert_eq!(problem(Some("not empty"), Some("ask \x1b[2Jits owner")), sentence);
+    assert_eq!(problem(Some("not empty"), None), "the device refused with 4.03 Forbidden: not empty");
+    assert_eq!(problem(None, None), "the device refused with 4.03 Forbidden");
+}
+
+proptest! {
+    /// Whatever the device sends, nothing panics, and the client is done in its time.
+    #[test]
+    fn any_datagrams_are_survived(datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (mut client, mut device) = client(Timers::PROBE);
+            for datagram in &datagrams {
+                device.send(datagram).await.unwrap();
+            }
+            let _ = client.request(&Request::get("/comm")).await;
+        });
+    }
+
+    /// The same, with what looks like an answer to the request.
+    #[test]
+    fn any_answer_is_survived(code in any::<u8>(), options_and_payload in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (mut client, link) = client(Timers::PROBE);
+            let seen = Arc::new(Mutex::new(0));
+            let count = seen.clone();
+            let device = device(link, move |mut link| async move {
+                while let Ok(Datagram { bytes, .. }) = link.receive().await {
+                    *count.lock().unwrap() += 1;
+                    let head = [0x64, code, bytes[2], bytes[3]];
+                    let answer = [&head, &bytes[4..8], &options_and_payload].concat();
+                    link.send(&answer).await.unwrap();
+                }
+                link
+            });
+            let _ = client.request(&Request::get("/comm")).await;
+            assert!(*seen.lock().unwrap() >= 1);
+            device.abort();
+        });
+    }
+}

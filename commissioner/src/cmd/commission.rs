@@ -1,0 +1,203 @@
+//! `commissioner commission [LINK]`: makes devices "my devices".
+
+use std::{collections::BTreeMap, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+
+use clap::{Args as ClapArgs, ValueEnum};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::{Context, not_in_this_version};
+use crate::{
+    commission::{self, Outcome, Terms},
+    discover::{self, Found},
+    error::{CommandError, ExitCode},
+    link::Link,
+    progress::Progress,
+    registry::Place,
+    visit::Station,
+};
+
+/// How often `--watch` looks for devices.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Make a device one of "my devices"
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Where the device is; left out, exactly one device must answer
+    #[arg(conflicts_with = "all")]
+    link: Option<Link>,
+    /// This is the trusted place: a new key replaces the older ones at once
+    #[arg(long)]
+    trusted: bool,
+    /// The device may have a new key: revoke the older ones
+    #[arg(long)]
+    accept_new_key: bool,
+    /// Which slot to fill; `factory` is [not in this version]
+    #[arg(long = "as", value_enum, default_value_t = Role::Owner)]
+    role: Role,
+    /// All devices that answer, side by side
+    #[arg(long)]
+    all: bool,
+    /// Every device that comes along (at LINK, or anywhere), until stopped with Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// A factory's voucher for the device [not in this version]
+    #[arg(long, value_name = "FILE")]
+    voucher: Option<PathBuf>,
+    /// Keep a copy of the device's key, to restore it [not in this version]
+    #[arg(long)]
+    escrow: bool,
+}
+
+/// In which role a device is commissioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    Owner,
+    Factory,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        self.check()?;
+        let work = Work {
+            station: Arc::new(context.station().await?),
+            terms: Terms {
+                place: if self.trusted { Place::Trusted } else { Place::Elsewhere },
+                accept_new_key: self.accept_new_key,
+            },
+            progress: context.progress.clone(),
+        };
+        if self.watch {
+            return work.watch(self.link, context).await;
+        }
+        if self.all {
+            return work.all(context).await;
+        }
+        let found = match self.link {
+            Some(link) => discover::at(&link).await?,
+            None => discover::only().await?,
+        };
+        let done = work.commission(found).await?;
+        done.show(context, &work.station).await
+    }
+
+    /// What the contract has and this version has not.
+    fn check(&self) -> Result<(), CommandError> {
+        let later = [
+            (self.role == Role::Factory, "--as factory"),
+            (self.voucher.is_some(), "--voucher"),
+            (self.escrow, "--escrow"),
+        ];
+        match later.into_iter().find(|(given, _)| *given) {
+            Some((_, option)) => Err(not_in_this_version(&format!("`commissioner commission {option}`"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is the same for every device.
+#[derive(Clone)]
+struct Work {
+    station: Arc<Station>,
+    terms: Terms,
+    progress: Progress,
+}
+
+/// A device that is one of ours now.
+struct Done {
+    device: cbor_schemas::DeviceId,
+    outcome: Outcome,
+}
+
+impl Work {
+    async fn commission(&self, mut found: Found) -> Result<Done, CommandError> {
+        let progress = self.progress.on_link(&found.link);
+        progress.step(found.account.step());
+        let done = commission::commission(&mut found.client, &found.account, &self.station, &self.terms, &progress);
+        let outcome = done.await?;
+        Ok(Done { device: found.account.info().device, outcome })
+    }
+
+    /// Every device that answers. One failure does not stop the others; the first one decides the exit code.
+    async fn all(&self, context: &Context) -> Result<(), CommandError> {
+        let devices = discover::devices(discover::survey(discover::links()).await);
+        if devices.is_empty() {
+            return Err(CommandError::new(ExitCode::NoDevice, "no device answers; plug one in, or name its link"));
+        }
+        let mut tasks = JoinSet::new();
+        for found in devices {
+            let work = self.clone();
+            tasks.spawn(async move {
+                let link = found.link.to_string();
+                work.commission(found).await.map_err(|error| (link, error))
+            });
+        }
+        let mut failures = Vec::new();
+        let mut exit = None;
+        for result in tasks.join_all().await {
+            match result {
+                Ok(done) => done.show(context, &self.station).await?,
+                Err((link, error)) => {
+                    exit.get_or_insert(error.exit());
+                    failures.push(format!("{link}: {error}"));
+                }
+            }
+        }
+        match exit {
+            None => Ok(()),
+            Some(exit) => {
+                let message = "not all devices were commissioned; see to these, then repeat the command";
+                Err(CommandError::new(exit, message).with_candidates(failures))
+            }
+        }
+    }
+
+    /// Every start of every device, one after the other. A device shows a new nonce after each start.
+    async fn watch(&self, link: Option<Link>, context: &Context) -> Result<(), CommandError> {
+        let mut handled = BTreeMap::new();
+        let mut stop = pin!(tokio::signal::ctrl_c());
+        let mut interval = tokio::time::interval(WATCH_INTERVAL);
+        self.progress.working("waiting for devices; stop with Ctrl-C");
+        loop {
+            tokio::select! {
+                _ = &mut stop => return Ok(()),
+                _ = interval.tick() => {}
+            }
+            let links = link.clone().map_or_else(discover::links, |link| vec![link]);
+            for found in discover::devices(discover::survey(links).await) {
+                let (link, nonce) = (found.link.to_string(), found.account.info().nonce);
+                if handled.insert(link.clone(), nonce) == Some(nonce) {
+                    continue;
+                }
+                match self.commission(found).await {
+                    Ok(done) => done.show(context, &self.station).await?,
+                    Err(error) => context
+                        .output
+                        .result(&Failure { link: &link, error: error.to_string() }, format!("{link}: {error}")),
+                }
+            }
+        }
+    }
+}
+
+impl Done {
+    /// The device's record with `--json`, a sentence without.
+    async fn show(&self, context: &Context, station: &Station) -> Result<(), CommandError> {
+        if context.output.is_json() {
+            return context.json_record(&station.registry, &self.device).await;
+        }
+        context.output.text(match self.outcome {
+            Outcome::Commissioned => format!("{} is one of your devices now", self.device),
+            Outcome::AlreadyDone => format!("{} is one of your devices already; nothing was changed", self.device),
+        });
+        Ok(())
+    }
+}
+
+/// A device that `--watch` could not commission.
+#[derive(Serialize)]
+struct Failure<'a> {
+    link: &'a str,
+    error: String,
+}

@@ -1,0 +1,203 @@
+//! `commissioner get PATH [LINK]`: one protected request, and its payload as people read it.
+
+use std::fmt;
+
+use cbor_schemas::SlotState;
+use clap::Args as ClapArgs;
+use serde::Serialize;
+
+use super::Context;
+use crate::client::{Request, Response};
+use crate::discover::{self, Found};
+use crate::edn;
+use crate::error::{CommandError, ExitCode};
+use crate::link::Link;
+use crate::registry::{self, KeyStatus, Registry};
+use crate::state_dir::{self, StateDir};
+use crate::visit::{Account, Station, Visit};
+
+/// GET a resource under EDHOC and show its payload as CBOR diagnostic notation
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The resource, such as /comm/owner
+    #[arg(value_parser = parse_path)]
+    path: String,
+    /// Where the device is; left out, exactly one device must answer
+    link: Option<Link>,
+    /// Ask without protection: anybody may answer
+    #[arg(long)]
+    plain: bool,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        let mut found = context.reach(self.link.as_ref()).await?;
+        let request = Request::get(&self.path);
+        let response = match self.plain {
+            true => found.client.request(&request).await?,
+            false => context.ask(&mut found, &request).await?,
+        };
+        context.show(response)
+    }
+}
+
+/// A path with a leading slash, of segments and parameters that CoAP can carry.
+pub(super) fn parse_path(text: &str) -> Result<String, String> {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let too_long = path.split('/').chain(query.split('&')).any(|part| part.len() > 255);
+    match path.starts_with('/') && !too_long && !text.contains(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("a path begins with a slash, and none of its parts has more than 255 bytes: /comm/owner".to_owned())
+        }
+    }
+}
+
+impl Context {
+    /// The device at `link`, or the only one that answers anywhere.
+    pub(super) async fn reach(&self, link: Option<&Link>) -> Result<Found, CommandError> {
+        self.progress.working("looking for the device");
+        let found = match link {
+            Some(link) => discover::at(link).await?,
+            None => discover::only().await?,
+        };
+        self.progress.step(found.account.step());
+        Ok(found)
+    }
+
+    /// Asks a device under protection: as its station where the device is ours and the request needs that, else as nobody
+    /// in particular.
+    pub(super) async fn ask(&self, found: &mut Found, request: &Request) -> Result<Response, CommandError> {
+        let station = match is_open_to_anyone(request, &found.account) {
+            true => None,
+            false => self.station_for(&found.account).await?,
+        };
+        let mut visit = match &station {
+            Some(station) => Visit::station(&mut found.client, &found.account, station, &self.progress).await?,
+            None => Visit::stranger(&mut found.client, &found.account, &self.progress).await?,
+        };
+        Ok(visit.request(request).await?)
+    }
+
+    /// Our station, if the device is one of ours.
+    ///
+    /// # Errors
+    /// Exit code 6 if the device's ID is one of ours, but its key is not.
+    pub(super) async fn station_for(&self, account: &Account) -> Result<Option<Station>, CommandError> {
+        let Some(registry) = self.registry_if_any().await? else { return Ok(None) };
+        let id = account.info().device;
+        let (Some(device), Some(key)) = (registry.device_by_id(&id).await?, account.key()) else { return Ok(None) };
+        match (device.active(), device.key(key)) {
+            (Some(active), Some(key)) if active.x == key.x => {
+                Ok(Some(Station { registry, issuer: self.issuer()?, key: self.station_key()? }))
+            }
+            (Some(_), _) => Err(CommandError::new(
+                ExitCode::Conflict,
+                format!(
+                    "{id} does not have the key that is known of it; `commissioner commission` says what that means"
+                ),
+            )),
+            (None, Some(key)) if key.status == KeyStatus::Revoked => Err(CommandError::new(
+                ExitCode::Conflict,
+                format!("{id} is revoked; `commissioner show {id}` says why, and a new key makes it yours again"),
+            )),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Shows a response, as a result if it is one and as an error (exit code 5) if it is a refusal.
+    pub(super) fn show(&self, response: Response) -> Result<(), CommandError> {
+        let answer = Answer::new(&response.success()?);
+        self.output.result(&answer, &answer);
+        Ok(())
+    }
+
+    /// The registry, or none where `init` was never run: strangers' devices can be asked all the same.
+    async fn registry_if_any(&self) -> Result<Option<Registry>, CommandError> {
+        let dir = match StateDir::open(&self.state_path()?) {
+            Err(state_dir::Error::Missing(_)) => return Ok(None),
+            dir => dir?,
+        };
+        match Registry::open(&dir, self.clock.clone(), self.clock_ok).await {
+            Err(registry::Error::NotInitialised(_)) => Ok(None),
+            registry => Ok(Some(registry?)),
+        }
+    }
+}
+
+/// Whether a token would make no difference.
+fn is_open_to_anyone(request: &Request, account: &Account) -> bool {
+    let path = request.path.split('?').next().unwrap_or_default().trim_end_matches('/');
+    match path {
+        "/comm" | "/.well-known/core" => true,
+        "/comm/identify" => account.info().owner == SlotState::Empty,
+        _ => false,
+    }
+}
+
+/// What a device answered.
+#[derive(Debug, Serialize)]
+struct Answer {
+    code: String,
+    content_format: Option<u16>,
+    /// As people read it.
+    payload: String,
+    payload_hex: String,
+}
+
+impl Answer {
+    fn new(response: &Response) -> Self {
+        Self {
+            code: response.code.to_string(),
+            content_format: response.content_format,
+            payload: edn::show(&response.payload, response.content_format),
+            payload_hex: hex::encode(&response.payload),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.payload.is_empty() { &self.code } else { &self.payload })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_begin_with_a_slash() {
+        for good in ["/comm", "/", "/comm/owner", "/.well-known/core?rt=core.edhoc"] {
+            assert_eq!(parse_path(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "comm",
+            "serial:/dev/ttyACM0",
+            "/a\nb",
+            &format!("/{}", "x".repeat(256)),
+            &format!("/a?{}", "x".repeat(256)),
+        ] {
+            assert!(parse_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_payload_shows_its_code() {
+        let answer = |payload: &[u8]| {
+            Answer::new(&Response {
+                code: crate::client::Code::CHANGED,
+                content_format: Some(60),
+                payload: payload.into(),
+            })
+        };
+        assert_eq!(answer(b"").to_string(), "2.04 Changed");
+        assert_eq!(answer(b"\xa1\x01\x02").to_string(), "{1: 2}");
+        assert_eq!(
+            serde_json::to_string(&answer(b"\x01")).unwrap(),
+            r#"{"code":"2.04 Changed","content_format":60,"payload":"1","payload_hex":"01"}"#
+        );
+    }
+}

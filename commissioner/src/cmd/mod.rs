@@ -1,0 +1,325 @@
+//! The command line: one file per command, each an argument struct that can `run`.
+
+use std::{ffi::OsString, path::PathBuf, str::FromStr};
+
+use cbor_schemas::DeviceId;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    clock::Clock,
+    error::CommandError,
+    issuer::Issuer,
+    keys,
+    link::{self, Link},
+    output::Output,
+    progress::Progress,
+    registry::{DeviceRef, EmptyName, Registry},
+    state_dir::StateDir,
+    visit::Station,
+};
+
+pub mod collect;
+pub mod commission;
+pub mod completions;
+pub mod devices;
+pub mod discover;
+pub mod get;
+pub mod identify;
+pub mod init;
+pub mod nickname;
+pub mod put;
+pub mod rekey;
+pub mod reset;
+pub mod revoke;
+pub mod show;
+
+/// Commission constrained devices over a cable, and keep the list "my devices".
+#[derive(Debug, Parser)]
+#[command(name = "commissioner", version, after_help = HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const HELP: &str = "\
+LINK is serial:PATH[@BAUD] or udp:ADDR[%IF][:PORT]; left out, exactly one device must answer.
+DEVICE is an ID, a unique prefix of an ID or of a key's thumbprint, or a nickname.
+
+Exit codes: 0 done; 1 internal; 2 usage; 3 no device, or ambiguous; 4 link failed or timed out;
+5 the device refused, or authentication failed; 6 conflict with the registry.";
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+struct Global {
+    /// JSON Lines on standard output, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// Where keys and registry are [default: the XDG state directory]
+    #[arg(long, global = true, value_name = "DIR", env = "COMMISSIONER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Sign although the clock is more than a day ahead of the last audit entry
+    #[arg(long, global = true)]
+    clock_ok: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the issuer key, the station key and the registry; again, it says so and changes nothing
+    Init(init::Args),
+    /// List serial ports and USB network links, and which devices answer
+    Discover(discover::Args),
+    /// Make a device one of "my devices"
+    Commission(commission::Args),
+    /// List "my devices"
+    Devices(devices::Args),
+    /// Show everything known about a device: keys, certificates, provenance, history
+    Show(show::Args),
+    /// Give a device a name for people
+    Nickname(nickname::Args),
+    /// Revoke a device's active key
+    Revoke(revoke::Args),
+    /// Read report lines from a log or a stream
+    Collect(collect::Args),
+    /// GET a resource under EDHOC and show its payload as CBOR diagnostic notation
+    Get(get::Args),
+    /// PUT a resource under EDHOC
+    Put(put::Args),
+    /// Let a device blink
+    Identify(identify::Args),
+    /// Let a device make a new key
+    Rekey(rekey::Args),
+    /// Empty a device's owner slot
+    Reset(reset::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+
+    /// Write the list for other programs [not in this version]
+    Export(Later),
+    /// Merge another state directory's export [not in this version]
+    Import(Later),
+    /// Put the signed list on devices [not in this version]
+    Distribute(Later),
+    /// Run a flash or attach command and collect from its output [not in this version]
+    Run(Later),
+    /// Show a device's diagnostics, live [not in this version]
+    Console(Later),
+    /// Give a device its former key again [not in this version]
+    Restore(Later),
+    /// Let a new owner claim a device [not in this version]
+    Voucher(Later),
+    /// Hand a device on to another owner [not in this version]
+    Transfer(Later),
+    /// Check whose product a device is [not in this version]
+    Verify(Later),
+    /// Manage the stations that may act for this issuer [not in this version]
+    Station(Later),
+    /// Show or export the anchor to publish [not in this version]
+    Issuer(Later),
+    /// Serve the signed list and the token revocation list [not in this version]
+    Serve(Later),
+    /// Verify or seal the history [not in this version]
+    Audit(Later),
+    /// Write a backup [not in this version]
+    Backup(Later),
+    /// Read a backup back [not in this version]
+    RestoreBackup(Later),
+}
+
+/// A command of the contract that this version does not have: it takes any arguments, to say so.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    args: Vec<OsString>,
+}
+
+impl Cli {
+    /// Whether `--json` was given, also behind the arguments of a command that this version does not have.
+    pub fn json(&self) -> bool {
+        self.global.json || self.command.later().is_some_and(|(_, later)| later.args.iter().any(|arg| arg == "--json"))
+    }
+
+    /// Does what the command line asks for.
+    pub async fn run(self, output: Output) -> Result<(), CommandError> {
+        let context = Context {
+            progress: Progress::for_output(&output),
+            output,
+            clock: Clock::System,
+            clock_ok: self.global.clock_ok,
+            state_dir: self.global.state_dir,
+        };
+        self.command.run(&context).await
+    }
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<(), CommandError> {
+        if let Some((name, _)) = self.later() {
+            return Err(not_in_this_version(&format!("`commissioner {name}`")));
+        }
+        match self {
+            Self::Init(args) => args.run(context).await,
+            Self::Discover(args) => args.run(context).await,
+            Self::Commission(args) => args.run(context).await,
+            Self::Devices(args) => args.run(context).await,
+            Self::Show(args) => args.run(context).await,
+            Self::Nickname(args) => args.run(context).await,
+            Self::Revoke(args) => args.run(context).await,
+            Self::Collect(args) => args.run(context).await,
+            Self::Get(args) => args.run(context).await,
+            Self::Put(args) => args.run(context).await,
+            Self::Identify(args) => args.run(context).await,
+            Self::Rekey(args) => args.run(context).await,
+            Self::Reset(args) => args.run(context).await,
+            Self::Completions(args) => args.run(context),
+            // All others were answered above.
+            _ => Ok(()),
+        }
+    }
+
+    fn later(&self) -> Option<(&'static str, &Later)> {
+        Some(match self {
+            Self::Export(later) => ("export", later),
+            Self::Import(later) => ("import", later),
+            Self::Distribute(later) => ("distribute", later),
+            Self::Run(later) => ("run", later),
+            Self::Console(later) => ("console", later),
+            Self::Restore(later) => ("restore", later),
+            Self::Voucher(later) => ("voucher", later),
+            Self::Transfer(later) => ("transfer", later),
+            Self::Verify(later) => ("verify", later),
+            Self::Station(later) => ("station", later),
+            Self::Issuer(later) => ("issuer", later),
+            Self::Serve(later) => ("serve", later),
+            Self::Audit(later) => ("audit", later),
+            Self::Backup(later) => ("backup", later),
+            Self::RestoreBackup(later) => ("restore-backup", later),
+            _ => return None,
+        })
+    }
+}
+
+/// Exit code 2 for a command or an option of the contract that is yet to come.
+pub fn not_in_this_version(what: &str) -> CommandError {
+    CommandError::usage(format!("{what} is not in this version; `commissioner --help` lists what is"))
+}
+
+/// What the commands share.
+pub struct Context {
+    /// Standard output.
+    pub output: Output,
+    /// The stream of steps.
+    pub progress: Progress,
+    /// The time of day.
+    pub clock: Clock,
+    /// `--clock-ok`.
+    pub clock_ok: bool,
+    state_dir: Option<PathBuf>,
+}
+
+impl Context {
+    /// Where the state directory is or would be.
+    pub fn state_path(&self) -> Result<PathBuf, CommandError> {
+        match &self.state_dir {
+            Some(path) => Ok(path.clone()),
+            None => Ok(StateDir::default_path()?),
+        }
+    }
+
+    /// The state directory; exit code 2 if there is none yet.
+    pub fn state_dir(&self) -> Result<StateDir, CommandError> {
+        Ok(StateDir::open(&self.state_path()?)?)
+    }
+
+    /// The registry; exit code 2 if there is none yet.
+    pub async fn registry(&self) -> Result<Registry, CommandError> {
+        Ok(Registry::open(&self.state_dir()?, self.clock.clone(), self.clock_ok).await?)
+    }
+
+    /// The record of a device's current key, with `--json`.
+    pub async fn json_record(&self, registry: &Registry, id: &DeviceId) -> Result<(), CommandError> {
+        if let Some(device) = registry.device_by_id(id).await?
+            && let Some(key) = device.current()
+        {
+            self.output.json(&device.record(key));
+        }
+        Ok(())
+    }
+
+    /// Who this commissioner is to devices that are ours.
+    pub async fn station(&self) -> Result<Station, CommandError> {
+        Ok(Station { registry: self.registry().await?, issuer: self.issuer()?, key: self.station_key()? })
+    }
+
+    /// The issuer that signs for this state directory.
+    pub fn issuer(&self) -> Result<Issuer, CommandError> {
+        Ok(Issuer::new(keys::IssuerKey::load(&self.state_dir()?.issuer_key())?))
+    }
+
+    /// The key that this station proves itself with.
+    pub fn station_key(&self) -> Result<protocol::key::PrivateKey, CommandError> {
+        Ok(keys::load(&self.state_dir()?.station_key())?)
+    }
+}
+
+/// What `identify`, `rekey` and `reset` act on: a device of the list, or whatever is at the end of a link.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// DEVICE.
+    Device(DeviceRef),
+    /// LINK.
+    Link(Link),
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("serial:") || text.starts_with("udp:") {
+            Ok(Self::Link(text.parse()?))
+        } else {
+            Ok(Self::Device(text.parse()?))
+        }
+    }
+}
+
+/// Why a text names neither a device nor a link.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// It looks like a link.
+    #[error(transparent)]
+    Link(#[from] link::ParseError),
+    /// It could only be a device.
+    #[error(transparent)]
+    Device(#[from] EmptyName),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_parser_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn later_commands_take_any_arguments() {
+        for line in ["export --format json --json", "run -- probe-rs run --chip x", "station new", "audit --verify"] {
+            let cli = Cli::try_parse_from(["commissioner"].into_iter().chain(line.split(' '))).unwrap();
+            assert!(cli.command.later().is_some(), "{line}");
+            assert_eq!(cli.json(), line.contains("--json"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_link_or_a_device() {
+        assert!(matches!("serial:/dev/ttyACM0".parse(), Ok(Target::Link(_))));
+        assert!(matches!("urn:dev:mac:0024befffe804ff1".parse(), Ok(Target::Device(_))));
+        assert!("".parse::<Target>().is_err());
+    }
+}

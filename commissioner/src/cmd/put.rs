@@ -1,0 +1,59 @@
+//! `commissioner put PATH [LINK]`: writes a resource under EDHOC.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::Context;
+use super::get::parse_path;
+use crate::client::{MAX_BODY, Request, content_format};
+use crate::error::CommandError;
+use crate::link::Link;
+
+/// PUT a resource under EDHOC
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The resource, such as /comm/slots/network
+    #[arg(value_parser = parse_path)]
+    path: String,
+    /// Where the device is; left out, exactly one device must answer
+    link: Option<Link>,
+    /// What to write; - is standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+    /// What it is: a CoAP Content-Format number; 60 is CBOR, 0 text, 42 plain bytes
+    #[arg(long, value_name = "NUMBER", default_value_t = content_format::CBOR)]
+    content_format: u16,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        let payload = self.payload()?;
+        let mut found = context.reach(self.link.as_ref()).await?;
+        let request = Request::put(&self.path, self.content_format, payload);
+        let response = context.ask(&mut found, &request).await?;
+        context.show(response)
+    }
+
+    fn payload(&self) -> Result<Vec<u8>, CommandError> {
+        let unreadable = |error: io::Error| {
+            CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", self.file.display()))
+        };
+        let source: Box<dyn Read> = match self.file.as_os_str() == "-" {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(File::open(&self.file).map_err(unreadable)?),
+        };
+        let mut payload = Vec::new();
+        source.take(MAX_BODY as u64 + 1).read_to_end(&mut payload).map_err(unreadable)?;
+        match payload.len() <= MAX_BODY {
+            true => Ok(payload),
+            false => Err(CommandError::usage(format!(
+                "{} has more than {MAX_BODY} bytes, the most that is sent",
+                self.file.display()
+            ))),
+        }
+    }
+}

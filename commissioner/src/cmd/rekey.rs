@@ -1,0 +1,22 @@
+//! `commissioner rekey DEVICE|LINK`.
+
+use clap::Args as ClapArgs;
+
+use super::{Context, Target};
+use crate::error::CommandError;
+
+/// Let a device make a new key
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// A device of the list, or a link
+    target: Target,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        let _registry = context.registry().await?;
+        let _ = self.target;
+        Err(CommandError::internal("rekey is not wired up"))
+    }
+}

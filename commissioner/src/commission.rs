@@ -1,0 +1,274 @@
+//! The procedure, top to bottom: identify, authenticate, settle whose key it is, journal, sign, install, receipt, record.
+//!
+//! ```text
+//! GET /comm                 who are you                          believed: nothing, it only names the key to expect
+//! EDHOC, GET /comm          prove it, and say it again           believed: the key; the ID as far as the registry agrees
+//! registry: observe         is this the key we know for this ID?
+//! registry: intent          what will be signed, durably
+//! sign; registry: issued    the signed bytes, durably
+//! PUT /comm/owner           anchor and certificate, one atomic write
+//! receipt; registry         what the device read back is what we sent: installed
+//! ```
+//!
+//! A run that dies anywhere is finished or voided by the next one, which begins at the top and finds out how far the
+//! device got.
+
+use cbor_schemas::{
+    Condition, DeviceCertificateClaims, Kind, ProofLevel, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView,
+};
+use protocol::key::PublicKey;
+use rand_core::OsRng;
+use sha2::{Digest, Sha256};
+
+use crate::client::{Client, Refusal, Request, content_format};
+use crate::error::{CommandError, ExitCode};
+use crate::issuer;
+use crate::progress::{Progress, Step};
+use crate::registry::{
+    self, CertificateStatus, Conflict, Cti, Device, Intent, KeyStatus, NewCertificate, Observation, Place, Slot, Succession,
+};
+use crate::visit::{self, Account, Station, Visit};
+
+const OWNER: &str = "/comm/owner";
+
+/// Under which circumstances a device is commissioned.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Where we are: `--trusted` or not.
+    pub place: Place,
+    /// `--accept-new-key`.
+    pub accept_new_key: bool,
+}
+
+/// How it ended, when it ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device has a new certificate.
+    Commissioned,
+    /// It had one of ours already; nothing was changed.
+    AlreadyDone,
+}
+
+/// Why a device was not commissioned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The visit failed.
+    #[error(transparent)]
+    Visit(#[from] visit::Error),
+    /// The registry objects, or cannot remember.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The certificate was not signed.
+    #[error(transparent)]
+    Issuer(#[from] issuer::Error),
+    /// The device's storage is damaged.
+    #[error("the device reports damaged storage and accepts nothing; erase its flash and program it again")]
+    Fault,
+    /// Somebody else owns the device.
+    #[error("the device has an owner, and that is not this issuer; its owner has to reset it before it can be yours")]
+    Owned,
+    /// What is in the owner slot cannot be ours.
+    #[error("the certificate in the device's owner slot is not what this issuer signed ({0}); reset the device, then commission it again")]
+    ForeignCertificate(&'static str),
+    /// The device refused the certificate.
+    #[error("the device refused its certificate: {0}")]
+    Refused(Refusal),
+    /// What the device answered is no receipt.
+    #[error("the device's receipt cannot be read: {0}; repeat the command to find out what it stored")]
+    Malformed(#[from] cbor_schemas::Error),
+    /// The receipt is about something else.
+    #[error("the device's receipt does not fit what it was sent ({0}); repeat the command to find out what it stored")]
+    WrongReceipt(&'static str),
+}
+
+/// Makes the device at the other end of `client` one of "my devices". `seen` is what it says to anyone.
+///
+/// # Errors
+/// See [`Error`]. An interrupted run leaves an intent in the journal; repeating the command finishes or voids it.
+pub async fn commission(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    terms: &Terms,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let info = seen.info();
+    if info.condition == Condition::Fault {
+        return Err(Error::Fault);
+    }
+    let known = station.registry.device_by_id(&info.device).await?;
+    if may_be_ours(known.as_ref(), seen) {
+        let visit = Visit::station(client, seen, station, progress).await?;
+        settle_key(&visit, station, terms, progress).await?;
+        return renew(visit, station, progress).await;
+    }
+
+    let visit = Visit::stranger(client, seen, progress).await?;
+    if info.owner == SlotState::Empty {
+        settle_key(&visit, station, terms, progress).await?;
+        return install(visit, station, progress).await;
+    }
+    // Owned, and not by us under this key. With an ID that we know, it is a key change before anything else.
+    if known.is_none() {
+        return Err(Error::Owned);
+    }
+    settle_key(&visit, station, terms, progress).await?;
+    drop(visit);
+    let visit = Visit::station(client, seen, station, progress).await?;
+    renew(visit, station, progress).await
+}
+
+/// Whether the owner slot may hold our anchor. Only then does the device see the station's key: a stranger's never does.
+fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
+    let key = known.zip(seen.key()).and_then(|(known, key)| known.key(key));
+    let claimed = |status| matches!(status, CertificateStatus::Issued | CertificateStatus::Installed);
+    let is_ours = key.is_some_and(|key| {
+        key.status == KeyStatus::Active || key.certificates.iter().any(|certificate| claimed(certificate.status))
+    });
+    is_ours && seen.info().owner != SlotState::Empty
+}
+
+/// Tells the registry which key was proved, and where, and lets the user overrule a key change.
+async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms, progress: &Progress) -> Result<(), Error> {
+    let registry = &station.registry;
+    let (info, key) = (visit.account().info(), *visit.key());
+    let observed = registry.observe_key(&Observation::new(&info, key, terms.place, ProofLevel::Proved)).await;
+    let succession = match observed {
+        Err(registry::Error::Conflict(Conflict::KeyChange { .. })) if terms.accept_new_key => {
+            registry.accept_new_key(&info.device, &key).await?
+        }
+        observed => observed?,
+    };
+    if let Succession::Active { revoked } = succession {
+        for key in revoked {
+            progress.step(Step::KeyRevoked { thumbprint: key.to_string() });
+        }
+        progress.step(Step::KeyActive { thumbprint: key.thumbprint().to_string() });
+    }
+    Ok(())
+}
+
+/// For a device that we own: takes the certificate that it has into account, or gives it one.
+async fn renew(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> Result<Outcome, Error> {
+    let response = visit.request(&Request::get(OWNER)).await?.success().map_err(Error::Refused)?;
+    let view = SlotView::decode(&response.payload)?;
+    if view.anchor != Some(station.issuer.anchor()) {
+        return Err(Error::Owned);
+    }
+    let Some(certificate) = view.certificate else {
+        return install(visit, station, progress).await;
+    };
+    let device = visit.account().info().device;
+    let cti = own_certificate(certificate, &visit, station)?;
+    station.registry.installed(cti, None).await?;
+    for open in station.registry.open_intents(&device).await? {
+        let reason = "another certificate is installed";
+        station.registry.void(open.cti(), reason).await?;
+        progress.step(Step::Voided { cti: open.cti().to_string(), reason: reason.to_owned() });
+    }
+    progress.step(Step::AlreadyDone);
+    Ok(Outcome::AlreadyDone)
+}
+
+/// The ID of a certificate that we signed about this device and its key.
+fn own_certificate(certificate: &[u8], visit: &Visit<'_>, station: &Station) -> Result<Cti, Error> {
+    let foreign = |what| move |_| Error::ForeignCertificate(what);
+    let issuer = PublicKey::from_cose(&station.issuer.anchor()).map_err(|_| Error::ForeignCertificate("the issuer's key"))?;
+    let object = Sign1::decode_as(Kind::DeviceCertificate, certificate).map_err(foreign("it is no device certificate"))?;
+    protocol::sign1::verify(&issuer, &object).map_err(|_| Error::ForeignCertificate("another key signed it"))?;
+    let claims = DeviceCertificateClaims::decode(object.payload).map_err(foreign("its claims"))?;
+    if claims.subject != visit.account().info().device || claims.key.x != *visit.key().x() {
+        return Err(Error::ForeignCertificate("it is about another device or key"));
+    }
+    Ok(Cti(claims.cti))
+}
+
+/// Journal, sign, send, receipt, record.
+async fn install(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> Result<Outcome, Error> {
+    let registry = &station.registry;
+    let info = visit.account().info();
+    let wanted = NewCertificate {
+        device: info.device,
+        key: *visit.key(),
+        slot: Slot::Owner,
+        key_origin: info.key_origin,
+        cti: Cti::random(&mut OsRng),
+    };
+    let intent = registry.begin_issue(&wanted).await?;
+    let cti = intent.cti();
+    progress.step(match intent.is_resumed() {
+        true => Step::Resumed { cti: cti.to_string() },
+        false => Step::Intended { cti: cti.to_string(), slot: intent.slot().to_string() },
+    });
+    let certificate = sign(&intent, station, progress).await?;
+
+    let request = SlotRequest { anchor: station.issuer.anchor(), certificate: Some(&certificate), voucher: None };
+    let mut body = vec![0; SlotRequest::MAX_LEN];
+    let len = request.encode(&mut body)?;
+    body.truncate(len);
+    progress.step(Step::Sent { cti: cti.to_string() });
+    let response = visit.request(&Request::put(OWNER, content_format::CBOR, body)).await?;
+    let receipt = match response.success() {
+        Ok(response) => Receipt::decode(&response.payload)?,
+        Err(refusal) => {
+            registry.void(cti, "the device refused it").await?;
+            progress.step(Step::Voided { cti: cti.to_string(), reason: refusal.to_string() });
+            return Err(Error::Refused(refusal));
+        }
+    };
+    check_receipt(&receipt, &visit, &request)?;
+    let status = registry.installed(cti, Some(&receipt)).await?;
+    progress.step(Step::Installed { cti: cti.to_string() });
+    if status == KeyStatus::Active {
+        progress.step(Step::KeyActive { thumbprint: visit.key().thumbprint().to_string() });
+    }
+    Ok(Outcome::Commissioned)
+}
+
+/// The signed certificate, durable before it is returned.
+async fn sign(intent: &Intent, station: &Station, progress: &Progress) -> Result<Vec<u8>, Error> {
+    if let Some(object) = intent.object() {
+        return Ok(object.to_vec());
+    }
+    let object = station.issuer.certificate(intent)?;
+    station.registry.issued(intent.cti(), &object).await?;
+    progress.step(Step::Issued { cti: intent.cti().to_string() });
+    Ok(object)
+}
+
+/// Whether the device stored what it was sent, under the key that it proved.
+fn check_receipt(receipt: &Receipt, visit: &Visit<'_>, request: &SlotRequest<'_>) -> Result<(), Error> {
+    let info = visit.account().info();
+    let contents = SlotContents { anchor: request.anchor, certificate: request.certificate };
+    let mut stored = vec![0; SlotRequest::MAX_LEN];
+    let len = contents.encode(&mut stored)?;
+    // The first filling of the slot counts; a renewal by the same owner does not.
+    let claims = u32::from(info.owner == SlotState::Empty);
+    if receipt.device != *visit.key().x() {
+        Err(Error::WrongReceipt("the key"))
+    } else if Some(receipt.claim_counter) != info.claim_counter.checked_add(claims) {
+        Err(Error::WrongReceipt("the claim counter"))
+    } else if receipt.generation != info.generation {
+        Err(Error::WrongReceipt("the generation"))
+    } else if receipt.digest[..] != Sha256::digest(&stored[..len])[..] {
+        Err(Error::WrongReceipt("the contents"))
+    } else {
+        Ok(())
+    }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Visit(error) => error.into(),
+            Error::Registry(error) => error.into(),
+            Error::Issuer(error) => error.into(),
+            Error::Fault
+            | Error::Owned
+            | Error::ForeignCertificate(_)
+            | Error::Refused(_)
+            | Error::Malformed(_)
+            | Error::WrongReceipt(_) => Self::new(ExitCode::Refused, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! How a command ends: one exit code, one sentence.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{issuer, keys, registry, state_dir};
+
+/// The exit codes, which scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// 1: a fault of this program or of the machine it runs on.
+    Internal = 1,
+    /// 2: the command line asks for something that cannot be.
+    Usage = 2,
+    /// 3: no device, or more than one where one is needed.
+    NoDevice = 3,
+    /// 4: the link failed or timed out.
+    Link = 4,
+    /// 5: the device refused, or authentication failed.
+    Refused = 5,
+    /// 6: conflict with the registry: key changed, device revoked, clock not to be trusted.
+    Conflict = 6,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// Why a command failed. The message says what happened; then what to do next.
+#[derive(Debug)]
+pub struct CommandError {
+    exit: ExitCode,
+    message: String,
+    candidates: Vec<String>,
+}
+
+impl CommandError {
+    /// A failure with `exit` code; `message` is "what happened; what to do next".
+    pub fn new(exit: ExitCode, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), candidates: Vec::new() }
+    }
+
+    /// Exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, message)
+    }
+
+    /// Exit code 1: `source` is not the user's fault.
+    pub fn internal(source: impl fmt::Display) -> Self {
+        Self::new(ExitCode::Internal, source.to_string())
+    }
+
+    /// Adds what the user could have meant (devices, links), one per line for people, a list in JSON.
+    #[must_use]
+    pub fn with_candidates(mut self, candidates: impl IntoIterator<Item = String>) -> Self {
+        self.candidates.extend(candidates);
+        self
+    }
+
+    /// The code the process ends with.
+    pub fn exit(&self) -> ExitCode {
+        self.exit
+    }
+
+    /// The error as the one JSON object that `--json` promises.
+    pub fn as_json(&self) -> impl Serialize + '_ {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            error: &'a str,
+            exit: u8,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            candidates: &'a [String],
+        }
+        Line { error: &self.message, exit: self.exit as u8, candidates: &self.candidates }
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.candidates.iter().try_for_each(|candidate| write!(f, "\n  {candidate}"))
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+impl From<state_dir::Error> for CommandError {
+    fn from(error: state_dir::Error) -> Self {
+        use state_dir::Error;
+        let exit = match error {
+            Error::Missing(_) | Error::NotADirectory(_) | Error::WritableByOthers { .. } | Error::NoHome => {
+                ExitCode::Usage
+            }
+            Error::Io { .. } => ExitCode::Internal,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<keys::Error> for CommandError {
+    fn from(error: keys::Error) -> Self {
+        use keys::Error;
+        match error {
+            Error::Write(error) => error.into(),
+            Error::NotPrivate { .. } => Self::usage(error.to_string()),
+            Error::Missing(_) | Error::NotAKey(_) | Error::Read { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<issuer::Error> for CommandError {
+    fn from(error: issuer::Error) -> Self {
+        let exit = match error {
+            issuer::Error::OtherIssuer { .. } => ExitCode::Conflict,
+            issuer::Error::Claims(_) | issuer::Error::Envelope(_) => ExitCode::Internal,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<registry::Conflict> for CommandError {
+    fn from(conflict: registry::Conflict) -> Self {
+        Self::new(ExitCode::Conflict, conflict.to_string())
+    }
+}
+
+impl From<registry::Error> for CommandError {
+    fn from(error: registry::Error) -> Self {
+        use registry::Error;
+        let message = error.to_string();
+        let exit = match error {
+            Error::StateDir(error) => return error.into(),
+            Error::Ambiguous { candidates, .. } => {
+                return Self::new(ExitCode::NoDevice, message).with_candidates(candidates);
+            }
+            Error::NotInitialised(_) | Error::Newer { .. } => ExitCode::Usage,
+            Error::UnknownDevice(_) => ExitCode::NoDevice,
+            Error::WrongReceipt(_) => ExitCode::Refused,
+            Error::NicknameTaken { .. }
+            | Error::Conflict(_)
+            | Error::ClockBehind { .. }
+            | Error::ClockAhead { .. }
+            | Error::NotIssuable { .. }
+            | Error::UnknownKey { .. }
+            | Error::UnknownCertificate(_)
+            | Error::OutOfOrder { .. } => ExitCode::Conflict,
+            Error::Database(_) | Error::Migration(_) | Error::Corrupt(_) | Error::Tampered { .. } => ExitCode::Internal,
+        };
+        Self::new(exit, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_and_scripts_read_the_same_error() {
+        let error = CommandError::new(ExitCode::NoDevice, "two devices answer; name one")
+            .with_candidates(["serial:/dev/ttyACM0".to_owned(), "serial:/dev/ttyACM1".to_owned()]);
+        assert_eq!(error.to_string(), "two devices answer; name one\n  serial:/dev/ttyACM0\n  serial:/dev/ttyACM1");
+        assert_eq!(
+            serde_json::to_string(&error.as_json()).unwrap(),
+            r#"{"error":"two devices answer; name one","exit":3,"candidates":["serial:/dev/ttyACM0","serial:/dev/ttyACM1"]}"#
+        );
+    }
+
+    #[test]
+    fn codes_are_those_of_the_contract() {
+        let codes = [
+            ExitCode::Internal,
+            ExitCode::Usage,
+            ExitCode::NoDevice,
+            ExitCode::Link,
+            ExitCode::Refused,
+            ExitCode::Conflict,
+        ];
+        assert_eq!(codes.map(|code| code as u8), [1, 2, 3, 4, 5, 6]);
+    }
+}

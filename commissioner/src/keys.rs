@@ -1,0 +1,194 @@
+//! Private keys in files: PKCS#8 PEM, readable by their owner alone.
+//!
+//! The issuer's key signs, the station's key proves who is at the other end of a link; they are two types so that one
+//! key never does two jobs.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use p256::{
+    SecretKey,
+    ecdsa::{Signature, SigningKey, signature::Signer},
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding},
+};
+use protocol::key::{PrivateKey, PublicKey};
+use rand_core::OsRng;
+use zeroize::Zeroizing;
+
+use crate::state_dir;
+
+/// Longest key file that is read, in bytes; ours have about 240.
+const MAX_FILE: u64 = 4096;
+/// The mode bits of everybody but the owner.
+const OTHERS: u32 = 0o077;
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such file.
+    #[error(
+        "the key file {0} is missing; put it back from your backup, or run `commissioner init` if there never was one"
+    )]
+    Missing(PathBuf),
+    /// Somebody else may have read it.
+    #[error(
+        "the key file {path} can be used by others (mode {mode:04o}); run `chmod 600 {path}`, and replace the key if somebody may have read it"
+    )]
+    NotPrivate {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The contents are not a P-256 key in PKCS#8 PEM.
+    #[error("the key file {0} holds no P-256 private key in PKCS#8 PEM; put it back from your backup")]
+    NotAKey(PathBuf),
+    /// The operating system refused.
+    #[error("cannot read the key file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A new key file could not be written.
+    #[error(transparent)]
+    Write(#[from] state_dir::Error),
+}
+
+/// Makes a key and writes it to a new file at `path`, durably. An existing file is left alone, and an error.
+pub fn create(path: &Path) -> Result<PrivateKey, Error> {
+    let key = PrivateKey::generate(&mut OsRng);
+    let not_a_key = || Error::NotAKey(path.to_owned());
+    let secret = SecretKey::from_slice(key.as_bytes()).map_err(|_| not_a_key())?;
+    let pem = secret.to_pkcs8_pem(LineEnding::LF).map_err(|_| not_a_key())?;
+    state_dir::create_private(path, pem.as_bytes())?;
+    Ok(key)
+}
+
+/// Reads the key in the file at `path`. A file that others can read is refused.
+pub fn load(path: &Path) -> Result<PrivateKey, Error> {
+    let pem = read_private(path)?;
+    let not_a_key = |_| Error::NotAKey(path.to_owned());
+    let secret = SecretKey::from_pkcs8_pem(&pem).map_err(not_a_key)?;
+    let scalar = Zeroizing::new(<[u8; 32]>::from(secret.to_bytes()));
+    PrivateKey::from_bytes(&scalar).map_err(|_| Error::NotAKey(path.to_owned()))
+}
+
+/// The key that signs certificates and tokens, by ES256 (RFC 9053 section 2.1).
+pub struct IssuerKey {
+    signing: SigningKey,
+    public: PublicKey,
+}
+
+impl IssuerKey {
+    /// Reads the issuer's key; see [`load`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::new(&load(path)?).ok_or_else(|| Error::NotAKey(path.to_owned()))
+    }
+
+    /// An issuer's key for tests and simulations, in memory alone.
+    pub fn generate() -> Self {
+        loop {
+            if let Some(key) = Self::new(&PrivateKey::generate(&mut OsRng)) {
+                return key;
+            }
+        }
+    }
+
+    /// The public half: what devices keep as their anchor.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs `message`: 64 bytes, r and s. The same message gets the same signature (RFC 6979), so that an interrupted
+    /// run and the one after it sign the same certificate, byte for byte.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let signature: Signature = self.signing.sign(message);
+        signature.to_bytes().into()
+    }
+
+    fn new(key: &PrivateKey) -> Option<Self> {
+        let signing = SigningKey::from_slice(key.as_bytes()).ok()?;
+        Some(Self { signing, public: *key.public() })
+    }
+}
+
+fn read_private(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let read_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => Error::Missing(path.to_owned()),
+        io::ErrorKind::InvalidData => Error::NotAKey(path.to_owned()),
+        _ => Error::Read { path: path.to_owned(), source },
+    };
+    let mut file = OpenOptions::new().read(true).open(path).map_err(read_error)?;
+    let metadata = file.metadata().map_err(read_error)?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(Error::NotPrivate { path: path.to_owned(), mode });
+    }
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(Error::NotAKey(path.to_owned()));
+    }
+    // With its final capacity from the start, so that growing leaves no copy behind.
+    let mut pem = Zeroizing::new(String::with_capacity(MAX_FILE as usize + 1));
+    file.by_ref().take(MAX_FILE).read_to_string(&mut pem).map_err(read_error)?;
+    Ok(pem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_after_a_restart() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("station.key");
+        let made = create(&path).unwrap();
+        assert_eq!(load(&path).unwrap().public(), made.public());
+        assert_eq!(IssuerKey::load(&path).unwrap().public(), made.public());
+        assert!(fs::read_to_string(&path).unwrap().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        assert!(create(&path).is_err(), "a key is never overwritten");
+        assert_eq!(load(&path).unwrap().public(), made.public());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("issuer.key");
+        create(&path).unwrap();
+        for mode in [0o640, 0o604, 0o610] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = load(&path).unwrap_err();
+            assert!(matches!(error, Error::NotPrivate { mode: seen, .. } if seen == mode), "{error}");
+            assert!(error.to_string().contains("chmod 600"), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        load(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("issuer.key");
+        assert!(matches!(load(&path), Err(Error::Missing(_))));
+        for contents in [&b""[..], b"-----BEGIN PRIVATE KEY-----\n", b"\xff\xfe", &[b'a'; 5000]] {
+            fs::write(&path, contents).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(matches!(load(&path), Err(Error::NotAKey(_))));
+        }
+        assert!(matches!(load(temp.path()), Err(Error::NotPrivate { .. } | Error::NotAKey(_) | Error::Read { .. })));
+    }
+
+    #[test]
+    fn signatures_are_deterministic() {
+        let key = IssuerKey::generate();
+        assert_eq!(key.sign(b"certificate"), key.sign(b"certificate"));
+        assert_ne!(key.sign(b"certificate"), key.sign(b"certificatf"));
+    }
+}

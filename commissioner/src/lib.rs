@@ -1,0 +1,28 @@
+//! The commissioner: finds devices, issues signed certificates about their keys, and keeps the list "my devices".
+//!
+//! Four nouns to read it by:
+//!
+//! - a [`link`] carries datagrams to one device, [`discover`] finds links;
+//! - a [`client`] speaks CoAP over a link, and a [`session`] protects it by EDHOC and OSCORE;
+//! - the [`registry`] remembers: devices, keys, certificates, and the audit trail;
+//! - the [`issuer`] signs, and only what the registry has written down before.
+//!
+//! The commands are in [`cmd`], one file each; a command's outcome for scripts is in [`error`]. Everything below
+//! [`cmd`] takes its time from a [`clock::Clock`] and reports through a [`progress::Progress`], so tests own both.
+
+pub mod client;
+pub mod clock;
+pub mod cmd;
+pub mod commission;
+pub mod discover;
+pub mod edn;
+pub mod error;
+pub mod issuer;
+pub mod keys;
+pub mod link;
+pub mod output;
+pub mod progress;
+pub mod registry;
+pub mod session;
+pub mod state_dir;
+pub mod visit;

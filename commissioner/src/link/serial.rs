@@ -1,0 +1,329 @@
+//! Datagrams over a serial line: slipmux (draft-bormann-t2trg-slipmux).
+//!
+//! Configuration frames carry CoAP and go up. Diagnostic frames are the device's log. Whatever else is on the line,
+//! boot messages or noise, is passed over: a frame that does not check out never existed.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::termios::ioctl_tiocnxcl;
+use slipmux::{DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_buffered};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialStream};
+
+use super::{Datagram, Datagrams, DeviceLog, Error, Io, MAX_DATAGRAM};
+
+/// Bytes of the frame check sequence that ends a configuration frame.
+const FCS_LEN: usize = 2;
+/// Longest log text that is passed on, in bytes; the rest of a longer one is cut off.
+const MAX_LOG: usize = 2048;
+
+/// The serial ports that a device may be at, as paths: USB ports, and built-in ones that name their hardware.
+///
+/// Not listed: ptys, and `/dev/ttyS*`, most of which exist without any hardware behind them.
+pub fn list_ports() -> Vec<String> {
+    // The library panics where there is no sysfs, as in some containers.
+    if !Path::new("/sys/class/tty").is_dir() {
+        return Vec::new();
+    }
+    let ports = tokio_serial::available_ports().unwrap_or_default();
+    let mut paths: Vec<_> = ports.into_iter().map(|port| port.port_name).collect();
+    paths.retain(|path| !path.starts_with("/dev/ttyS"));
+    paths.sort();
+    paths
+}
+
+/// Opens a port for ourselves alone.
+pub(super) fn open(path: &Path, baud: u32, log: DeviceLog) -> Result<SlipmuxLine<SerialStream>, Error> {
+    let port = path.display().to_string();
+    let pty = open_pty(path);
+    let stream = tokio_serial::new(port.as_str(), baud).open_native_async().map_err(|error| match error.kind() {
+        ErrorKind::NoDevice => Error::InUse { port: port.clone() },
+        ErrorKind::Io(io::ErrorKind::NotFound) => Error::Missing { what: port.clone() },
+        ErrorKind::Io(io::ErrorKind::PermissionDenied) => Error::Permission { port: port.clone() },
+        _ => Error::NotSerial { port: port.clone(), reason: error.to_string() },
+    })?;
+    if let Some(pty) = pty {
+        // Best effort: without it the next program has to wait for the simulator to restart.
+        let _ = ioctl_tiocnxcl(&pty);
+    }
+    Ok(SlipmuxLine::new(stream, port, log))
+}
+
+/// A pty outlives its openers, for the simulator keeps it open, and so does the mark "exclusive" that opening leaves on it:
+/// nobody but root could open it again. Through this second handle the mark is taken off; the lock on the file remains.
+fn open_pty(path: &Path) -> Option<File> {
+    let is_pty = path.canonicalize().is_ok_and(|target| target.starts_with("/dev/pts"));
+    let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
+    is_pty.then(|| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok()).flatten()
+}
+
+/// slipmux over a stream of bytes.
+pub(super) struct SlipmuxLine<S> {
+    stream: S,
+    port: String,
+    log: DeviceLog,
+    decoder: Decoder,
+    frame: Frame,
+    /// Bytes read and not yet decoded: several frames may arrive in one read.
+    input: Vec<u8>,
+    decoded: usize,
+}
+
+impl<S> SlipmuxLine<S> {
+    pub(super) fn new(stream: S, port: String, log: DeviceLog) -> Self {
+        Self { stream, port, log, decoder: Decoder::new(), frame: Frame::default(), input: Vec::new(), decoded: 0 }
+    }
+
+    /// The next datagram among the bytes at hand.
+    fn decode(&mut self) -> Option<Datagram> {
+        while let Some(byte) = self.input.get(self.decoded) {
+            self.decoded += 1;
+            self.frame.line_bytes += 1;
+            match self.decoder.decode(*byte, &mut self.frame) {
+                Ok(DecodeStatus::FrameCompleteConfiguration) => {
+                    if let Some(datagram) = self.frame.datagram() {
+                        return Some(datagram);
+                    }
+                    tracing::debug!(port = self.port, "dropped a frame of more than {MAX_DATAGRAM} bytes");
+                }
+                Ok(DecodeStatus::FrameCompleteDiagnostic) => (self.log)(&self.frame.text()),
+                Ok(DecodeStatus::FrameCompleteIp | DecodeStatus::Incomplete) => {}
+                Err(error) => tracing::trace!(port = self.port, ?error, "passed over bytes on the line"),
+            }
+        }
+        None
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        // What an unplugged USB adapter reports depends on its driver: EIO, ENXIO or ENODEV.
+        const GONE: [rustix::io::Errno; 3] = [rustix::io::Errno::IO, rustix::io::Errno::NXIO, rustix::io::Errno::NODEV];
+        let gone = source.kind() == io::ErrorKind::BrokenPipe
+            || GONE.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()));
+        match gone {
+            true => Error::Unplugged { port: self.port.clone() },
+            false => Error::Failed { what: self.port.clone(), source },
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Datagrams for SlipmuxLine<S> {
+    fn send<'a>(&'a mut self, datagram: &'a [u8]) -> Io<'a, usize> {
+        Box::pin(async move {
+            let frame = encode_buffered(Slipmux::Configuration(datagram.to_vec()));
+            self.stream.write_all(&frame).await.map_err(|error| self.failed(error))?;
+            Ok(frame.len())
+        })
+    }
+
+    fn receive(&mut self) -> Io<'_, Datagram> {
+        Box::pin(async move {
+            loop {
+                if let Some(datagram) = self.decode() {
+                    return Ok(datagram);
+                }
+                self.input.clear();
+                self.decoded = 0;
+                self.input.reserve(MAX_DATAGRAM);
+                let mut room = (&mut self.stream).take(MAX_DATAGRAM as u64);
+                match room.read_buf(&mut self.input).await {
+                    Ok(0) => return Err(Error::Unplugged { port: self.port.clone() }),
+                    Ok(_) => {}
+                    Err(error) => return Err(self.failed(error)),
+                }
+            }
+        })
+    }
+}
+
+/// The frame being received. It keeps what fits, so that a frame without an end costs nothing.
+#[derive(Default)]
+struct Frame {
+    bytes: Vec<u8>,
+    overlong: bool,
+    line_bytes: usize,
+}
+
+impl Frame {
+    fn datagram(&self) -> Option<Datagram> {
+        let length = self.bytes.len().checked_sub(FCS_LEN)?;
+        let bytes = self.bytes.get(..length)?.to_vec();
+        (!self.overlong).then_some(Datagram { bytes, line_bytes: self.line_bytes })
+    }
+
+    /// The text with everything replaced that could move a terminal's cursor or worse.
+    fn text(&self) -> String {
+        let bytes = self.bytes.get(..MAX_LOG).unwrap_or(&self.bytes);
+        let text = String::from_utf8_lossy(bytes);
+        let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+        text.trim_end().chars().map(shown).collect()
+    }
+}
+
+impl FrameHandler for Frame {
+    fn begin_frame(&mut self, _: FrameType) {
+        self.bytes.clear();
+        self.overlong = false;
+        self.line_bytes = 2; // the END before the frame, and its type
+    }
+
+    fn write_byte(&mut self, byte: u8) {
+        match self.bytes.len() < MAX_DATAGRAM + FCS_LEN {
+            true => self.bytes.push(byte),
+            false => self.overlong = true,
+        }
+    }
+
+    fn end_frame(&mut self, _: Option<slipmux::Error>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+    use slipmux::Constants;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    /// An empty CON message: `c0 a9 40 01 00 00 bc 38 c0` on the line.
+    const DATAGRAM: [u8; 4] = [0x40, 0x01, 0, 0];
+    const ON_THE_LINE: [u8; 9] = [0xc0, 0xa9, 0x40, 0x01, 0x00, 0x00, 0xbc, 0x38, 0xc0];
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    fn line(capacity: usize) -> (SlipmuxLine<DuplexStream>, DuplexStream, Log) {
+        let (ours, theirs) = duplex(capacity);
+        let log = Log::default();
+        let sink = log.clone();
+        let log_line: DeviceLog = Box::new(move |text| sink.lock().unwrap().push(text.to_owned()));
+        (SlipmuxLine::new(ours, "test".into(), log_line), theirs, log)
+    }
+
+    /// Everything that comes up when `bytes` are on the line and the device then goes away.
+    async fn received(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<String>) {
+        let (mut line, mut device, log) = line(bytes.len().max(1));
+        device.write_all(bytes).await.unwrap();
+        drop(device);
+        let mut datagrams = Vec::new();
+        while let Ok(datagram) = line.receive().await {
+            datagrams.push(datagram.bytes);
+        }
+        let log = log.lock().unwrap().clone();
+        (datagrams, log)
+    }
+
+    fn diagnostic(text: &str) -> Vec<u8> {
+        encode_buffered(Slipmux::Diagnostic(text.to_owned()))
+    }
+
+    #[tokio::test]
+    async fn a_datagram_is_framed() {
+        let (mut line, mut device, _) = line(64);
+        assert_eq!(line.send(&DATAGRAM).await.unwrap(), ON_THE_LINE.len());
+        let mut bytes = [0; 9];
+        device.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(bytes, ON_THE_LINE);
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_a_datagram_and_its_bytes_on_the_line_are_counted() {
+        let (mut line, mut device, _) = line(64);
+        device.write_all(b"noise").await.unwrap();
+        device.write_all(&ON_THE_LINE).await.unwrap();
+        assert_eq!(line.receive().await.unwrap(), Datagram { bytes: DATAGRAM.to_vec(), line_bytes: 9 });
+    }
+
+    #[tokio::test]
+    async fn frames_that_arrive_together_are_taken_one_by_one_and_logs_are_told_apart() {
+        let bytes = [&ON_THE_LINE[..], &diagnostic("hello\n"), &ON_THE_LINE].concat();
+        assert_eq!(received(&bytes).await, (vec![DATAGRAM.to_vec(); 2], vec!["hello".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn noise_before_between_and_inside_frames_costs_at_most_the_frame_it_hits() {
+        let mut hit = ON_THE_LINE.to_vec();
+        hit.insert(4, b'!');
+        let mut aborted = ON_THE_LINE.to_vec();
+        aborted.insert(8, Constants::ESC);
+        let bytes = [b"boot: ok\r\n", &ON_THE_LINE[..], b"\x00\xff\xdb", &hit, &aborted, &[0x45, 1, 2], &ON_THE_LINE];
+        assert_eq!(received(&bytes.concat()).await.0, vec![DATAGRAM.to_vec(); 2]);
+    }
+
+    #[tokio::test]
+    async fn a_frame_without_end_is_not_kept_and_the_next_one_is_heard() {
+        let mut endless = vec![0xc0, 0xa9];
+        endless.resize(200_000, 0x55);
+        let bytes = [&endless, &ON_THE_LINE[..]].concat();
+        let (mut line, mut device, _) = line(bytes.len());
+        device.write_all(&bytes).await.unwrap();
+        assert_eq!(line.receive().await.unwrap().bytes, DATAGRAM);
+        assert!(line.frame.bytes.capacity() <= 4 * MAX_DATAGRAM);
+    }
+
+    #[tokio::test]
+    async fn a_datagram_of_the_largest_size_passes_and_a_longer_one_does_not() {
+        let frame = |length| encode_buffered(Slipmux::Configuration(vec![7; length]));
+        assert_eq!(received(&frame(MAX_DATAGRAM)).await.0, vec![vec![7; MAX_DATAGRAM]]);
+        assert!(received(&frame(MAX_DATAGRAM + 1)).await.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_log_cannot_move_the_cursor_and_a_long_one_is_cut() {
+        let bytes = [diagnostic("\x1b[2J\u{9b}1m plain\ttext"), diagnostic(&"x".repeat(5000))].concat();
+        let (_, log) = received(&bytes).await;
+        assert_eq!(log[0], "\u{fffd}[2J\u{fffd}1m plain\ttext");
+        assert_eq!(log[1].len(), MAX_LOG);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_goes_away_is_noticed_both_ways() {
+        let (mut line, device, _) = line(64);
+        drop(device);
+        assert!(matches!(line.receive().await, Err(Error::Unplugged { .. })));
+        assert!(matches!(line.send(&DATAGRAM).await, Err(Error::Unplugged { .. })));
+    }
+
+    #[tokio::test]
+    async fn ports_that_cannot_be_opened_say_why() {
+        let log = || -> DeviceLog { Box::new(|_| ()) };
+        assert!(matches!(open(Path::new("/dev/ttyNONE"), 9600, log()), Err(Error::Missing { .. })));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(open(file.path(), 9600, log()), Err(Error::NotSerial { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_pty_is_opened_by_one_program_at_a_time_and_again_after_it() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let open = || open(Path::new(&path), 115_200, Box::new(|_| ()));
+
+        let mut first = open().unwrap();
+        assert!(matches!(open(), Err(Error::InUse { .. })));
+        first.send(&DATAGRAM).await.unwrap();
+        let mut bytes = [0; 32];
+        assert_eq!(rustix::io::read(&master, &mut bytes).unwrap(), 9);
+        drop(first);
+        let mut second = open().unwrap();
+        drop(master);
+        assert!(matches!(second.receive().await, Err(Error::Unplugged { .. })));
+    }
+
+    proptest! {
+        /// Whatever the line carries, a whole frame after it is heard.
+        #[test]
+        fn any_noise_is_survived(noise in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let bytes = [&noise, &ON_THE_LINE[..]].concat();
+            let (datagrams, _) = runtime.block_on(received(&bytes));
+            prop_assert_eq!(datagrams.last(), Some(&DATAGRAM.to_vec()));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What is happening, step by step: one stream, and several ways to look at it.
+//!
+//! The work tells its steps to a [`Progress`]. People see them as lines on standard error, scripts as JSON Lines
+//! (`{"step": "authenticated", ...}`), tests read them back from a [`Recording`].
+
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::output::Output;
+
+/// One step. Everything but [`Step::Working`] has happened when it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Something that takes a while has begun; `what` is in the present tense ("waiting for the device").
+    Working {
+        /// What is being done.
+        what: String,
+    },
+    /// A link is open.
+    LinkOpened,
+    /// A device answered `GET /comm` or the equivalent.
+    DeviceFound {
+        /// The device ID.
+        device: String,
+        /// Firmware name and version, as the device claims them.
+        firmware: String,
+        /// How many keys the device made since its last erase.
+        generation: u32,
+        /// `full` or `minimal`.
+        profile: String,
+    },
+    /// EDHOC is done, and an OSCORE response verified: the device has the private key.
+    Authenticated {
+        /// Thumbprint of the device's key, hex.
+        thumbprint: String,
+    },
+    /// `/comm`, read again under OSCORE, says what it said without.
+    Confirmed,
+    /// A key became the device's active one.
+    KeyActive {
+        /// Thumbprint, hex.
+        thumbprint: String,
+    },
+    /// A key was revoked.
+    KeyRevoked {
+        /// Thumbprint, hex.
+        thumbprint: String,
+    },
+    /// The intent to issue a certificate is durable in the registry.
+    Intended {
+        /// CWT ID of the certificate, hex.
+        cti: String,
+        /// `factory` or `owner`.
+        slot: String,
+    },
+    /// An intent of an earlier, interrupted run is taken up again.
+    Resumed {
+        /// CWT ID of the certificate, hex.
+        cti: String,
+    },
+    /// The certificate is signed and durable in the registry.
+    Issued {
+        /// CWT ID of the certificate, hex.
+        cti: String,
+    },
+    /// The certificate is on its way to the device.
+    Sent {
+        /// CWT ID of the certificate, hex.
+        cti: String,
+    },
+    /// The device's receipt is right, and recorded.
+    Installed {
+        /// CWT ID of the certificate, hex.
+        cti: String,
+    },
+    /// A certificate that was begun will never be installed.
+    Voided {
+        /// CWT ID of the certificate, hex.
+        cti: String,
+        /// Why.
+        reason: String,
+    },
+    /// There was nothing to do.
+    AlreadyDone,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Working { what } => write!(f, "{what} ..."),
+            Self::LinkOpened => write!(f, "link open"),
+            Self::DeviceFound { device, firmware, generation, profile } => {
+                write!(f, "found {device} ({firmware}, {profile} profile, key generation {generation})")
+            }
+            Self::Authenticated { thumbprint } => write!(f, "the device proved its key {}", short(thumbprint)),
+            Self::Confirmed => write!(f, "the device's own account is confirmed under OSCORE"),
+            Self::KeyActive { thumbprint } => write!(f, "key {} is active", short(thumbprint)),
+            Self::KeyRevoked { thumbprint } => write!(f, "key {} is revoked", short(thumbprint)),
+            Self::Intended { cti, slot } => write!(f, "certificate {cti} for the {slot} slot is in the journal"),
+            Self::Resumed { cti } => write!(f, "certificate {cti} was begun by an earlier run; going on with it"),
+            Self::Issued { cti } => write!(f, "certificate {cti} is signed"),
+            Self::Sent { cti } => write!(f, "certificate {cti} is sent"),
+            Self::Installed { cti } => write!(f, "certificate {cti} is installed: the device's receipt is right"),
+            Self::Voided { cti, reason } => write!(f, "certificate {cti} is void: {reason}"),
+            Self::AlreadyDone => write!(f, "nothing to do"),
+        }
+    }
+}
+
+/// The first 12 hex digits of a thumbprint: enough for people to tell keys apart.
+pub fn short(thumbprint: &str) -> &str {
+    thumbprint.get(..12).unwrap_or(thumbprint)
+}
+
+/// A step together with where it happened: links are worked on in parallel.
+#[derive(Debug, Serialize)]
+pub struct Event<'a> {
+    /// The link, as the user would write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<&'a str>,
+    /// What happened there.
+    #[serde(flatten)]
+    pub step: &'a Step,
+}
+
+/// Somebody who looks at the steps.
+pub trait Sink: Send + Sync {
+    /// Takes one step.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// The stream of steps. Clones feed the same sink.
+#[derive(Clone)]
+pub struct Progress {
+    sink: Arc<dyn Sink>,
+    link: Option<Arc<str>>,
+}
+
+impl Progress {
+    /// Steps go to `sink`.
+    pub fn new(sink: Arc<dyn Sink>) -> Self {
+        Self { sink, link: None }
+    }
+
+    /// What the command line asks for: JSON Lines with `--json`; else a terminal's spinner and lines, or plain lines where
+    /// standard error is no terminal.
+    pub fn for_output(output: &Output) -> Self {
+        if output.is_json() {
+            Self::new(Arc::new(output.clone()))
+        } else if io::stderr().is_terminal() {
+            Self::new(Arc::new(Terminal::default()))
+        } else {
+            Self::new(Arc::new(Plain))
+        }
+    }
+
+    /// The same stream, for the work on `link`.
+    #[must_use]
+    pub fn on_link(&self, link: &impl fmt::Display) -> Self {
+        Self { sink: Arc::clone(&self.sink), link: Some(link.to_string().into()) }
+    }
+
+    /// Tells a step.
+    pub fn step(&self, step: Step) {
+        self.sink.event(&Event { link: self.link.as_deref(), step: &step });
+    }
+
+    /// Tells that something begins that takes a while.
+    pub fn working(&self, what: impl Into<String>) {
+        self.step(Step::Working { what: what.into() });
+    }
+}
+
+/// Scripts: one JSON line per step.
+impl Sink for Output {
+    fn event(&self, event: &Event<'_>) {
+        self.json(event);
+    }
+}
+
+/// Tests: every step, in order.
+#[derive(Default)]
+pub struct Recording(Mutex<Vec<(Option<String>, Step)>>);
+
+impl Recording {
+    /// The links and steps told so far.
+    pub fn steps(&self) -> Vec<(Option<String>, Step)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Sink for Recording {
+    fn event(&self, event: &Event<'_>) {
+        let entry = (event.link.map(str::to_owned), event.step.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+}
+
+/// People, through a file or a pipe: one line per step.
+struct Plain;
+
+impl Sink for Plain {
+    fn event(&self, event: &Event<'_>) {
+        // Nobody can be told that standard error is gone.
+        let _ = writeln!(io::stderr(), "{}", line(event));
+    }
+}
+
+/// People, at a terminal: done steps as lines; below them, while something goes on, what.
+#[derive(Default)]
+struct Terminal(Mutex<Option<ProgressBar>>);
+
+impl Terminal {
+    /// Whatever comes next, the spinner must not stand in its way.
+    fn clear(&self) {
+        if let Some(spinner) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+impl Sink for Terminal {
+    fn event(&self, event: &Event<'_>) {
+        self.clear();
+        if !matches!(event.step, Step::Working { .. }) {
+            let _ = writeln!(io::stderr(), "\u{2713} {}", line(event));
+            return;
+        }
+        let spinner = ProgressBar::new_spinner().with_message(line(event));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+            spinner.set_style(style);
+        }
+        spinner.enable_steady_tick(Duration::from_millis(120));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(spinner);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn line(event: &Event<'_>) -> String {
+    match event.link {
+        Some(link) => format!("{link}: {}", event.step),
+        None => event.step.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_and_people_see_the_same_steps() {
+        let step = Step::Issued { cti: "0102030405060708".to_owned() };
+        let event = Event { link: Some("serial:/dev/ttyACM0"), step: &step };
+        assert_eq!(
+            serde_json::to_string(&event).unwrap(),
+            r#"{"link":"serial:/dev/ttyACM0","step":"issued","cti":"0102030405060708"}"#
+        );
+        assert_eq!(line(&event), "serial:/dev/ttyACM0: certificate 0102030405060708 is signed");
+    }
+
+    #[test]
+    fn a_recording_keeps_links_apart() {
+        let recording = Arc::new(Recording::default());
+        let progress = Progress::new(recording.clone());
+        progress.step(Step::AlreadyDone);
+        progress.on_link(&"udp:[::1]").step(Step::LinkOpened);
+        assert_eq!(recording.steps(), [(None, Step::AlreadyDone), (Some("udp:[::1]".to_owned()), Step::LinkOpened)]);
+    }
+}

@@ -1,0 +1,379 @@
+//! The audit trail: what happened, in order, each entry's hash covering the one before.
+//!
+//! The hash of an entry is SHA-256 over, in this order:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 32 | hash of the entry before; zeros before the first |
+//! | 8 | sequence number, from 1, big-endian |
+//! | 8 | time, Unix seconds, big-endian |
+//! | 4 + n | device ID or nothing, UTF-8, after its length, big-endian |
+//! | 4 + n | event, UTF-8, after its length |
+//! | 4 + n | payload, the JSON text as stored, after its length |
+//!
+//! A chain alone proves nothing to whoever can rewrite all of it; it shows every change to a part of it.
+
+use cbor_schemas::DeviceId;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+
+use super::{Error, Registry, record::Cti, record::Slot, sql};
+use crate::clock::rfc3339;
+
+/// How far ahead of the last believed time the clock may be, in seconds.
+const ONE_DAY: u64 = 24 * 60 * 60;
+/// Entries read at a time while verifying.
+const PAGE: i64 = 1_000;
+/// What stands for the hash before the first entry.
+const BEFORE_FIRST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Counted from 1.
+    pub seq: u64,
+    /// Unix seconds.
+    pub time: u64,
+    /// The device it is about; empty if it is about none.
+    pub device: String,
+    /// What happened, such as `key-revoked`.
+    pub event: String,
+    /// The particulars, a JSON object.
+    pub payload: String,
+    /// The hash of the entry before, hex.
+    pub previous: String,
+    /// The hash of this entry, hex.
+    pub hash: String,
+}
+
+impl AuditEntry {
+    /// The entry for `--json`: `seq`, `time`, `event`, and the particulars.
+    pub fn as_json(&self) -> Value {
+        let mut line = serde_json::Map::new();
+        line.insert("seq".to_owned(), self.seq.into());
+        line.insert("time".to_owned(), rfc3339(self.time).into());
+        line.insert("event".to_owned(), self.event.clone().into());
+        line.extend(self.particulars());
+        line.into()
+    }
+
+    /// The particulars by name.
+    pub fn particulars(&self) -> serde_json::Map<String, Value> {
+        serde_json::from_str(&self.payload).unwrap_or_default()
+    }
+
+    fn computed_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(hex::decode(&self.previous).unwrap_or_default());
+        hash.update(self.seq.to_be_bytes());
+        hash.update(self.time.to_be_bytes());
+        for text in [&self.device, &self.event, &self.payload] {
+            hash.update((text.len() as u32).to_be_bytes());
+            hash.update(text);
+        }
+        hex::encode(hash.finalize())
+    }
+
+    fn from_row(row: &AnyRow) -> Result<Self, Error> {
+        Ok(Self {
+            seq: sql::unsigned(row, "seq")?,
+            time: sql::unsigned(row, "time")?,
+            device: row.try_get("device")?,
+            event: row.try_get("event")?,
+            payload: row.try_get("payload")?,
+            previous: row.try_get("previous")?,
+            hash: row.try_get("hash")?,
+        })
+    }
+}
+
+/// What can happen. Keys are named by thumbprint and certificates by `cti`, both in hex.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Event {
+    Initialised { issuer: String, station: String },
+    KeySeen { key: String, provenance: &'static str },
+    KeyRaised { key: String, provenance: &'static str },
+    KeyActive { key: String, because: String },
+    KeyRevoked { key: String, reason: String },
+    KeyConflict { key: String, conflict: String },
+    RekeyBegun { key: String },
+    CertificateIntended { cti: Cti, key: String, slot: Slot, proof: &'static str },
+    CertificateIssued { cti: Cti, sha256: String },
+    CertificateInstalled { cti: Cti, receipt: bool },
+    CertificateVoid { cti: Cti, reason: String },
+    TokenIntended { station: String, audience: String, scope: Vec<(String, u8)>, expires_at: Option<u64> },
+    Nickname { nickname: String },
+}
+
+impl Event {
+    /// The name of the event, and its particulars as JSON text.
+    fn parts(&self) -> Result<(String, String), Error> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(object)) => object.into_iter().next().ok_or(Error::Corrupt("event")),
+            _ => Err(Error::Corrupt("event")),
+        }
+        .map(|(name, particulars)| (name, particulars.to_string()))
+    }
+}
+
+/// A change to the registry: everything in it happens together with its audit entries, or not at all.
+pub(super) struct Change {
+    pub(super) tx: Transaction<'static, Any>,
+    /// The time of the change, Unix seconds.
+    pub(super) now: u64,
+    clock_ok: bool,
+    head: Head,
+}
+
+/// The end of the chain.
+struct Head {
+    seq: u64,
+    hash: String,
+    /// The newest time that the clock rule accepted.
+    believed: u64,
+}
+
+impl Change {
+    /// Begins a change. Waits for other writers: the first statement takes the one row that all of them write.
+    pub(super) async fn begin(registry: &Registry) -> Result<Self, Error> {
+        let mut tx = registry.pool.begin().await?;
+        let row = sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash, believed")
+            .fetch_one(&mut *tx)
+            .await?;
+        let head = Head {
+            seq: sql::unsigned(&row, "seq")?,
+            hash: row.try_get("hash")?,
+            believed: sql::unsigned(&row, "believed")?,
+        };
+        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, head })
+    }
+
+    /// The time for a signature.
+    ///
+    /// # Errors
+    /// [`Error::ClockBehind`] or [`Error::ClockAhead`] of what was believed before.
+    pub(super) fn signing_time(&self) -> Result<u64, Error> {
+        let (now, last) = (self.now, self.head.believed);
+        match now {
+            _ if now < last => Err(Error::ClockBehind { now, last }),
+            _ if now > last.saturating_add(ONE_DAY) && !self.clock_ok => Err(Error::ClockAhead { now, last }),
+            _ => Ok(now),
+        }
+    }
+
+    /// Adds an entry about `device`.
+    pub(super) async fn record(&mut self, device: Option<&DeviceId>, event: &Event) -> Result<(), Error> {
+        let (name, payload) = event.parts()?;
+        self.append(device, name, payload).await
+    }
+
+    /// Adds an entry, unless the last one about this device says the same.
+    pub(super) async fn record_once(&mut self, device: &DeviceId, event: &Event) -> Result<(), Error> {
+        let (name, payload) = event.parts()?;
+        let last = sqlx::query("SELECT event, payload FROM audit WHERE device = $1 ORDER BY seq DESC LIMIT 1")
+            .bind(device.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        if let Some(last) = last
+            && last.try_get::<String, _>("event")? == name
+            && last.try_get::<String, _>("payload")? == payload
+        {
+            return Ok(());
+        }
+        self.append(Some(device), name, payload).await
+    }
+
+    /// Makes the change durable.
+    pub(super) async fn commit(self) -> Result<(), Error> {
+        Ok(self.tx.commit().await?)
+    }
+
+    async fn append(&mut self, device: Option<&DeviceId>, event: String, payload: String) -> Result<(), Error> {
+        let mut entry = AuditEntry {
+            seq: self.head.seq + 1,
+            time: self.now,
+            device: device.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            event,
+            payload,
+            previous: self.head.hash.clone(),
+            hash: String::new(),
+        };
+        entry.hash = entry.computed_hash();
+        // A time that nobody vouched for must neither lock signing out nor let it in later.
+        if self.head.seq == 0 || self.signing_time().is_ok() {
+            self.head.believed = self.now;
+        }
+        sqlx::query(
+            "INSERT INTO audit (seq, time, device, event, payload, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(sql::signed(entry.seq))
+        .bind(sql::signed(entry.time))
+        .bind(entry.device)
+        .bind(entry.event)
+        .bind(entry.payload)
+        .bind(entry.previous)
+        .bind(entry.hash.clone())
+        .execute(&mut *self.tx)
+        .await?;
+        sqlx::query("UPDATE audit_head SET seq = $1, hash = $2, believed = $3 WHERE id = 1")
+            .bind(sql::signed(entry.seq))
+            .bind(entry.hash.clone())
+            .bind(sql::signed(self.head.believed))
+            .execute(&mut *self.tx)
+            .await?;
+        self.head.seq = entry.seq;
+        self.head.hash = entry.hash;
+        Ok(())
+    }
+}
+
+/// A chain that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditSummary {
+    /// How many entries there are.
+    pub entries: u64,
+    /// The hash of the last, hex.
+    pub head: String,
+}
+
+impl Registry {
+    /// What happened to a device, oldest first.
+    pub async fn history(&self, device: &DeviceId) -> Result<Vec<AuditEntry>, Error> {
+        let rows = sqlx::query("SELECT * FROM audit WHERE device = $1 ORDER BY seq")
+            .bind(device.as_str())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(AuditEntry::from_row).collect()
+    }
+
+    /// Checks every entry of the audit trail, and that none is missing.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`] with the first entry that does not fit.
+    pub async fn verify_audit(&self) -> Result<AuditSummary, Error> {
+        // One snapshot of entries and head, so that a writer in between does not look like a forger.
+        let mut tx = self.pool.begin().await?;
+        let mut summary = AuditSummary { entries: 0, head: BEFORE_FIRST.to_owned() };
+        loop {
+            let rows = sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
+                .bind(sql::signed(summary.entries))
+                .bind(PAGE)
+                .fetch_all(&mut *tx)
+                .await?;
+            for row in &rows {
+                let entry = AuditEntry::from_row(row)?;
+                let seq = summary.entries + 1;
+                if entry.seq != seq || entry.previous != summary.head || entry.hash != entry.computed_hash() {
+                    return Err(Error::Tampered { seq });
+                }
+                summary = AuditSummary { entries: seq, head: entry.hash };
+            }
+            if rows.is_empty() {
+                break;
+            }
+        }
+        let head = sqlx::query("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_one(&mut *tx).await?;
+        let unchanged = sql::unsigned(&head, "seq")? == summary.entries
+            && head.try_get::<String, _>("hash")? == summary.head
+            && sqlx::query("SELECT seq FROM audit WHERE seq < 1").fetch_optional(&mut *tx).await?.is_none();
+        if unchanged { Ok(summary) } else { Err(Error::Tampered { seq: summary.entries + 1 }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::testing::{Fixture, NOON, id};
+
+    #[test]
+    fn the_byte_layout_is_the_documented_one() {
+        let entry = AuditEntry {
+            seq: 2,
+            time: NOON,
+            device: "urn:dev:ops:32473-test-1".to_owned(),
+            event: "nickname".to_owned(),
+            payload: r#"{"nickname":"kitchen"}"#.to_owned(),
+            previous: "11".repeat(32),
+            hash: String::new(),
+        };
+        let mut bytes = vec![0x11; 32];
+        bytes.extend([0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]);
+        bytes.extend((NOON as u32).to_be_bytes());
+        for text in ["urn:dev:ops:32473-test-1", "nickname", r#"{"nickname":"kitchen"}"#] {
+            bytes.extend([0, 0, 0, text.len() as u8]);
+            bytes.extend(text.as_bytes());
+        }
+        assert_eq!(entry.computed_hash(), hex::encode(Sha256::digest(bytes)));
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_tampering_shows() {
+        let tamperings = [
+            ("UPDATE audit SET payload = '{}' WHERE seq = 3", 3),
+            ("UPDATE audit SET time = time + 1 WHERE seq = 3", 3),
+            ("UPDATE audit SET device = '' WHERE seq = 3", 3),
+            ("UPDATE audit SET event = 'nothing' WHERE seq = 3", 3),
+            ("UPDATE audit SET previous = hash WHERE seq = 3", 3),
+            ("UPDATE audit SET hash = previous WHERE seq = 3", 3),
+            ("UPDATE audit SET hash = 'no hex' WHERE seq = 3", 3),
+            ("UPDATE audit SET seq = 99 WHERE seq = 3", 3),
+            ("UPDATE audit SET seq = -3 WHERE seq = 3", 3),
+            ("DELETE FROM audit WHERE seq = 1", 1),
+            ("DELETE FROM audit WHERE seq = 6", 6),
+            ("DELETE FROM audit", 1),
+            ("INSERT INTO audit SELECT 7, time, device, event, payload, hash, previous FROM audit WHERE seq = 6", 7),
+            ("INSERT INTO audit SELECT 0, time, device, event, payload, previous, hash FROM audit WHERE seq = 6", 7),
+            ("UPDATE audit_head SET seq = 5", 7),
+            ("UPDATE audit_head SET hash = ''", 7),
+        ];
+        for (tampering, expected) in tamperings {
+            let fixture = Fixture::new().await;
+            fixture.commissioned(&id("device")).await;
+            assert_eq!(fixture.registry.verify_audit().await.unwrap().entries, 6);
+            sqlx::query(tampering).execute(&fixture.registry.pool).await.unwrap();
+            match fixture.registry.verify_audit().await {
+                Err(Error::Tampered { seq }) => assert_eq!(seq, expected, "{tampering}"),
+                other => panic!("{tampering}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_not_committed_leaves_nothing() {
+        let fixture = Fixture::new().await;
+        let before = fixture.registry.verify_audit().await.unwrap();
+        let mut change = Change::begin(&fixture.registry).await.unwrap();
+        change.record(None, &Event::Nickname { nickname: "nobody".to_owned() }).await.unwrap();
+        drop(change);
+        assert_eq!(fixture.registry.verify_audit().await.unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn long_chains_are_verified_to_their_end() {
+        let fixture = Fixture::new().await;
+        let mut change = Change::begin(&fixture.registry).await.unwrap();
+        for n in 0..PAGE {
+            change.record(None, &Event::Nickname { nickname: n.to_string() }).await.unwrap();
+        }
+        change.commit().await.unwrap();
+        assert_eq!(fixture.registry.verify_audit().await.unwrap().entries, 1 + PAGE as u64);
+        sqlx::query("UPDATE audit SET payload = '' WHERE seq = 1001").execute(&fixture.registry.pool).await.unwrap();
+        assert!(matches!(fixture.registry.verify_audit().await, Err(Error::Tampered { seq: 1001 })));
+    }
+
+    #[tokio::test]
+    async fn entries_read_like_records() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        fixture.commissioned(&device).await;
+        let history = fixture.registry.history(&device).await.unwrap();
+        let first = history.first().unwrap().as_json();
+        assert_eq!(first["event"], "key-seen");
+        assert_eq!(first["time"], "2026-11-22T15:24:00Z");
+        assert_eq!(first["provenance"], "proved");
+        assert_eq!(first["seq"], 2);
+    }
+}

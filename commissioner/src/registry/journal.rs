@@ -1,0 +1,603 @@
+//! Issuing, written down ahead.
+//!
+//! ```text
+//! begin_issue -> Intent     durable before anything is signed: who, which key, which slot, cti, time
+//! issued                    the signed bytes, durable before anything is sent
+//! installed                 after the device's receipt, or after reading the certificate back from the device
+//! void                      it will never be installed
+//! ```
+//!
+//! A process that dies between two of these leaves an open intent. The next [`Registry::begin_issue`] for the same key and
+//! slot takes it up again: the claims are the same and the signature is deterministic, so that whatever was sent before
+//! is sent again, byte for byte. For the same reason two commissioners at one device do not hurt each other.
+
+use cbor_schemas::{
+    Aif, Audience, DeviceCertificateClaims, DeviceId, KeyOrigin, Profile, ProofLevel, Receipt, StationTokenClaims,
+};
+use protocol::key::PublicKey;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Error, Registry,
+    audit::{Change, Event},
+    lookup,
+    record::{Certificate, CertificateStatus, Cti, Device, Key, KeyStatus, Provenance, Slot},
+    sql,
+    succession::is_first,
+};
+
+/// How long an open intent is taken up again, in seconds. Later than that, a device may hold a newer watermark.
+const INTENT_LIFETIME: u64 = 60 * 60;
+
+/// A certificate that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct NewCertificate {
+    /// Whose.
+    pub device: DeviceId,
+    /// The device's key.
+    pub key: PublicKey,
+    /// Where the certificate will be stored.
+    pub slot: Slot,
+    /// Where the key came from, as the device says under OSCORE.
+    pub key_origin: KeyOrigin,
+    /// Its ID, if it becomes a new certificate: [`Cti::random`].
+    pub cti: Cti,
+}
+
+/// A certificate that may be signed: it is in the journal, durably.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    claims: DeviceCertificateClaims,
+    slot: Slot,
+    object: Option<Vec<u8>>,
+    resumed: bool,
+}
+
+impl Intent {
+    /// What to sign.
+    pub fn claims(&self) -> &DeviceCertificateClaims {
+        &self.claims
+    }
+
+    /// The certificate's ID.
+    pub fn cti(&self) -> Cti {
+        Cti(self.claims.cti)
+    }
+
+    /// Where it goes.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The signed object, if an earlier run came that far.
+    pub fn object(&self) -> Option<&[u8]> {
+        self.object.as_deref()
+    }
+
+    /// Whether an earlier, interrupted run began it.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+}
+
+/// A station token that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRequest {
+    /// The station's key.
+    pub station: PublicKey,
+    /// Where the token is good.
+    pub audience: Audience,
+    /// What it allows.
+    pub scope: Aif,
+    /// For how long.
+    pub validity: Validity,
+}
+
+/// How a token ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// With the device's next start: the nonce that it shows in `/comm`.
+    Nonce([u8; 8]),
+    /// After this many seconds, as far as a device without a clock can know.
+    Seconds(u64),
+}
+
+/// A station token that may be signed: it is in the audit trail, durably.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenGrant(StationTokenClaims);
+
+impl TokenGrant {
+    /// What to sign.
+    pub fn claims(&self) -> &StationTokenClaims {
+        &self.0
+    }
+}
+
+impl Registry {
+    /// Writes down that a certificate will be signed, or finds the open intent for the same key and slot.
+    ///
+    /// The caller has read the slot before, and told [`Registry::installed`] if a certificate of ours was in it: an old
+    /// open intent is given up here.
+    ///
+    /// # Errors
+    /// [`Error::NotIssuable`] for a key that may not have a certificate; [`Error::ClockBehind`], [`Error::ClockAhead`].
+    pub async fn begin_issue(&self, wanted: &NewCertificate) -> Result<Intent, Error> {
+        let mut change = Change::begin(self).await?;
+        let now = change.signing_time()?;
+        let unknown = || Error::UnknownKey { device: wanted.device, key: wanted.key.thumbprint().to_string() };
+        let device = lookup::load(&mut change.tx, &wanted.device).await?.ok_or_else(unknown)?;
+        let key = device.key(&wanted.key).ok_or_else(unknown)?;
+        let proof = may_be_certified(&device, key)?;
+
+        if let Some(open) = open_certificates(key).find(|open| open.slot == wanted.slot) {
+            let fresh = open.issued_at <= now && now - open.issued_at <= INTENT_LIFETIME;
+            if fresh && open.key_origin == wanted.key_origin && open.proof == proof {
+                let mut intent = self.intent(&device, key, open)?;
+                intent.resumed = true;
+                return Ok(intent);
+            }
+            change.set_void(&device.id, open.cti, "a newer one takes its place").await?;
+        }
+        let certificate = Certificate {
+            cti: wanted.cti,
+            slot: wanted.slot,
+            status: CertificateStatus::Intended,
+            issued_at: now,
+            key_origin: wanted.key_origin,
+            proof,
+            object: None,
+        };
+        change.add_certificate(&device.id, key, &certificate).await?;
+        change.commit().await?;
+        self.intent(&device, key, &certificate)
+    }
+
+    /// The certificate is signed: keeps the bytes. Only after this may they be sent.
+    pub async fn issued(&self, cti: Cti, object: &[u8]) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        let (device, _, certificate) = change.certificate(cti).await?;
+        match certificate.status {
+            CertificateStatus::Intended => {}
+            CertificateStatus::Issued if certificate.object.as_deref() == Some(object) => return Ok(()),
+            status => return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Issued }),
+        }
+        sqlx::query("UPDATE certificates SET status = 'issued', object = $1 WHERE cti = $2")
+            .bind(object.to_vec())
+            .bind(cti.0.to_vec())
+            .execute(&mut *change.tx)
+            .await?;
+        let sha256 = hex::encode(Sha256::digest(object));
+        change.record(Some(&device.id), &Event::CertificateIssued { cti, sha256 }).await?;
+        change.commit().await
+    }
+
+    /// The device has the certificate: there is a receipt, or (without one) it was read back from the slot under OSCORE.
+    ///
+    /// This is a fact, so it holds for a certificate already given up, too. The first key of a device becomes active by it.
+    /// Returns the status of the key: a revoked key stays so.
+    pub async fn installed(&self, cti: Cti, receipt: Option<&Receipt>) -> Result<KeyStatus, Error> {
+        let mut change = Change::begin(self).await?;
+        let (device, key, certificate) = change.certificate(cti).await?;
+        if receipt.is_some_and(|receipt| receipt.device != key.x) {
+            return Err(Error::WrongReceipt(cti));
+        }
+        let status = certificate.status;
+        if certificate.object.is_none() {
+            return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Installed });
+        }
+        if status == CertificateStatus::Installed {
+            return Ok(key.status);
+        }
+        if status == CertificateStatus::Revoked {
+            change.record_once(&device.id, &Event::CertificateInstalled { cti, receipt: receipt.is_some() }).await?;
+            change.commit().await?;
+            return Ok(key.status);
+        }
+        change.set_installed(&device.id, &key, &certificate, receipt).await?;
+        let mut key_status = key.status;
+        if key.status == KeyStatus::Pending && is_first(&device, &key.x) {
+            let public = PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?;
+            change.activate(&device.id, &public, "its certificate is installed").await?;
+            key_status = KeyStatus::Active;
+        }
+        change.commit().await?;
+        Ok(key_status)
+    }
+
+    /// The certificate will not be installed: the device refused it, or something else took its place.
+    pub async fn void(&self, cti: Cti, reason: &str) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        let (device, _, certificate) = change.certificate(cti).await?;
+        match certificate.status {
+            CertificateStatus::Intended | CertificateStatus::Issued => {}
+            CertificateStatus::Void | CertificateStatus::Revoked => return Ok(()),
+            status => return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Void }),
+        }
+        change.set_void(&device.id, cti, reason).await?;
+        change.commit().await
+    }
+
+    /// What earlier runs began for a device and did not finish.
+    pub async fn open_intents(&self, device: &DeviceId) -> Result<Vec<Intent>, Error> {
+        let Some(device) = self.device_by_id(device).await? else {
+            return Ok(Vec::new());
+        };
+        let mut intents = Vec::new();
+        for key in &device.keys {
+            for open in open_certificates(key) {
+                intents.push(Intent { resumed: true, ..self.intent(&device, key, open)? });
+            }
+        }
+        Ok(intents)
+    }
+
+    /// Writes down that a station token will be signed.
+    ///
+    /// # Errors
+    /// [`Error::ClockBehind`], [`Error::ClockAhead`].
+    pub async fn grant_token(&self, wanted: &TokenRequest) -> Result<TokenGrant, Error> {
+        let mut change = Change::begin(self).await?;
+        let now = change.signing_time()?;
+        let (expires_at, cnonce) = match wanted.validity {
+            Validity::Nonce(nonce) => (None, Some(nonce)),
+            Validity::Seconds(seconds) => (Some(now.saturating_add(seconds)), None),
+        };
+        let claims = StationTokenClaims {
+            issuer: self.issuer_id(),
+            audience: wanted.audience,
+            expires_at,
+            issued_at: now,
+            key: wanted.station.cose_key(),
+            scope: wanted.scope,
+            cnonce,
+        };
+        let (device, audience) = match &wanted.audience {
+            Audience::Device(device) => (Some(device), device.to_string()),
+            Audience::All(issuer) => (None, issuer.to_string()),
+        };
+        let station = wanted.station.thumbprint().to_string();
+        let scope = wanted.scope.entries().map(|(path, methods)| (path.to_owned(), methods)).collect();
+        change.record(device, &Event::TokenIntended { station, audience, scope, expires_at }).await?;
+        change.commit().await?;
+        Ok(TokenGrant(claims))
+    }
+
+    fn intent(&self, device: &Device, key: &Key, certificate: &Certificate) -> Result<Intent, Error> {
+        let public = PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?;
+        let claims = DeviceCertificateClaims {
+            issuer: self.issuer_id(),
+            subject: device.id,
+            issued_at: certificate.issued_at,
+            cti: certificate.cti.0,
+            key: public.cose_key(),
+            key_origin: certificate.key_origin,
+            proof: certificate.proof,
+        };
+        Ok(Intent { claims, slot: certificate.slot, object: certificate.object.clone(), resumed: false })
+    }
+}
+
+/// Whether a key may have a certificate, and what the certificate says about possession.
+fn may_be_certified(device: &Device, key: &Key) -> Result<ProofLevel, Error> {
+    let refuse = |reason| Err(Error::NotIssuable { key: key.thumbprint.clone(), reason });
+    match key.status {
+        KeyStatus::Active => {}
+        KeyStatus::Pending if is_first(device, &key.x) => {}
+        KeyStatus::Pending => return refuse("it is in conflict with an older key; see --accept-new-key"),
+        KeyStatus::Revoked => return refuse("it is revoked; let the device make a new key"),
+    }
+    let unproven_is_enough = device.profile == Profile::Minimal && key.provenance == Provenance::Programming;
+    match key.proof {
+        ProofLevel::Unproven if !unproven_is_enough => {
+            refuse("the device never proved to have it; commission the device over a link")
+        }
+        proof => Ok(proof),
+    }
+}
+
+fn open_certificates(key: &Key) -> impl Iterator<Item = &Certificate> {
+    key.certificates.iter().filter(|it| matches!(it.status, CertificateStatus::Intended | CertificateStatus::Issued))
+}
+
+impl Change {
+    /// A certificate with its key and device.
+    async fn certificate(&mut self, cti: Cti) -> Result<(Device, Key, Certificate), Error> {
+        let row = sqlx::query("SELECT keys.device FROM certificates c JOIN keys ON keys.x = c.x WHERE c.cti = $1")
+            .bind(cti.0.to_vec())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        let id: DeviceId = sql::word(&row.ok_or(Error::UnknownCertificate(cti))?, "device")?;
+        let device = lookup::load(&mut self.tx, &id).await?.ok_or(Error::UnknownCertificate(cti))?;
+        let found = device.keys.iter().find_map(|key| {
+            key.certificates.iter().find(|certificate| certificate.cti == cti).map(|it| (key.clone(), it.clone()))
+        });
+        let (key, certificate) = found.ok_or(Error::UnknownCertificate(cti))?;
+        Ok((device, key, certificate))
+    }
+
+    async fn add_certificate(&mut self, device: &DeviceId, key: &Key, certificate: &Certificate) -> Result<(), Error> {
+        let Certificate { cti, slot, status, issued_at, key_origin, proof, .. } = *certificate;
+        sqlx::query(
+            "INSERT INTO certificates (cti, x, slot, status, issued_at, key_origin, proof) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(cti.0.to_vec())
+        .bind(key.x.to_vec())
+        .bind(slot.as_str())
+        .bind(status.as_str())
+        .bind(sql::signed(issued_at))
+        .bind(key_origin.as_str())
+        .bind(proof.as_str())
+        .execute(&mut *self.tx)
+        .await?;
+        let event = Event::CertificateIntended { cti, key: key.thumbprint.clone(), slot, proof: proof.as_str() };
+        self.record(Some(device), &event).await
+    }
+
+    async fn set_installed(
+        &mut self,
+        device: &DeviceId,
+        key: &Key,
+        certificate: &Certificate,
+        receipt: Option<&Receipt>,
+    ) -> Result<(), Error> {
+        let receipt = receipt.map(encode_receipt).transpose()?;
+        sqlx::query("UPDATE certificates SET status = 'replaced' WHERE x = $1 AND slot = $2 AND status = 'installed'")
+            .bind(key.x.to_vec())
+            .bind(certificate.slot.as_str())
+            .execute(&mut *self.tx)
+            .await?;
+        sqlx::query("UPDATE certificates SET status = 'installed', receipt = $1 WHERE cti = $2")
+            .bind(receipt.clone())
+            .bind(certificate.cti.0.to_vec())
+            .execute(&mut *self.tx)
+            .await?;
+        let event = Event::CertificateInstalled { cti: certificate.cti, receipt: receipt.is_some() };
+        self.record(Some(device), &event).await
+    }
+
+    async fn set_void(&mut self, device: &DeviceId, cti: Cti, reason: &str) -> Result<(), Error> {
+        sqlx::query("UPDATE certificates SET status = 'void' WHERE cti = $1")
+            .bind(cti.0.to_vec())
+            .execute(&mut *self.tx)
+            .await?;
+        self.record(Some(device), &Event::CertificateVoid { cti, reason: reason.to_owned() }).await
+    }
+}
+
+fn encode_receipt(receipt: &Receipt) -> Result<Vec<u8>, Error> {
+    let mut buffer = [0; Receipt::MAX_LEN];
+    let len = receipt.encode(&mut buffer).map_err(|_| Error::Corrupt("receipt"))?;
+    Ok(buffer[..len].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        Observation, Place, Succession,
+        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+    };
+
+    #[tokio::test]
+    async fn a_process_may_die_after_any_step() {
+        let mut fixture = Fixture::new().await;
+        let (device, key) = (id("device"), key());
+        assert_eq!(fixture.proved(&device, &key).await.unwrap(), Succession::Pending);
+        fixture.reopen().await;
+        assert_eq!(fixture.registry.open_intents(&device).await.unwrap(), []);
+
+        let intent = fixture.begin(&device, &key).await;
+        assert!(!intent.is_resumed());
+        fixture.reopen().await;
+        let resumed = fixture.begin(&device, &key).await;
+        assert!(resumed.is_resumed());
+        assert_eq!(resumed.claims(), intent.claims(), "the same claims, so the same bytes");
+        assert_eq!(resumed.object(), None);
+        assert_eq!(fixture.status(&device, &key).await, KeyStatus::Pending);
+
+        fixture.registry.issued(intent.cti(), b"signed").await.unwrap();
+        fixture.reopen().await;
+        let [open] = &fixture.registry.open_intents(&device).await.unwrap()[..] else { panic!("one is open") };
+        assert_eq!((open.cti(), open.object(), open.is_resumed()), (intent.cti(), Some(&b"signed"[..]), true));
+        assert_eq!(fixture.status(&device, &key).await, KeyStatus::Pending);
+
+        let status = fixture.registry.installed(intent.cti(), Some(&receipt(&key))).await.unwrap();
+        assert_eq!(status, KeyStatus::Active);
+        fixture.reopen().await;
+        assert_eq!(fixture.registry.open_intents(&device).await.unwrap(), []);
+        assert_eq!(fixture.status(&device, &key).await, KeyStatus::Active);
+        let events = ["key-seen", "certificate-intended", "certificate-issued", "certificate-installed", "key-active"];
+        assert_eq!(fixture.events(&device).await, events);
+        fixture.registry.verify_audit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn two_commissioners_at_one_device_issue_one_certificate() {
+        let fixture = Fixture::new().await;
+        let second = fixture.open(false).await;
+        let (device, key) = (id("device"), key());
+        fixture.proved(&device, &key).await.unwrap();
+        let wishes = (wanted(&device, &key), wanted(&device, &key));
+        let (one, other) = tokio::join!(fixture.registry.begin_issue(&wishes.0), second.begin_issue(&wishes.1));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one.claims(), other.claims());
+        fixture.registry.issued(one.cti(), b"signed").await.unwrap();
+        second.issued(one.cti(), b"signed").await.unwrap();
+        assert!(second.issued(one.cti(), b"signed otherwise").await.is_err());
+        for registry in [&fixture.registry, &second] {
+            assert_eq!(registry.installed(one.cti(), Some(&receipt(&key))).await.unwrap(), KeyStatus::Active);
+        }
+        let events = fixture.events(&device).await;
+        assert_eq!(events.iter().filter(|event| *event == "certificate-installed").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn many_writers_wait_for_each_other() {
+        let fixture = Fixture::new().await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..8 {
+            let registry = fixture.open(false).await;
+            tasks.spawn(async move {
+                for m in 0..5 {
+                    let device = id(&format!("{n}-{m}"));
+                    let seen = seen(&device, &key(), Place::Elsewhere, ProofLevel::Proved);
+                    assert_eq!(registry.observe_key(&seen).await.unwrap(), Succession::Pending);
+                }
+            });
+        }
+        while let Some(result) = tasks.join_next().await {
+            result.unwrap();
+        }
+        assert_eq!(fixture.registry.devices().await.unwrap().len(), 40);
+        assert_eq!(fixture.registry.verify_audit().await.unwrap().entries, 41);
+    }
+
+    #[tokio::test]
+    async fn steps_out_of_order_are_refused() {
+        let fixture = Fixture::new().await;
+        let (device, key) = (id("device"), key());
+        fixture.proved(&device, &key).await.unwrap();
+        let cti = fixture.begin(&device, &key).await.cti();
+        assert!(matches!(fixture.registry.installed(cti, None).await, Err(Error::OutOfOrder { .. })), "never signed");
+        fixture.registry.issued(cti, b"signed").await.unwrap();
+        let other = receipt(&crate::registry::testing::key());
+        assert!(matches!(fixture.registry.installed(cti, Some(&other)).await, Err(Error::WrongReceipt(_))));
+        fixture.registry.installed(cti, None).await.unwrap();
+        assert!(matches!(fixture.registry.void(cti, "no").await, Err(Error::OutOfOrder { .. })));
+        assert!(matches!(fixture.registry.issued(cti, b"other").await, Err(Error::OutOfOrder { .. })));
+        let unknown = Cti([0; 8]);
+        assert!(matches!(fixture.registry.installed(unknown, None).await, Err(Error::UnknownCertificate(_))));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_given_up_that_turns_out_to_be_installed_is_installed() {
+        let fixture = Fixture::new().await;
+        let (device, key) = (id("device"), key());
+        fixture.proved(&device, &key).await.unwrap();
+        let cti = fixture.begin(&device, &key).await.cti();
+        fixture.registry.issued(cti, b"signed").await.unwrap();
+        fixture.registry.void(cti, "no answer").await.unwrap();
+        fixture.registry.void(cti, "no answer").await.unwrap();
+        assert_eq!(fixture.registry.open_intents(&device).await.unwrap(), []);
+        assert_eq!(fixture.status(&device, &key).await, KeyStatus::Pending);
+        assert_eq!(fixture.registry.installed(cti, None).await.unwrap(), KeyStatus::Active);
+        assert_eq!(fixture.certificate_status(&device, cti).await, CertificateStatus::Installed);
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_replaces_the_one_in_its_slot() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (key, first) = fixture.commissioned(&device).await;
+        let second = fixture.begin(&device, &key).await;
+        assert_ne!(second.cti(), first);
+        fixture.registry.issued(second.cti(), b"signed again").await.unwrap();
+        assert_eq!(fixture.certificate_status(&device, first).await, CertificateStatus::Installed);
+        fixture.registry.installed(second.cti(), Some(&receipt(&key))).await.unwrap();
+        assert_eq!(fixture.certificate_status(&device, first).await, CertificateStatus::Replaced);
+        let installed = fixture.device(&device).await.active().unwrap().installed(Slot::Owner).unwrap().cti;
+        assert_eq!(installed, second.cti());
+    }
+
+    #[tokio::test]
+    async fn an_open_intent_is_given_up_when_it_is_old_or_other() {
+        let fixture = Fixture::new().await;
+        let (device, key) = (id("device"), key());
+        fixture.proved(&device, &key).await.unwrap();
+        let first = fixture.begin(&device, &key).await.cti();
+
+        let injected = NewCertificate { key_origin: KeyOrigin::Injected, ..wanted(&device, &key) };
+        let second = fixture.registry.begin_issue(&injected).await.unwrap();
+        assert!(!second.is_resumed());
+        assert_eq!(fixture.certificate_status(&device, first).await, CertificateStatus::Void);
+
+        fixture.clock.set(NOON + INTENT_LIFETIME);
+        assert!(fixture.registry.begin_issue(&injected).await.unwrap().is_resumed());
+        fixture.clock.set(NOON + INTENT_LIFETIME + 1);
+        let third = fixture.registry.begin_issue(&NewCertificate { cti: Cti([3; 8]), ..injected }).await.unwrap();
+        assert_eq!(third.cti(), Cti([3; 8]));
+        assert_eq!(fixture.certificate_status(&device, second.cti()).await, CertificateStatus::Void);
+
+        // The other slot is another matter.
+        let factory = NewCertificate { slot: Slot::Factory, cti: Cti([4; 8]), ..injected };
+        assert!(!fixture.registry.begin_issue(&factory).await.unwrap().is_resumed());
+        assert_eq!(fixture.registry.open_intents(&device).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_issued_without_proof() {
+        let fixture = Fixture::new().await;
+        let registry = &fixture.registry;
+        let issue = async |seen: Observation| {
+            registry.observe_key(&seen).await.unwrap();
+            registry.begin_issue(&wanted(&seen.device, &seen.key)).await.map(|intent| intent.claims().proof)
+        };
+        let minimal = |seen| Observation { profile: Profile::Minimal, ..seen };
+        let unproven = ProofLevel::Unproven;
+
+        let reported = seen(&id("reported"), &key(), Place::Elsewhere, unproven);
+        assert!(matches!(issue(reported).await, Err(Error::NotIssuable { .. })));
+        let programmed = seen(&id("programmed"), &key(), Place::Trusted, unproven);
+        assert!(matches!(issue(programmed).await, Err(Error::NotIssuable { .. })), "a full device can prove it");
+        let claimed = minimal(seen(&id("claimed"), &key(), Place::Elsewhere, unproven));
+        assert!(matches!(issue(claimed).await, Err(Error::NotIssuable { .. })), "anybody can claim to be minimal");
+
+        let small = minimal(seen(&id("small"), &key(), Place::Trusted, unproven));
+        assert_eq!(issue(small).await.unwrap(), unproven, "and the certificate says so");
+        assert_eq!(
+            issue(seen(&id("full"), &key(), Place::Elsewhere, ProofLevel::Proved)).await.unwrap(),
+            ProofLevel::Proved
+        );
+
+        let unknown = registry.begin_issue(&wanted(&id("full"), &key())).await;
+        assert!(matches!(unknown, Err(Error::UnknownKey { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_revoked_key_gets_no_certificate() {
+        let fixture = Fixture::new().await;
+        let (device, key) = (id("device"), key());
+        fixture.proved(&device, &key).await.unwrap();
+        let cti = fixture.begin(&device, &key).await.cti();
+        fixture.registry.issued(cti, b"signed").await.unwrap();
+        fixture.registry.revoke(&device, "lost").await.unwrap();
+        assert!(matches!(fixture.registry.begin_issue(&wanted(&device, &key)).await, Err(Error::NotIssuable { .. })));
+        assert_eq!(fixture.registry.open_intents(&device).await.unwrap(), []);
+        assert_eq!(fixture.registry.installed(cti, Some(&receipt(&key))).await.unwrap(), KeyStatus::Revoked);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_by_a_clock_that_is_not_to_be_trusted() {
+        const DAY: u64 = 24 * 60 * 60;
+        let fixture = Fixture::new().await;
+        let (device, key) = (id("device"), key());
+        fixture.proved(&device, &key).await.unwrap();
+        let token = TokenRequest {
+            station: key,
+            audience: Audience::Device(device),
+            scope: Aif::everything(),
+            validity: Validity::Seconds(600),
+        };
+
+        fixture.clock.set(NOON - 1);
+        assert!(matches!(fixture.registry.begin_issue(&wanted(&device, &key)).await, Err(Error::ClockBehind { .. })));
+        assert!(matches!(fixture.open(true).await.grant_token(&token).await, Err(Error::ClockBehind { .. })));
+
+        fixture.clock.set(NOON + DAY + 1);
+        // What is only noted goes on, but neither counts as a vouched time nor locks a later, right one out.
+        assert_eq!(fixture.proved(&device, &key).await.unwrap(), Succession::Pending);
+        fixture.registry.set_nickname(&device, &"kitchen".parse().unwrap()).await.unwrap();
+        assert!(matches!(fixture.registry.begin_issue(&wanted(&device, &key)).await, Err(Error::ClockAhead { .. })));
+        assert!(matches!(fixture.registry.grant_token(&token).await, Err(Error::ClockAhead { .. })));
+        fixture.clock.set(NOON + DAY);
+        fixture.registry.grant_token(&token).await.unwrap();
+
+        fixture.clock.set(NOON + 9 * DAY);
+        let vouched = fixture.open(true).await;
+        let grant = vouched.grant_token(&token).await.unwrap();
+        assert_eq!((grant.claims().issued_at, grant.claims().expires_at), (NOON + 9 * DAY, Some(NOON + 9 * DAY + 600)));
+        fixture.registry.begin_issue(&wanted(&device, &key)).await.unwrap();
+        assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "token-intended").count(), 2);
+    }
+}

@@ -1,0 +1,252 @@
+//! The registry: devices, their keys and certificates, and what happened to them.
+//!
+//! Three promises, each in its own file:
+//!
+//! - [`succession`]: which key of a device counts, and who may change that;
+//! - [`journal`]: nothing is signed before the intent is durable, nothing is sent before the signed bytes are;
+//! - [`audit`]: every change leaves an entry in a hash chain, in the same transaction.
+//!
+//! The SQL is one text for SQLite and PostgreSQL, so it keeps to TEXT, BIGINT and BYTEA.
+
+pub mod audit;
+pub mod journal;
+mod lookup;
+mod record;
+mod schema;
+mod sql;
+pub mod succession;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::path::PathBuf;
+
+use cbor_schemas::{DeviceId, IssuerId};
+use protocol::key::PublicKey;
+use sqlx::AnyPool;
+
+use self::audit::{Change, Event};
+pub use self::{
+    audit::{AuditEntry, AuditSummary},
+    journal::{Intent, NewCertificate, TokenGrant, TokenRequest, Validity},
+    record::{
+        BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, Key, KeyStatus,
+        Nickname, Provenance, Revoked, Slot, UnknownWord,
+    },
+    succession::{Conflict, Observation, Place, Revocation, Succession},
+};
+use crate::{
+    clock::{Clock, rfc3339},
+    state_dir::{self, Lock, StateDir},
+};
+
+/// The name of the entry in `meta` that says whose registry this is: the issuer's x-coordinate in hex.
+const META_ISSUER: &str = "issuer";
+
+/// The registry of one issuer. Cheap to share by reference; commissioners in several processes may have it open at once.
+#[derive(Debug)]
+pub struct Registry {
+    pool: AnyPool,
+    clock: Clock,
+    clock_ok: bool,
+    issuer: PublicKey,
+}
+
+/// Why the registry did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no registry, or its making was interrupted.
+    #[error("there is no registry in {0}; run `commissioner init` first")]
+    NotInitialised(PathBuf),
+    /// A newer program wrote it.
+    #[error(
+        "the registry {path} has schema version {version}, written by a newer commissioner; use that one, or a newer"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The schema's version.
+        version: i64,
+    },
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] state_dir::Error),
+    /// The database failed.
+    #[error("the registry's database failed: {0}; nothing was changed, try again")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the registry's schema could not be brought up to date: {0}; put the registry back from your backup")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// Something is in the database that was never written by this program.
+    #[error("the registry holds an impossible value for {0}; put it back from your backup")]
+    Corrupt(&'static str),
+    /// The audit trail does not hold.
+    #[error("audit entry {seq} is missing or was changed; compare the registry with your backup")]
+    Tampered {
+        /// The first entry that does not fit.
+        seq: u64,
+    },
+
+    /// Nothing goes by this name.
+    #[error("no device is called {0}; `commissioner devices --all` lists them")]
+    UnknownDevice(String),
+    /// More than one device goes by this name.
+    #[error("{name} may be one of {}; give more of the ID or thumbprint", candidates.len())]
+    Ambiguous {
+        /// What the user wrote.
+        name: String,
+        /// The devices it could be, with their nicknames.
+        candidates: Vec<String>,
+    },
+    /// The nickname is another device's.
+    #[error("{nickname} is the nickname of {device} already; choose another")]
+    NicknameTaken {
+        /// The name.
+        nickname: String,
+        /// Whose it is.
+        device: String,
+    },
+
+    /// What was seen contradicts what is known.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The clock went back.
+    #[error("the clock says {}, which is before the last audit entry of {}; nothing is signed until the clock is right",
+        rfc3339(*now), rfc3339(*last))]
+    ClockBehind {
+        /// What the clock says, Unix seconds.
+        now: u64,
+        /// The last time that was believed.
+        last: u64,
+    },
+    /// The clock jumped ahead, or nothing was done for a while.
+    #[error("the clock says {}, more than a day after the last audit entry of {}; if the clock is right, repeat with --clock-ok",
+        rfc3339(*now), rfc3339(*last))]
+    ClockAhead {
+        /// What the clock says, Unix seconds.
+        now: u64,
+        /// The last time that was believed.
+        last: u64,
+    },
+    /// A certificate for a key that may not have one.
+    #[error("no certificate for key {key}: {reason}")]
+    NotIssuable {
+        /// The key's thumbprint.
+        key: String,
+        /// Why not, and what to do.
+        reason: &'static str,
+    },
+    /// A key that the registry does not know, or not with this device.
+    #[error("key {key} is not in the registry as one of {device}; read the device again")]
+    UnknownKey {
+        /// The device.
+        device: DeviceId,
+        /// The key's thumbprint.
+        key: String,
+    },
+    /// A certificate of ours that the registry never wrote down.
+    #[error(
+        "the registry knows no certificate {0}; was it put back from an old backup? Merge the newer one before anything is signed"
+    )]
+    UnknownCertificate(Cti),
+    /// A step of the journal out of order.
+    #[error("certificate {cti} is {status}, so it cannot become {wanted}; commission the device again")]
+    OutOfOrder {
+        /// The certificate.
+        cti: Cti,
+        /// How far it got.
+        status: CertificateStatus,
+        /// What it should have become.
+        wanted: CertificateStatus,
+    },
+    /// The receipt is about another key.
+    #[error("the receipt for certificate {0} names another key; the device did not store what it was sent")]
+    WrongReceipt(Cti),
+}
+
+impl Registry {
+    /// Opens the registry in `dir` and brings its schema up to date. `clock_ok`: the user vouches for a clock that is
+    /// more than a day ahead of the last audit entry.
+    pub async fn open(dir: &StateDir, clock: Clock, clock_ok: bool) -> Result<Self, Error> {
+        let lock = dir.lock()?;
+        Self::open_locked(dir, &lock, clock, clock_ok).await
+    }
+
+    /// As [`Registry::open`], for who holds the lock already.
+    pub async fn open_locked(dir: &StateDir, lock: &Lock, clock: Clock, clock_ok: bool) -> Result<Self, Error> {
+        let not_initialised = || Error::NotInitialised(dir.path().to_owned());
+        if !dir.registry().exists() {
+            return Err(not_initialised());
+        }
+        let pool = schema::connect(dir, lock).await?;
+        let issuer: Option<(String,)> =
+            sqlx::query_as("SELECT value FROM meta WHERE name = $1").bind(META_ISSUER).fetch_optional(&pool).await?;
+        let (issuer,) = issuer.ok_or_else(not_initialised)?;
+        let mut x = [0; 32];
+        hex::decode_to_slice(issuer, &mut x).map_err(|_| Error::Corrupt(META_ISSUER))?;
+        let issuer = PublicKey::from_x(&x).map_err(|_| Error::Corrupt(META_ISSUER))?;
+        Ok(Self { pool, clock, clock_ok, issuer })
+    }
+
+    /// Makes the file and its schema, so that keys made from now on have a registry to be remembered by.
+    pub async fn prepare(dir: &StateDir, lock: &Lock) -> Result<(), Error> {
+        schema::connect(dir, lock).await?.close().await;
+        Ok(())
+    }
+
+    /// Gives a prepared registry to `issuer`. From here on [`Registry::open`] finds it.
+    pub async fn initialise(
+        dir: &StateDir,
+        lock: &Lock,
+        clock: Clock,
+        issuer: PublicKey,
+        station: PublicKey,
+    ) -> Result<Self, Error> {
+        let pool = schema::connect(dir, lock).await?;
+        let registry = Self { pool, clock, clock_ok: false, issuer };
+        let mut change = Change::begin(&registry).await?;
+        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2)")
+            .bind(META_ISSUER)
+            .bind(hex::encode(issuer.x()))
+            .execute(&mut *change.tx)
+            .await?;
+        let event =
+            Event::Initialised { issuer: issuer.thumbprint().to_string(), station: station.thumbprint().to_string() };
+        change.record(None, &event).await?;
+        change.commit().await?;
+        Ok(registry)
+    }
+
+    /// Whose registry this is.
+    pub fn issuer(&self) -> &PublicKey {
+        &self.issuer
+    }
+
+    /// The issuer's ID, as it stands in certificates.
+    pub fn issuer_id(&self) -> IssuerId {
+        IssuerId(self.issuer.kid())
+    }
+
+    /// Gives a device a name for people.
+    pub async fn set_nickname(&self, device: &DeviceId, nickname: &Nickname) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        let taken: Option<(String,)> = sqlx::query_as("SELECT device FROM devices WHERE nickname = $1")
+            .bind(nickname.as_str())
+            .fetch_optional(&mut *change.tx)
+            .await?;
+        match taken {
+            Some((holder,)) if holder == device.as_str() => return Ok(()),
+            Some((device,)) => return Err(Error::NicknameTaken { nickname: nickname.as_str().to_owned(), device }),
+            None => {}
+        }
+        let changed = sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")
+            .bind(nickname.as_str())
+            .bind(device.as_str())
+            .execute(&mut *change.tx)
+            .await?;
+        if changed.rows_affected() == 0 {
+            return Err(Error::UnknownDevice(device.to_string()));
+        }
+        change.record(Some(device), &Event::Nickname { nickname: nickname.as_str().to_owned() }).await?;
+        change.commit().await
+    }
+}

@@ -1,0 +1,373 @@
+//! What the registry holds, as the rest of the program and scripts see it.
+
+use std::{fmt, str::FromStr};
+
+use cbor_schemas::{DeviceId, KeyOrigin, Profile, ProofLevel};
+use protocol::key::PublicKey;
+use rand_core::CryptoRngCore;
+use serde::{Serialize, Serializer};
+
+use crate::clock::rfc3339;
+
+/// An enum whose values have one spelling: in the database, in JSON and for people.
+macro_rules! spelled {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Its spelling.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text { $($text => Ok(Self::$variant),)+ _ => Err(UnknownWord) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+/// Not one of the spellings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not one of the known words")]
+pub struct UnknownWord;
+
+spelled! {
+    /// Whether a key counts.
+    KeyStatus {
+        /// The device's one key: it may be certified, and listed.
+        Active = "active",
+        /// Only reported, not certified yet, or in conflict with an older key.
+        Pending = "pending",
+        /// Out, for good.
+        Revoked = "revoked",
+    }
+}
+
+spelled! {
+    /// Where a key was learned; later sightings only ever improve it.
+    Provenance {
+        /// In the trusted place.
+        Programming = "programming",
+        /// Elsewhere, proved by EDHOC.
+        Proved = "proved",
+        /// Read somewhere; anybody could have written it.
+        Reported = "reported",
+    }
+}
+
+spelled! {
+    /// A slot of a device.
+    Slot {
+        /// The maker's.
+        Factory = "factory",
+        /// The owner's.
+        Owner = "owner",
+    }
+}
+
+spelled! {
+    /// How far a certificate got.
+    CertificateStatus {
+        /// To be signed, or signed but never stored: never sent, in any case.
+        Intended = "intended",
+        /// Signed, and perhaps sent.
+        Issued = "issued",
+        /// On the device: there is a receipt, or it was read back.
+        Installed = "installed",
+        /// A newer one took its slot.
+        Replaced = "replaced",
+        /// Its key was revoked.
+        Revoked = "revoked",
+        /// Given up before it was installed.
+        Void = "void",
+    }
+}
+
+/// The CWT ID (`cti`) of a certificate: 8 random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cti(pub [u8; 8]);
+
+impl Cti {
+    /// A new one.
+    pub fn random(rng: &mut impl CryptoRngCore) -> Self {
+        let mut cti = [0; 8];
+        rng.fill_bytes(&mut cti);
+        Self(cti)
+    }
+}
+
+impl fmt::Display for Cti {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl Serialize for Cti {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A device with all its keys, oldest first.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// The device ID.
+    pub id: DeviceId,
+    /// Its name for people.
+    pub nickname: Option<String>,
+    /// [`Profile::Full`] if it was ever seen so.
+    pub profile: Profile,
+    /// When its ID was first heard of, Unix seconds.
+    pub first_seen: u64,
+    /// When it was last heard of, Unix seconds.
+    pub last_seen: u64,
+    /// Its keys, oldest first; never empty.
+    pub keys: Vec<Key>,
+}
+
+impl Device {
+    /// The key that counts now.
+    pub fn active(&self) -> Option<&Key> {
+        self.keys.iter().find(|key| key.status == KeyStatus::Active)
+    }
+
+    /// The key with this x-coordinate.
+    pub fn key(&self, key: &PublicKey) -> Option<&Key> {
+        self.keys.iter().find(|known| known.x == *key.x())
+    }
+
+    /// The key to show where there is room for one: the active one, else the newest pending one, else the newest.
+    pub fn current(&self) -> Option<&Key> {
+        let newest = |status| self.keys.iter().rfind(move |key| key.status == status);
+        newest(KeyStatus::Active).or_else(|| newest(KeyStatus::Pending)).or_else(|| self.keys.last())
+    }
+
+    /// The record that `--json` promises, for one of the device's keys.
+    pub fn record<'a>(&'a self, key: &'a Key) -> DeviceRecord<'a> {
+        DeviceRecord {
+            device: self.id.as_str(),
+            thumbprint: &key.thumbprint,
+            generation: key.generation,
+            status: key.status,
+            provenance: key.provenance,
+            proof: key.proof.as_str(),
+            profile: self.profile.as_str(),
+            nickname: self.nickname.as_deref(),
+            first_seen: rfc3339(key.first_seen),
+            last_seen: rfc3339(key.last_seen),
+            revoked_at: key.revoked.as_ref().map(|revoked| rfc3339(revoked.at)),
+            revoked_reason: key.revoked.as_ref().map(|revoked| revoked.reason.as_str()),
+            certificates: key.certificates.iter().map(Certificate::record).collect(),
+        }
+    }
+}
+
+/// A key of a device.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The x-coordinate, which names the key.
+    pub x: [u8; 32],
+    /// The thumbprint in hex, 64 digits.
+    pub thumbprint: String,
+    /// Whether it counts.
+    pub status: KeyStatus,
+    /// Where it was learned.
+    pub provenance: Provenance,
+    /// Whether the device ever proved to have it.
+    pub proof: ProofLevel,
+    /// What the device says about how many keys it made since its last erase.
+    pub generation: u32,
+    /// When it was first heard of, Unix seconds.
+    pub first_seen: u64,
+    /// When it was last heard of, Unix seconds.
+    pub last_seen: u64,
+    /// Since when it is out, if it is.
+    pub revoked: Option<Revoked>,
+    /// Its certificates, oldest first.
+    pub certificates: Vec<Certificate>,
+}
+
+impl Key {
+    /// The certificate that is in a slot of the device, as far as we know.
+    pub fn installed(&self, slot: Slot) -> Option<&Certificate> {
+        let in_slot = |certificate: &&Certificate| certificate.slot == slot;
+        self.certificates.iter().filter(in_slot).rfind(|it| it.status == CertificateStatus::Installed)
+    }
+}
+
+/// Since when and why a key is revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Unix seconds.
+    pub at: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A device certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Its ID.
+    pub cti: Cti,
+    /// The slot it is for.
+    pub slot: Slot,
+    /// How far it got.
+    pub status: CertificateStatus,
+    /// Its `iat`, Unix seconds.
+    pub issued_at: u64,
+    /// What it says about where the key came from.
+    pub key_origin: KeyOrigin,
+    /// Whether it says that possession of the key was proved.
+    pub proof: ProofLevel,
+    /// The signed object; none while it is [`CertificateStatus::Intended`].
+    pub object: Option<Vec<u8>>,
+}
+
+impl Certificate {
+    fn record(&self) -> CertificateRecord {
+        CertificateRecord {
+            slot: self.slot,
+            cti: self.cti,
+            issued_at: rfc3339(self.issued_at),
+            status: self.status,
+            proof: self.proof.as_str(),
+        }
+    }
+}
+
+/// A device record as `--json` promises it: one per key.
+#[derive(Debug, Serialize)]
+pub struct DeviceRecord<'a> {
+    device: &'a str,
+    thumbprint: &'a str,
+    generation: u32,
+    status: KeyStatus,
+    provenance: Provenance,
+    proof: &'static str,
+    profile: &'static str,
+    nickname: Option<&'a str>,
+    first_seen: String,
+    last_seen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_reason: Option<&'a str>,
+    certificates: Vec<CertificateRecord>,
+}
+
+/// A certificate within a [`DeviceRecord`].
+#[derive(Debug, Serialize)]
+struct CertificateRecord {
+    slot: Slot,
+    cti: Cti,
+    issued_at: String,
+    status: CertificateStatus,
+    proof: &'static str,
+}
+
+/// How the user names a device: an ID, a unique prefix of an ID or of a key's thumbprint, or a nickname.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRef(String);
+
+impl DeviceRef {
+    /// The text the user gave.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DeviceRef {
+    type Err = EmptyName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() { Err(EmptyName) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+impl From<DeviceId> for DeviceRef {
+    fn from(id: DeviceId) -> Self {
+        Self(id.as_str().to_owned())
+    }
+}
+
+/// No text at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an empty text names no device; give an ID, a prefix of an ID or of a thumbprint, or a nickname")]
+pub struct EmptyName;
+
+/// A name for people: 1 to 64 characters, without control characters, and not to be mistaken for an ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nickname(String);
+
+impl Nickname {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Nickname {
+    type Err = BadNickname;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = text.is_empty()
+            || text.chars().count() > 64
+            || text.trim() != text
+            || text.contains(char::is_control)
+            || ["urn:", "serial:", "udp:"].iter().any(|prefix| text.starts_with(prefix));
+        if bad { Err(BadNickname) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+/// Not a usable nickname.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a nickname has 1 to 64 characters, none of them a control character, no space at its ends, and does not begin like an ID or a link"
+)]
+pub struct BadNickname;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_are_read_back() {
+        for status in [KeyStatus::Active, KeyStatus::Pending, KeyStatus::Revoked] {
+            assert_eq!(status.as_str().parse(), Ok(status));
+        }
+        for provenance in [Provenance::Programming, Provenance::Proved, Provenance::Reported] {
+            assert_eq!(provenance.to_string().parse(), Ok(provenance));
+        }
+        assert_eq!("Active".parse::<KeyStatus>(), Err(UnknownWord));
+        assert_eq!(serde_json::to_string(&Slot::Owner).unwrap(), "\"owner\"");
+    }
+
+    #[test]
+    fn nicknames_cannot_be_mistaken() {
+        for good in ["kitchen", "Küche 2", "3f"] {
+            assert!(good.parse::<Nickname>().is_ok(), "{good}");
+        }
+        for bad in ["", " kitchen", "kitchen ", "a\nb", "urn:dev:mac:0024befffe804ff1", "serial:x", &"x".repeat(65)] {
+            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,713 @@
+//! Which key of a device counts.
+//!
+//! | what is seen | learned in the trusted place | learned anywhere else |
+//! |---|---|---|
+//! | the active key | known | known |
+//! | first key of an ID | active | pending, until its certificate is installed |
+//! | another key for a known ID | active, older keys revoked | key change: pending, until accepted |
+//! | a revoked key | alarm | alarm |
+//! | a key of another ID | alarm | alarm |
+//! | the minimal profile, where the full one was seen | alarm | alarm |
+//!
+//! Otherwise a stranger's device could revoke a real one by claiming its ID. An alarm changes nothing but the audit trail.
+
+use cbor_schemas::{DeviceId, DeviceInfo, Profile, ProofLevel};
+use protocol::key::{PublicKey, Thumbprint};
+
+use super::{
+    Error, Registry,
+    audit::{Change, Event},
+    lookup,
+    record::{Device, Key, KeyStatus, Provenance},
+    sql,
+};
+use crate::{clock::rfc3339, progress::short};
+
+/// A key seen in connection with a device ID.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation {
+    /// The ID, as the device claims it.
+    pub device: DeviceId,
+    /// The key.
+    pub key: PublicKey,
+    /// The generation, as the device claims it.
+    pub generation: u32,
+    /// The profile, as the device claims it.
+    pub profile: Profile,
+    /// Where it was seen.
+    pub place: Place,
+    /// [`ProofLevel::Proved`] after EDHOC with this key and a verified OSCORE response.
+    pub proof: ProofLevel,
+}
+
+impl Observation {
+    /// What a [`DeviceInfo`] says, about `key`: the one that is in it, or the one that EDHOC proved.
+    pub fn new(info: &DeviceInfo<'_>, key: PublicKey, place: Place, proof: ProofLevel) -> Self {
+        Self { device: info.device, key, generation: info.generation, profile: info.profile, place, proof }
+    }
+
+    fn provenance(&self) -> Provenance {
+        match (self.place, self.proof) {
+            (Place::Trusted, _) => Provenance::Programming,
+            (Place::Elsewhere, ProofLevel::Proved) => Provenance::Proved,
+            (Place::Elsewhere, ProofLevel::Unproven) => Provenance::Reported,
+        }
+    }
+}
+
+/// Where something was learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where devices are programmed: what is learned here is believed.
+    Trusted,
+    /// Anywhere else: what is learned here is only claimed.
+    Elsewhere,
+}
+
+/// What an observation means for the device's keys. It is durable by the time the caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// The active key.
+    Known,
+    /// The first key of its ID, not counting yet: it becomes active with its certificate.
+    Pending,
+    /// The key became active now; these were revoked for it.
+    Active {
+        /// The older keys.
+        revoked: Vec<Thumbprint>,
+    },
+}
+
+/// How an observation contradicts the registry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// Another key than before. It is kept as pending.
+    #[error(
+        "{device} has a new key {}, not the {} known before; if you erased the device yourself, repeat with --accept-new-key \
+         (or --trusted where you program devices)",
+        short(key),
+        list(older)
+    )]
+    KeyChange {
+        /// The device's ID.
+        device: String,
+        /// The new key's thumbprint.
+        key: String,
+        /// The keys known before, and their status.
+        older: Vec<(String, KeyStatus)>,
+    },
+    /// A key that is out shows up again.
+    #[error(
+        "{device} uses key {}, revoked on {} ({reason}); find out who has this device, and erase it before you use it again",
+        short(key), rfc3339(*at)
+    )]
+    RevokedKey {
+        /// The device's ID.
+        device: String,
+        /// The key's thumbprint.
+        key: String,
+        /// Since when, Unix seconds.
+        at: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Two IDs, one key.
+    #[error("{device} uses key {}, which is the key of {other}; one of them is a copy: erase both", short(key))]
+    SharedKey {
+        /// The device that showed the key now.
+        device: String,
+        /// The key's thumbprint.
+        key: String,
+        /// The device known by it.
+        other: String,
+    },
+    /// A device that could prove its key now says it cannot.
+    #[error(
+        "{device} claims the minimal profile, but was seen with the full one before; do not trust what answers, look at the device"
+    )]
+    Downgrade {
+        /// The device's ID.
+        device: String,
+        /// The key's thumbprint.
+        key: String,
+    },
+}
+
+/// What revoking did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// These keys are out now.
+    Revoked(Vec<Thumbprint>),
+    /// No key of the device counted any more.
+    AlreadyRevoked,
+}
+
+impl Registry {
+    /// Takes note of a key. See the [module](self) for the rules.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] for key changes and alarms. They are on record by then, and a changed key is pending.
+    pub async fn observe_key(&self, seen: &Observation) -> Result<Succession, Error> {
+        let mut change = Change::begin(self).await?;
+        let device = lookup::load(&mut change.tx, &seen.device).await?;
+        let holder = lookup::holder(&mut change.tx, &seen.key).await?;
+        let verdict = judge(device.as_ref(), holder, seen);
+        if !matches!(verdict, Verdict::Alarm(_)) {
+            change.note_device(seen).await?;
+            let known = device.as_ref().and_then(|device| device.key(&seen.key));
+            change.note_key(seen, seen.provenance(), known).await?;
+        }
+        let succession = match verdict {
+            Verdict::Known => Succession::Known,
+            Verdict::Await => Succession::Pending,
+            Verdict::Activate => {
+                let revoked = change.activate(&seen.device, &seen.key, "learned in the trusted place").await?;
+                Succession::Active { revoked }
+            }
+            Verdict::Alarm(conflict) | Verdict::Change(conflict) => {
+                return change.refuse(&seen.device, &seen.key, conflict).await;
+            }
+        };
+        change.commit().await?;
+        Ok(succession)
+    }
+
+    /// The user vouches for a pending key that the device proved: it becomes active, all others of the device are revoked.
+    pub async fn accept_new_key(&self, device: &DeviceId, key: &PublicKey) -> Result<Succession, Error> {
+        let mut change = Change::begin(self).await?;
+        let known = change.known_key(device, key).await?;
+        if known.status == KeyStatus::Active {
+            return Ok(Succession::Known);
+        }
+        if let Some(revoked) = known.revoked {
+            let (at, reason) = (revoked.at, revoked.reason);
+            return Err(Conflict::RevokedKey { device: device.to_string(), key: known.thumbprint, at, reason }.into());
+        }
+        if known.proof != ProofLevel::Proved {
+            let reason = "it was only reported; commission the device over a link, so that it can prove the key";
+            return Err(Error::NotIssuable { key: known.thumbprint, reason });
+        }
+        let revoked = change.activate(device, key, "accepted by the user").await?;
+        change.commit().await?;
+        Ok(Succession::Active { revoked })
+    }
+
+    /// Writes down that the device is about to be told to make a new key.
+    pub async fn begin_rekey(&self, device: &DeviceId, old: &PublicKey) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        let key = change.known_key(device, old).await?.thumbprint;
+        change.record(Some(device), &Event::RekeyBegun { key }).await?;
+        change.commit().await
+    }
+
+    /// The device said, under its active key `old`, that its key is `new` from now on. The new key is active at once; it
+    /// gets no certificate before the device has proved it.
+    pub async fn rekeyed(
+        &self,
+        device: &DeviceId,
+        old: &PublicKey,
+        new: &PublicKey,
+        generation: u32,
+    ) -> Result<Succession, Error> {
+        let mut change = Change::begin(self).await?;
+        let known = lookup::load(&mut change.tx, device).await?;
+        let unknown = || Error::UnknownKey { device: *device, key: old.thumbprint().to_string() };
+        let known = known.filter(|known| known.active().is_some_and(|key| key.x == *old.x())).ok_or_else(unknown)?;
+        let seen = Observation {
+            device: *device,
+            key: *new,
+            generation,
+            profile: known.profile,
+            place: Place::Elsewhere,
+            proof: ProofLevel::Unproven,
+        };
+        let holder = lookup::holder(&mut change.tx, new).await?;
+        if let Verdict::Alarm(conflict) = judge(Some(&known), holder, &seen) {
+            return change.refuse(device, new, conflict).await;
+        }
+        // The old key vouches for the new one; but it was not learned in the trusted place.
+        change.note_key(&seen, Provenance::Proved, known.key(new)).await?;
+        let revoked = change.activate(device, new, "named by the device under its former key").await?;
+        change.commit().await?;
+        Ok(Succession::Active { revoked })
+    }
+
+    /// Revokes the device's active key; if it has none, the pending ones.
+    pub async fn revoke(&self, device: &DeviceId, reason: &str) -> Result<Revocation, Error> {
+        let mut change = Change::begin(self).await?;
+        let known = lookup::load(&mut change.tx, device).await?;
+        let known = known.ok_or_else(|| Error::UnknownDevice(device.to_string()))?;
+        let out = match known.active() {
+            Some(active) => vec![active],
+            None => known.keys.iter().filter(|key| key.status == KeyStatus::Pending).collect(),
+        };
+        if out.is_empty() {
+            return Ok(Revocation::AlreadyRevoked);
+        }
+        let mut revoked = Vec::new();
+        for key in out {
+            revoked.push(change.revoke_key(device, key, reason).await?);
+        }
+        change.commit().await?;
+        Ok(Revocation::Revoked(revoked))
+    }
+}
+
+/// What the rules say.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing new.
+    Known,
+    /// The key counts from now on.
+    Activate,
+    /// The key may count once it is certified.
+    Await,
+    /// The key does not count until somebody vouches for it.
+    Change(Conflict),
+    /// Something is wrong.
+    Alarm(Conflict),
+}
+
+/// The table at the top of this file. `holder` is the ID under which the key is known.
+fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation) -> Verdict {
+    let (device, thumbprint) = (seen.device.to_string(), seen.key.thumbprint().to_string());
+    if let Some(other) = holder.filter(|holder| *holder != seen.device) {
+        return Verdict::Alarm(Conflict::SharedKey { device, key: thumbprint, other: other.to_string() });
+    }
+    let Some(known) = known else {
+        return if seen.place == Place::Trusted { Verdict::Activate } else { Verdict::Await };
+    };
+    let key = known.key(&seen.key);
+    if let Some(revoked) = key.and_then(|key| key.revoked.clone()) {
+        let (at, reason) = (revoked.at, revoked.reason);
+        return Verdict::Alarm(Conflict::RevokedKey { device, key: thumbprint, at, reason });
+    }
+    if seen.profile == Profile::Minimal && known.profile == Profile::Full {
+        return Verdict::Alarm(Conflict::Downgrade { device, key: thumbprint });
+    }
+    if key.is_some_and(|key| key.status == KeyStatus::Active) {
+        return Verdict::Known;
+    }
+    if seen.place == Place::Trusted {
+        return Verdict::Activate;
+    }
+    match others(known, seen.key.x()) {
+        older if older.is_empty() => Verdict::Await,
+        older => Verdict::Change(Conflict::KeyChange { device, key: thumbprint, older }),
+    }
+}
+
+/// Whether a pending key is the only one its device ever had: only then may it become active by being certified.
+pub(super) fn is_first(device: &Device, x: &[u8; 32]) -> bool {
+    others(device, x).is_empty()
+}
+
+fn others(device: &Device, x: &[u8; 32]) -> Vec<(String, KeyStatus)> {
+    let others = device.keys.iter().filter(|key| key.x != *x);
+    others.map(|key| (key.thumbprint.clone(), key.status)).collect()
+}
+
+fn list(keys: &[(String, KeyStatus)]) -> String {
+    let names: Vec<_> = keys.iter().map(|(thumbprint, status)| format!("{} ({status})", short(thumbprint))).collect();
+    names.join(", ")
+}
+
+impl Change {
+    /// A key that must be one of the device's.
+    pub(super) async fn known_key(&mut self, device: &DeviceId, key: &PublicKey) -> Result<Key, Error> {
+        let known = lookup::load(&mut self.tx, device).await?;
+        let unknown = || Error::UnknownKey { device: *device, key: key.thumbprint().to_string() };
+        known.and_then(|known| known.key(key).cloned()).ok_or_else(unknown)
+    }
+
+    /// Ends a change with a conflict: on record, and an error.
+    async fn refuse(mut self, device: &DeviceId, key: &PublicKey, conflict: Conflict) -> Result<Succession, Error> {
+        let event = Event::KeyConflict { key: key.thumbprint().to_string(), conflict: conflict.to_string() };
+        self.record_once(device, &event).await?;
+        self.commit().await?;
+        Err(conflict.into())
+    }
+
+    /// Makes a key the one that counts, and revokes all others of its device. Returns those.
+    pub(super) async fn activate(
+        &mut self,
+        device: &DeviceId,
+        key: &PublicKey,
+        because: &str,
+    ) -> Result<Vec<Thumbprint>, Error> {
+        let thumbprint = key.thumbprint().to_string();
+        let known = lookup::load(&mut self.tx, device).await?;
+        let mut revoked = Vec::new();
+        for older in known.iter().flat_map(|known| &known.keys) {
+            if older.x != *key.x() && older.status != KeyStatus::Revoked {
+                let reason = format!("succeeded by key {}", short(&thumbprint));
+                revoked.push(self.revoke_key(device, older, &reason).await?);
+            }
+        }
+        sqlx::query("UPDATE keys SET status = 'active' WHERE x = $1")
+            .bind(key.x().to_vec())
+            .execute(&mut *self.tx)
+            .await?;
+        self.record(Some(device), &Event::KeyActive { key: thumbprint, because: because.to_owned() }).await?;
+        Ok(revoked)
+    }
+
+    async fn revoke_key(&mut self, device: &DeviceId, key: &Key, reason: &str) -> Result<Thumbprint, Error> {
+        sqlx::query("UPDATE keys SET status = 'revoked', revoked_at = $1, revoked_reason = $2 WHERE x = $3")
+            .bind(sql::signed(self.now))
+            .bind(reason)
+            .bind(key.x.to_vec())
+            .execute(&mut *self.tx)
+            .await?;
+        sqlx::query(
+            "UPDATE certificates SET status = 'revoked' WHERE x = $1 AND status IN ('intended', 'issued', 'installed')",
+        )
+        .bind(key.x.to_vec())
+        .execute(&mut *self.tx)
+        .await?;
+        let event = Event::KeyRevoked { key: key.thumbprint.clone(), reason: reason.to_owned() };
+        self.record(Some(device), &event).await?;
+        Ok(PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?.thumbprint())
+    }
+
+    /// Adds the device, or takes note that it was seen. A device once seen with the full profile keeps it.
+    async fn note_device(&mut self, seen: &Observation) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO devices (device, profile, first_seen, last_seen) VALUES ($1, $2, $3, $3) \
+             ON CONFLICT (device) DO UPDATE SET last_seen = excluded.last_seen, \
+             profile = CASE WHEN devices.profile = 'full' THEN 'full' ELSE excluded.profile END",
+        )
+        .bind(seen.device.as_str())
+        .bind(seen.profile.as_str())
+        .bind(sql::signed(self.now))
+        .execute(&mut *self.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Adds the key as pending, or takes note that it was seen, perhaps better vouched for than before.
+    async fn note_key(&mut self, seen: &Observation, from: Provenance, known: Option<&Key>) -> Result<(), Error> {
+        let key = seen.key.thumbprint().to_string();
+        let Some(known) = known else {
+            return self.add_key(seen, from.as_str(), key).await;
+        };
+        let provenance = better(known.provenance, from);
+        let proof = if known.proof == ProofLevel::Proved { known.proof } else { seen.proof };
+        sqlx::query("UPDATE keys SET last_seen = $1, generation = $2, provenance = $3, proof = $4 WHERE x = $5")
+            .bind(sql::signed(self.now))
+            .bind(i64::from(seen.generation))
+            .bind(provenance.as_str())
+            .bind(proof.as_str())
+            .bind(known.x.to_vec())
+            .execute(&mut *self.tx)
+            .await?;
+        if provenance != known.provenance {
+            let event = Event::KeyRaised { key, provenance: provenance.as_str() };
+            self.record(Some(&seen.device), &event).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_key(&mut self, seen: &Observation, provenance: &'static str, key: String) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO keys (x, thumbprint, device, status, provenance, proof, generation, first_seen, last_seen) \
+             VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $7)",
+        )
+        .bind(seen.key.x().to_vec())
+        .bind(key.clone())
+        .bind(seen.device.as_str())
+        .bind(provenance)
+        .bind(seen.proof.as_str())
+        .bind(i64::from(seen.generation))
+        .bind(sql::signed(self.now))
+        .execute(&mut *self.tx)
+        .await?;
+        self.record(Some(&seen.device), &Event::KeySeen { key, provenance }).await
+    }
+}
+
+fn better(one: Provenance, other: Provenance) -> Provenance {
+    let rank = |provenance| match provenance {
+        Provenance::Programming => 2,
+        Provenance::Proved => 1,
+        Provenance::Reported => 0,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        CertificateStatus,
+        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+    };
+
+    /// What the registry knows of the ID before.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Before {
+        Nothing,
+        /// This key, from a report.
+        Reported,
+        /// This key, its certificate installed.
+        Active,
+        /// This key, once active, then revoked.
+        Revoked,
+        /// Another key, from a report.
+        OtherReported,
+        /// Another key, its certificate installed.
+        OtherActive,
+        /// Another key, revoked.
+        OtherRevoked,
+        /// This key under another ID.
+        Elsewhere,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum After {
+        Known,
+        Pending,
+        Active,
+        KeyChange,
+        RevokedKey,
+        SharedKey,
+    }
+
+    fn kind(outcome: Result<Succession, Error>) -> After {
+        match outcome {
+            Ok(Succession::Known) => After::Known,
+            Ok(Succession::Pending) => After::Pending,
+            Ok(Succession::Active { .. }) => After::Active,
+            Err(Error::Conflict(Conflict::KeyChange { .. })) => After::KeyChange,
+            Err(Error::Conflict(Conflict::RevokedKey { .. })) => After::RevokedKey,
+            Err(Error::Conflict(Conflict::SharedKey { .. })) => After::SharedKey,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Brings the registry into a state; returns this key, and the other one if there is one.
+    async fn arrange(fixture: &Fixture, before: Before) -> (PublicKey, Option<PublicKey>) {
+        let device = id("device");
+        let report = |key| seen(&device, key, Place::Elsewhere, ProofLevel::Unproven);
+        let new = key();
+        match before {
+            Before::Nothing => (new, None),
+            Before::Reported => {
+                assert_eq!(fixture.registry.observe_key(&report(&new)).await.unwrap(), Succession::Pending);
+                (new, None)
+            }
+            Before::Active => (fixture.commissioned(&device).await.0, None),
+            Before::Revoked => {
+                let (old, _) = fixture.commissioned(&device).await;
+                fixture.registry.revoke(&device, "lost").await.unwrap();
+                (old, None)
+            }
+            Before::OtherReported => {
+                let other = key();
+                assert_eq!(fixture.registry.observe_key(&report(&other)).await.unwrap(), Succession::Pending);
+                (new, Some(other))
+            }
+            Before::OtherActive => (new, Some(fixture.commissioned(&device).await.0)),
+            Before::OtherRevoked => {
+                let (other, _) = fixture.commissioned(&device).await;
+                fixture.registry.revoke(&device, "lost").await.unwrap();
+                (new, Some(other))
+            }
+            Before::Elsewhere => (fixture.commissioned(&id("other")).await.0, None),
+        }
+    }
+
+    /// Every state before, with every way to see a key: trusted, proved, reported.
+    const TABLE: [(Before, [After; 3]); 8] = [
+        (Before::Nothing, [After::Active, After::Pending, After::Pending]),
+        (Before::Reported, [After::Active, After::Pending, After::Pending]),
+        (Before::Active, [After::Known, After::Known, After::Known]),
+        (Before::Revoked, [After::RevokedKey, After::RevokedKey, After::RevokedKey]),
+        (Before::OtherReported, [After::Active, After::KeyChange, After::KeyChange]),
+        (Before::OtherActive, [After::Active, After::KeyChange, After::KeyChange]),
+        (Before::OtherRevoked, [After::Active, After::KeyChange, After::KeyChange]),
+        (Before::Elsewhere, [After::SharedKey, After::SharedKey, After::SharedKey]),
+    ];
+
+    const SIGHTINGS: [(Place, ProofLevel, Provenance); 3] = [
+        (Place::Trusted, ProofLevel::Proved, Provenance::Programming),
+        (Place::Elsewhere, ProofLevel::Proved, Provenance::Proved),
+        (Place::Elsewhere, ProofLevel::Unproven, Provenance::Reported),
+    ];
+
+    #[tokio::test]
+    async fn the_table() {
+        for (before, row) in TABLE {
+            for ((place, proof, provenance), expected) in SIGHTINGS.into_iter().zip(row) {
+                let case = format!("{before:?}, {place:?}, {proof:?}");
+                let fixture = Fixture::new().await;
+                let device = id("device");
+                let (new, other) = arrange(&fixture, before).await;
+
+                let outcome = fixture.registry.observe_key(&seen(&device, &new, place, proof)).await;
+                assert_eq!(kind(outcome), expected, "{case}");
+                // Asked again, nothing has moved on by itself.
+                let again = fixture.registry.observe_key(&seen(&device, &new, place, proof)).await;
+                let steady = if expected == After::Active { After::Known } else { expected };
+                assert_eq!(kind(again), steady, "{case}, again");
+
+                let known = fixture.registry.device_by_id(&device).await.unwrap();
+                if expected == After::SharedKey {
+                    assert!(known.is_none(), "{case}");
+                    continue;
+                }
+                let known = known.unwrap();
+                let key = known.key(&new).unwrap();
+                let (status, learned) = match expected {
+                    After::Known => (KeyStatus::Active, better(Provenance::Proved, provenance)),
+                    After::Active => (KeyStatus::Active, Provenance::Programming),
+                    After::RevokedKey => (KeyStatus::Revoked, Provenance::Proved),
+                    _ => (KeyStatus::Pending, provenance),
+                };
+                assert_eq!((key.status, key.provenance), (status, learned), "{case}");
+                if let Some(other) = other {
+                    let status = known.key(&other).unwrap().status;
+                    let expected = match (expected, before) {
+                        (After::Active, _) | (_, Before::OtherRevoked) => KeyStatus::Revoked,
+                        (_, Before::OtherReported) => KeyStatus::Pending,
+                        _ => KeyStatus::Active,
+                    };
+                    assert_eq!(status, expected, "{case}, the other key");
+                }
+                fixture.registry.verify_audit().await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_change_waits_for_the_user() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (old, cti) = fixture.commissioned(&device).await;
+        let new = key();
+        let conflict = fixture.proved(&device, &new).await.unwrap_err();
+        assert!(conflict.to_string().contains("--accept-new-key"), "{conflict}");
+        assert!(fixture.registry.begin_issue(&wanted(&device, &new)).await.is_err(), "nothing is issued in conflict");
+        assert_eq!(fixture.status(&device, &old).await, KeyStatus::Active);
+
+        fixture.clock.set(NOON + 60);
+        let accepted = fixture.registry.accept_new_key(&device, &new).await.unwrap();
+        assert_eq!(accepted, Succession::Active { revoked: vec![old.thumbprint()] });
+        let known = fixture.device(&device).await;
+        assert_eq!(known.active().unwrap().x, *new.x());
+        assert_eq!(known.active().unwrap().provenance, Provenance::Proved);
+        let revoked = known.key(&old).unwrap().revoked.clone().unwrap();
+        assert_eq!(revoked.at, NOON + 60);
+        assert_eq!(fixture.certificate_status(&device, cti).await, CertificateStatus::Revoked);
+        fixture.begin(&device, &new).await;
+    }
+
+    #[tokio::test]
+    async fn only_a_proved_key_can_be_accepted() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        fixture.commissioned(&device).await;
+        let new = key();
+        let report = seen(&device, &new, Place::Elsewhere, ProofLevel::Unproven);
+        assert!(fixture.registry.observe_key(&report).await.is_err());
+        assert!(matches!(fixture.registry.accept_new_key(&device, &new).await, Err(Error::NotIssuable { .. })));
+        assert!(matches!(fixture.registry.accept_new_key(&device, &key()).await, Err(Error::UnknownKey { .. })));
+        assert_eq!(fixture.status(&device, &new).await, KeyStatus::Pending);
+    }
+
+    #[tokio::test]
+    async fn a_revoked_key_cannot_be_accepted() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (old, _) = fixture.commissioned(&device).await;
+        fixture.registry.revoke(&device, "stolen").await.unwrap();
+        let error = fixture.registry.accept_new_key(&device, &old).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict(Conflict::RevokedKey { .. })), "{error}");
+        assert!(error.to_string().contains("stolen"), "{error}");
+        assert_eq!(fixture.status(&device, &old).await, KeyStatus::Revoked);
+    }
+
+    #[tokio::test]
+    async fn a_device_once_full_is_never_minimal() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let minimal = |key: &PublicKey| Observation {
+            profile: Profile::Minimal,
+            ..seen(&device, key, Place::Trusted, ProofLevel::Unproven)
+        };
+        let small = key();
+        assert_eq!(
+            fixture.registry.observe_key(&minimal(&small)).await.unwrap(),
+            Succession::Active { revoked: vec![] }
+        );
+        let full = key();
+        let seen = seen(&device, &full, Place::Trusted, ProofLevel::Proved);
+        assert_eq!(
+            fixture.registry.observe_key(&seen).await.unwrap(),
+            Succession::Active { revoked: vec![small.thumbprint()] }
+        );
+        for stranger in [full, key()] {
+            let alarm = fixture.registry.observe_key(&minimal(&stranger)).await;
+            assert!(matches!(alarm, Err(Error::Conflict(Conflict::Downgrade { .. }))), "{alarm:?}");
+        }
+        assert_eq!(fixture.device(&device).await.keys.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn revoking_takes_the_active_key_or_else_the_pending_ones() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (active, _) = fixture.commissioned(&device).await;
+        let pending = key();
+        let _ = fixture.proved(&device, &pending).await;
+
+        let first = fixture.registry.revoke(&device, "lost").await.unwrap();
+        assert_eq!(first, Revocation::Revoked(vec![active.thumbprint()]));
+        assert_eq!(fixture.status(&device, &pending).await, KeyStatus::Pending);
+        let second = fixture.registry.revoke(&device, "lost").await.unwrap();
+        assert_eq!(second, Revocation::Revoked(vec![pending.thumbprint()]));
+        assert_eq!(fixture.registry.revoke(&device, "lost").await.unwrap(), Revocation::AlreadyRevoked);
+        assert!(matches!(fixture.registry.revoke(&id("none"), "lost").await, Err(Error::UnknownDevice(_))));
+    }
+
+    #[tokio::test]
+    async fn a_rekeyed_device_goes_on_but_must_prove_its_new_key() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (old, _) = fixture.commissioned(&device).await;
+        let new = key();
+        fixture.registry.begin_rekey(&device, &old).await.unwrap();
+        let succession = fixture.registry.rekeyed(&device, &old, &new, 2).await.unwrap();
+        assert_eq!(succession, Succession::Active { revoked: vec![old.thumbprint()] });
+        let known = fixture.device(&device).await;
+        let active = known.active().unwrap();
+        assert_eq!((active.x, active.generation, active.provenance), (*new.x(), 2, Provenance::Proved));
+        assert!(matches!(fixture.registry.begin_issue(&wanted(&device, &new)).await, Err(Error::NotIssuable { .. })));
+
+        assert_eq!(fixture.proved(&device, &new).await.unwrap(), Succession::Known);
+        fixture.begin(&device, &new).await;
+        // Only the active key can name its successor, and no other device's key.
+        assert!(matches!(fixture.registry.rekeyed(&device, &old, &key(), 3).await, Err(Error::UnknownKey { .. })));
+        let (other, _) = fixture.commissioned(&id("other")).await;
+        let shared = fixture.registry.rekeyed(&device, &new, &other, 3).await;
+        assert!(matches!(shared, Err(Error::Conflict(Conflict::SharedKey { .. }))), "{shared:?}");
+        assert_eq!(fixture.status(&device, &new).await, KeyStatus::Active);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_is_written_down_once_until_something_else_happens() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (old, cti) = fixture.commissioned(&device).await;
+        fixture.registry.revoke(&device, "lost").await.unwrap();
+        for _ in 0..3 {
+            assert!(fixture.proved(&device, &old).await.is_err());
+        }
+        let conflicts = |events: &[String]| events.iter().filter(|event| *event == "key-conflict").count();
+        assert_eq!(conflicts(&fixture.events(&device).await), 1);
+        // The device reports its certificate again: a fact, but the key stays out.
+        assert_eq!(fixture.registry.installed(cti, Some(&receipt(&old))).await.unwrap(), KeyStatus::Revoked);
+        assert!(fixture.proved(&device, &old).await.is_err());
+        assert_eq!(conflicts(&fixture.events(&device).await), 2);
+    }
+}

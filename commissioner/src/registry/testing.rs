@@ -1,0 +1,105 @@
+//! A registry in a temporary directory, with a clock that stands still.
+
+use cbor_schemas::{DeviceId, KeyOrigin, Profile, ProofLevel, Receipt};
+use protocol::key::{PrivateKey, PublicKey};
+use rand_core::OsRng;
+use tempfile::TempDir;
+
+use super::{
+    CertificateStatus, Cti, Device, Error, Intent, KeyStatus, NewCertificate, Observation, Place, Registry, Slot,
+    Succession,
+};
+use crate::{clock::Clock, state_dir::StateDir};
+
+/// 2026-11-22T15:24:00Z
+pub(crate) const NOON: u64 = 1_795_361_040;
+
+pub(crate) struct Fixture {
+    pub(crate) dir: StateDir,
+    pub(crate) clock: Clock,
+    pub(crate) registry: Registry,
+    _temp: TempDir,
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Self {
+        Self::of_issuer(key()).await
+    }
+
+    pub(crate) async fn of_issuer(issuer: PublicKey) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir::create(&temp.path().join("state 100%? #1")).unwrap();
+        let clock = Clock::manual(NOON);
+        let lock = dir.lock().unwrap();
+        Registry::prepare(&dir, &lock).await.unwrap();
+        let registry = Registry::initialise(&dir, &lock, clock.clone(), issuer, key()).await.unwrap();
+        Self { dir, clock, registry, _temp: temp }
+    }
+
+    /// What a new process sees after this one was killed.
+    pub(crate) async fn reopen(&mut self) {
+        self.registry = self.open(false).await;
+    }
+
+    pub(crate) async fn open(&self, clock_ok: bool) -> Registry {
+        Registry::open(&self.dir, self.clock.clone(), clock_ok).await.unwrap()
+    }
+
+    pub(crate) async fn device(&self, id: &DeviceId) -> Device {
+        self.registry.device_by_id(id).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn status(&self, id: &DeviceId, key: &PublicKey) -> KeyStatus {
+        self.device(id).await.key(key).unwrap().status
+    }
+
+    pub(crate) async fn certificate_status(&self, id: &DeviceId, cti: Cti) -> CertificateStatus {
+        let device = self.device(id).await;
+        device.keys.iter().flat_map(|key| &key.certificates).find(|it| it.cti == cti).unwrap().status
+    }
+
+    /// EDHOC with a device, somewhere.
+    pub(crate) async fn proved(&self, id: &DeviceId, key: &PublicKey) -> Result<Succession, Error> {
+        self.registry.observe_key(&seen(id, key, Place::Elsewhere, ProofLevel::Proved)).await
+    }
+
+    pub(crate) async fn begin(&self, id: &DeviceId, key: &PublicKey) -> Intent {
+        self.registry.begin_issue(&wanted(id, key)).await.unwrap()
+    }
+
+    /// A device with an installed certificate.
+    pub(crate) async fn commissioned(&self, id: &DeviceId) -> (PublicKey, Cti) {
+        let key = key();
+        assert_eq!(self.proved(id, &key).await.unwrap(), Succession::Pending);
+        let cti = self.begin(id, &key).await.cti();
+        self.registry.issued(cti, b"signed").await.unwrap();
+        assert_eq!(self.registry.installed(cti, Some(&receipt(&key))).await.unwrap(), KeyStatus::Active);
+        (key, cti)
+    }
+
+    /// The events in a device's history.
+    pub(crate) async fn events(&self, id: &DeviceId) -> Vec<String> {
+        self.registry.history(id).await.unwrap().into_iter().map(|entry| entry.event).collect()
+    }
+}
+
+pub(crate) fn key() -> PublicKey {
+    *PrivateKey::generate(&mut OsRng).public()
+}
+
+pub(crate) fn id(name: &str) -> DeviceId {
+    format!("urn:dev:ops:32473-test-{name}").parse().unwrap()
+}
+
+pub(crate) fn seen(id: &DeviceId, key: &PublicKey, place: Place, proof: ProofLevel) -> Observation {
+    Observation { device: *id, key: *key, generation: 1, profile: Profile::Full, place, proof }
+}
+
+pub(crate) fn wanted(id: &DeviceId, key: &PublicKey) -> NewCertificate {
+    let cti = Cti::random(&mut OsRng);
+    NewCertificate { device: *id, key: *key, slot: Slot::Owner, key_origin: KeyOrigin::Generated, cti }
+}
+
+pub(crate) fn receipt(key: &PublicKey) -> Receipt {
+    Receipt { device: *key.x(), claim_counter: 1, generation: 1, digest: [7; 32] }
+}

@@ -1,0 +1,237 @@
+//! The state directory: two key files and the registry, all readable by their owner alone.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use directories::ProjectDirs;
+
+/// Read and write for the owner, nothing for anybody else.
+const PRIVATE: u32 = 0o600;
+const PRIVATE_DIR: u32 = 0o700;
+/// The mode bits that let others than the owner write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is none yet.
+    #[error("there is no state directory at {0}; run `commissioner init` first")]
+    Missing(PathBuf),
+    /// The path is taken by something else.
+    #[error("{0} is not a directory; name another one with --state-dir")]
+    NotADirectory(PathBuf),
+    /// Others could replace the keys.
+    #[error(
+        "the state directory {path} can be written to by others (mode {mode:04o}); run `chmod go-w {path}`, and check its contents"
+    )]
+    WritableByOthers {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Neither `HOME` nor the XDG variables say where it could be.
+    #[error("there is no home directory to keep state in; name a directory with --state-dir")]
+    NoHome,
+    /// The operating system refused.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// A state directory that exists and that only its owner can change.
+#[derive(Clone, Debug)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// Where the state is when nobody says otherwise: `$XDG_STATE_HOME/commissioner`, `~/.local/state/commissioner`.
+    pub fn default_path() -> Result<PathBuf, Error> {
+        let dirs = ProjectDirs::from("", "", "commissioner").ok_or(Error::NoHome)?;
+        Ok(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_owned())
+    }
+
+    /// Makes the directory, readable by the owner alone, unless it is there already.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let made = match path.parent() {
+            Some(parent) => fs::create_dir_all(parent),
+            None => Ok(()),
+        }
+        .and_then(|()| DirBuilder::new().mode(PRIVATE_DIR).create(path));
+        match made {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(io_error(path)(source)),
+            _ => Self::open(path),
+        }
+    }
+
+    /// Opens a directory that exists.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let metadata = match fs::metadata(path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::Missing(path.to_owned())),
+            other => other.map_err(io_error(path))?,
+        };
+        if !metadata.is_dir() {
+            return Err(Error::NotADirectory(path.to_owned()));
+        }
+        let mode = metadata.mode() & 0o7777;
+        if mode & WRITABLE_BY_OTHERS != 0 {
+            return Err(Error::WritableByOthers { path: path.to_owned(), mode });
+        }
+        // The registry's URL needs it absolute.
+        Ok(Self(path.canonicalize().map_err(io_error(path))?))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The issuer's signing key, PKCS#8 PEM.
+    pub fn issuer_key(&self) -> PathBuf {
+        self.0.join("issuer.key")
+    }
+
+    /// The station's EDHOC key, PKCS#8 PEM.
+    pub fn station_key(&self) -> PathBuf {
+        self.0.join("station.key")
+    }
+
+    /// The registry, an SQLite file.
+    pub fn registry(&self) -> PathBuf {
+        self.0.join("registry.sqlite")
+    }
+
+    /// Waits until no other commissioner makes or upgrades this state. Ordinary work needs no lock: the registry's
+    /// transactions take care of it.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        let path = self.0.join("lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(&path);
+        let file = file.map_err(io_error(&path))?;
+        file.lock().map_err(io_error(&path))?;
+        Ok(Lock(file))
+    }
+}
+
+/// Held while the state is being made or upgraded; given back when dropped, or when the process ends.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+/// Writes a file that only the owner can read, whole or not at all, and never over an existing one. Durable on return.
+///
+/// # Errors
+/// [`Error::Io`], with [`io::ErrorKind::AlreadyExists`] if there is a file at `path`.
+pub fn create_private(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    let unfinished = path.with_extension("unfinished");
+    let written = match fs::remove_file(&unfinished) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
+        _ => OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&unfinished),
+    }
+    .and_then(|mut file| {
+        file.write_all(contents)?;
+        file.sync_all()?;
+        // A link, not a rename: a rename would replace what is there.
+        fs::hard_link(&unfinished, path)
+    });
+    let _ = fs::remove_file(&unfinished);
+    written.map_err(io_error(path))?;
+    sync_parent(path)
+}
+
+/// Makes sure that the file at `path` exists and that only its owner can read it.
+pub fn make_private(path: &Path) -> Result<(), Error> {
+    let file = OpenOptions::new().append(true).create(true).mode(PRIVATE).open(path).map_err(io_error(path))?;
+    let mode = file.metadata().map_err(io_error(path))?.mode();
+    if mode & 0o7777 != PRIVATE {
+        file.set_permissions(fs::Permissions::from_mode(PRIVATE)).map_err(io_error(path))?;
+    }
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error(parent))
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
+    |source| Error::Io { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_directory_and_its_files_are_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir::create(&temp.path().join("a/b/state")).unwrap();
+        assert_eq!(mode(dir.path()), 0o700);
+
+        create_private(&dir.issuer_key(), b"secret").unwrap();
+        assert_eq!(mode(&dir.issuer_key()), 0o600);
+        assert_eq!(fs::read(dir.issuer_key()).unwrap(), b"secret");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no leftover");
+
+        fs::write(dir.registry(), b"").unwrap();
+        fs::set_permissions(dir.registry(), fs::Permissions::from_mode(0o644)).unwrap();
+        make_private(&dir.registry()).unwrap();
+        assert_eq!(mode(&dir.registry()), 0o600);
+    }
+
+    #[test]
+    fn an_existing_file_is_never_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("issuer.key");
+        create_private(&path, b"first").unwrap();
+        let error = create_private(&path, b"second").unwrap_err();
+        assert!(matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists));
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn a_half_written_file_of_a_killed_run_is_no_obstacle() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("issuer.key");
+        fs::write(path.with_extension("unfinished"), b"fir").unwrap();
+        create_private(&path, b"first").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn unusable_directories_are_refused_with_advice() {
+        let temp = tempfile::tempdir().unwrap();
+        let missing = StateDir::open(&temp.path().join("none")).unwrap_err();
+        assert!(missing.to_string().contains("commissioner init"), "{missing}");
+
+        let shared = temp.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o770)).unwrap();
+        let error = StateDir::open(&shared).unwrap_err();
+        assert!(error.to_string().contains("chmod go-w"), "{error}");
+
+        let file = temp.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(matches!(StateDir::create(&file).unwrap_err(), Error::NotADirectory(_)));
+    }
+
+    #[test]
+    fn only_one_holds_the_lock() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir::create(&temp.path().join("state")).unwrap();
+        let held = dir.lock().unwrap();
+        let other = File::open(dir.path().join("lock")).unwrap();
+        assert!(other.try_lock().is_err());
+        drop(held);
+        other.try_lock().unwrap();
+    }
+}

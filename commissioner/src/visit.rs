@@ -1,0 +1,286 @@
+//! A visit to a device: who it says it is, proof of that, and what may be believed.
+//!
+//! `GET /comm` is answered to anyone, and by anyone. An [`Account`] read that way says which key to expect at the other
+//! end, and no more. A [`Visit`] runs EDHOC with that key and reads `/comm` again under OSCORE: only this copy counts, and
+//! if it differs from the first one, somebody meddles and the visit is over.
+
+use std::fmt;
+
+use cbor_schemas::{Aif, Audience, DeviceInfo, Profile, Watermarks};
+use protocol::edhoc::Transfer;
+use protocol::key::{KeyError, PrivateKey, PublicKey};
+use rand_core::OsRng;
+
+use crate::client::{self, Client, Refusal, Request, Response, Timers, content_format, printable};
+use crate::error::{CommandError, ExitCode};
+use crate::issuer::{self, Issuer};
+use crate::progress::{Progress, Step};
+use crate::registry::{self, Registry, TokenRequest, Validity};
+use crate::session::{self, Session};
+
+const COMM: &str = "/comm";
+const AUTHZ_INFO: &str = "/authz-info";
+
+/// Why a visit came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answered, or not as CoAP wants it.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// No session, or it broke.
+    #[error(transparent)]
+    Session(#[from] session::Error),
+    /// Something speaks CoAP there, but it has no `/comm`.
+    #[error("what answers is no commissioning device ({COMM}: {0}); check the link")]
+    NoDevice(Refusal),
+    /// The device does not give us `/comm` under protection.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// `/comm` cannot be read.
+    #[error("the device's {COMM} cannot be read: {0}; its firmware or this commissioner is too old")]
+    Malformed(#[from] cbor_schemas::Error),
+    /// `/comm` has a key that is none.
+    #[error("the device's credential cannot be used: {0}; its firmware is faulty")]
+    Credential(#[from] KeyError),
+    /// The device has no key.
+    #[error("the device's storage is at fault and it has no key; erase its flash and program it again")]
+    NoKey,
+    /// The device does not speak EDHOC.
+    #[error("the device has the minimal profile and cannot prove its key; this needs a device of the full profile")]
+    Minimal,
+    /// The device says one thing to anyone and another under protection.
+    #[error(
+        "the device's {COMM} under protection differs from what was answered before ({}); \
+         somebody may be meddling with the link, so check it, then repeat the command", .0.join(", ")
+    )]
+    Differs(Vec<&'static str>),
+    /// The device does not accept the token.
+    #[error("the device does not accept this station: {0}; is it still yours, and was it claimed by this issuer?")]
+    TokenRefused(Refusal),
+    /// The token was not written down.
+    #[error(transparent)]
+    Registry(Box<registry::Error>),
+    /// The token was not signed.
+    #[error(transparent)]
+    Issuer(#[from] issuer::Error),
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        Self::Registry(Box::new(error))
+    }
+}
+
+/// What a device says of itself at `/comm`, and the key that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// A DeviceInfo that decoded.
+    bytes: Vec<u8>,
+    key: Option<PublicKey>,
+}
+
+impl Account {
+    /// Asks for the account without protection, and adapts the client to the device.
+    pub async fn read(client: &mut Client) -> Result<Self, Error> {
+        let response = client.request(&get_comm()).await?.success().map_err(Error::NoDevice)?;
+        let account = Self::decode(response)?;
+        client.adapt(&account.info());
+        Ok(account)
+    }
+
+    /// The same for a link that may have no device: finds that out by a CoAP ping, in 3 s.
+    pub async fn probe(client: &mut Client) -> Result<Self, Error> {
+        let timers = client.set_timers(Timers::PROBE);
+        let answer = client.ping().await;
+        client.set_timers(timers);
+        answer?;
+        Self::read(client).await
+    }
+
+    /// The contents.
+    pub fn info(&self) -> DeviceInfo<'_> {
+        DeviceInfo::decode(&self.bytes).expect("it decoded when the account was made")
+    }
+
+    /// The key that the device says it has; none if its storage is at fault.
+    pub fn key(&self) -> Option<&PublicKey> {
+        self.key.as_ref()
+    }
+
+    /// Name and version of the firmware, fit to be shown.
+    pub fn firmware(&self) -> String {
+        printable(self.info().firmware)
+    }
+
+    /// The step of having read this account.
+    pub fn step(&self) -> Step {
+        let info = self.info();
+        Step::DeviceFound {
+            device: info.device.to_string(),
+            firmware: self.firmware(),
+            generation: info.generation,
+            profile: info.profile.to_string(),
+        }
+    }
+
+    fn decode(response: Response) -> Result<Self, Error> {
+        let info = DeviceInfo::decode(&response.payload)?;
+        let key = info.credential.as_ref().map(PublicKey::from_cose).transpose()?;
+        Ok(Self { bytes: response.payload, key })
+    }
+
+    /// The key to expect in a handshake.
+    fn provable_key(&self) -> Result<PublicKey, Error> {
+        match (self.info().profile, self.key) {
+            (Profile::Minimal, _) => Err(Error::Minimal),
+            (Profile::Full, None) => Err(Error::NoKey),
+            (Profile::Full, Some(key)) => Ok(key),
+        }
+    }
+
+    /// In what two accounts of a device differ; a token issued at `token_issued_at` may have moved a watermark.
+    fn differences(&self, later: &Self, token_issued_at: Option<u64>) -> Vec<&'static str> {
+        let (a, b) = (self.info(), later.info());
+        let moved = |before: Option<u64>, after: Option<u64>| after > before && after == token_issued_at;
+        let watermarks_agree = |a: Watermarks, b: Watermarks| {
+            (a.factory == b.factory || moved(a.factory, b.factory)) && (a.owner == b.owner || moved(a.owner, b.owner))
+        };
+        let agree = [
+            ("device ID", a.device == b.device),
+            ("key", a.credential == b.credential),
+            ("generation", a.generation == b.generation),
+            ("key origin", a.key_origin == b.key_origin),
+            ("factory slot", a.factory == b.factory),
+            ("owner slot", a.owner == b.owner),
+            ("claim policy", a.claim_policy == b.claim_policy),
+            ("claim counter", a.claim_counter == b.claim_counter),
+            ("watermarks", watermarks_agree(a.watermarks, b.watermarks)),
+            ("nonce", a.nonce == b.nonce),
+            ("firmware", a.firmware == b.firmware),
+            ("profile", a.profile == b.profile),
+            ("limits", a.limits == b.limits),
+            ("speed", a.operation_ms == b.operation_ms),
+            ("condition", a.condition == b.condition),
+        ];
+        agree.into_iter().filter(|(_, agree)| !agree).map(|(name, _)| name).collect()
+    }
+}
+
+/// Who we are to devices that are ours: the station's key, and what it takes to make tokens for it.
+pub struct Station {
+    /// Where tokens are written down.
+    pub registry: Registry,
+    /// Signs them.
+    pub issuer: Issuer,
+    /// Proves to the device who is there.
+    pub key: PrivateKey,
+}
+
+/// A protected conversation with a device whose account was read again under protection.
+pub struct Visit<'c> {
+    session: Session<'c>,
+    account: Account,
+}
+
+impl<'c> Visit<'c> {
+    /// Visits as nobody in particular, under a key that is thrown away afterwards: it tells a stranger's device nothing.
+    pub async fn stranger(client: &'c mut Client, seen: &Account, progress: &Progress) -> Result<Self, Error> {
+        let expected = seen.provable_key()?;
+        progress.working("asking the device to prove its key");
+        let throwaway = PrivateKey::generate(&mut OsRng);
+        let session = Session::establish(client, &throwaway, Transfer::ByValue, expected).await?;
+        Self::begin(session, seen, None, progress).await
+    }
+
+    /// Visits a device of ours as its owner: presents a token for this station, then proves to be the station.
+    ///
+    /// The token is good until the device's next start, for everything below `/comm`.
+    pub async fn station(
+        client: &'c mut Client,
+        seen: &Account,
+        station: &Station,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
+        let expected = seen.provable_key()?;
+        let info = seen.info();
+        let wanted = TokenRequest {
+            station: *station.key.public(),
+            audience: Audience::Device(info.device),
+            scope: Aif::everything(),
+            validity: Validity::Nonce(info.nonce),
+        };
+        let grant = station.registry.grant_token(&wanted).await?;
+        let token = station.issuer.station_token(&grant)?;
+        progress.working("presenting the station's token");
+        let response = client.request(&Request::post(AUTHZ_INFO, content_format::CWT, token)).await?;
+        response.success().map_err(Error::TokenRefused)?;
+        progress.working("asking the device to prove its key");
+        let session = Session::establish(client, &station.key, Transfer::ByKid, expected).await?;
+        Self::begin(session, seen, Some(grant.claims().issued_at), progress).await
+    }
+
+    /// What the device said of itself under protection: the only account that counts.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The key that the device proved to have.
+    pub fn key(&self) -> &PublicKey {
+        self.session.peer()
+    }
+
+    /// One protected request with its whole response, a refusal included.
+    pub async fn request(&mut self, request: &Request) -> Result<Response, Error> {
+        Ok(self.session.request(request).await?)
+    }
+
+    async fn begin(
+        mut session: Session<'c>,
+        seen: &Account,
+        token_issued_at: Option<u64>,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
+        let response = session.request(&get_comm()).await?;
+        progress.step(Step::Authenticated { thumbprint: session.peer().thumbprint().to_string() });
+        let account = Account::decode(response.success()?)?;
+        let differences = seen.differences(&account, token_issued_at);
+        if !differences.is_empty() {
+            return Err(Error::Differs(differences));
+        }
+        progress.step(Step::Confirmed);
+        Ok(Self { session, account })
+    }
+}
+
+impl fmt::Debug for Visit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Visit").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+fn get_comm() -> Request {
+    Request { accept: Some(content_format::CBOR), ..Request::get(COMM) }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        let exit = match error {
+            Error::Client(error) => return error.into(),
+            Error::Session(error) => return error.into(),
+            Error::Registry(error) => return (*error).into(),
+            Error::Issuer(error) => return error.into(),
+            Error::NoDevice(_) => ExitCode::NoDevice,
+            Error::Refused(_)
+            | Error::Malformed(_)
+            | Error::Credential(_)
+            | Error::NoKey
+            | Error::Minimal
+            | Error::Differs(_)
+            | Error::TokenRefused(_) => ExitCode::Refused,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+use std::sync::{Arc, Mutex};
+
+use cbor_schemas::{ClaimPolicy, Condition, DeviceId, KeyOrigin, Kind, Limits, Sign1, SlotState, StationTokenClaims};
+use coap_lite::Packet;
+use protocol::sign1;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::client::{Code, summary};
+use crate::clock::Clock;
+use crate::cmd::init::initialise;
+use crate::progress::Recording;
+use crate::session::test_device::{Protection, TestDevice, response};
+use crate::state_dir::StateDir;
+
+const NOW: u64 = 1_795_361_040;
+const ID: &str = "urn:dev:ops:32473-test-01";
+
+fn info(key: Option<&PublicKey>) -> DeviceInfo<'static> {
+    DeviceInfo {
+        device: ID.parse::<DeviceId>().unwrap(),
+        credential: key.map(PublicKey::cose_key),
+        generation: 1,
+        key_origin: KeyOrigin::Generated,
+        factory: SlotState::Empty,
+        owner: SlotState::Certified,
+        claim_policy: ClaimPolicy::Open,
+        claim_counter: 1,
+        watermarks: Watermarks { factory: None, owner: Some(NOW - 1000) },
+        nonce: [9; 8],
+        firmware: "blinky 1.0",
+        profile: Profile::Full,
+        limits: Limits { datagram: 1100, body: 4096, list_keys: 16 },
+        operation_ms: 1,
+        condition: if key.is_some() { Condition::Ok } else { Condition::Fault },
+    }
+}
+
+fn encode(info: &DeviceInfo<'_>) -> Vec<u8> {
+    let mut buffer = [0; DeviceInfo::MAX_LEN];
+    let length = info.encode(&mut buffer).unwrap();
+    buffer[..length].to_vec()
+}
+
+/// A device with a `/comm` and an `/authz-info` that believes one anchor.
+struct Device {
+    client: Client,
+    key: PublicKey,
+    /// Tokens that were presented.
+    tokens: Arc<Mutex<Vec<StationTokenClaims>>>,
+    _serving: JoinHandle<()>,
+}
+
+/// `outside` and `inside` edit what `/comm` says without protection and under it.
+fn device(anchor: Option<PublicKey>, outside: fn(&mut DeviceInfo<'_>), inside: fn(&mut DeviceInfo<'_>)) -> Device {
+    let tokens = Arc::<Mutex<Vec<StationTokenClaims>>>::default();
+    let presented = tokens.clone();
+    let mut device = TestDevice::new(|_, _| Packet::new());
+    let (key, known) = (*device.key.public(), device.known.clone());
+    device.set_handler(move |request, protection| match (summary(request).as_str(), protection) {
+        ("GET /comm", protection) => {
+            let mut info = info(Some(&key));
+            outside(&mut info);
+            if protection != Protection::None {
+                inside(&mut info);
+                if let Some(token) = presented.lock().unwrap().last() {
+                    info.watermarks.owner = info.watermarks.owner.max(Some(token.issued_at));
+                }
+            }
+            response(Code::CONTENT, content_format::CBOR, &encode(&info))
+        }
+        ("POST /authz-info", Protection::None) => {
+            let object = Sign1::decode(&request.payload).unwrap();
+            assert_eq!(object.kind, Kind::StationToken);
+            if anchor.is_none_or(|anchor| sign1::verify(&anchor, &object).is_err()) {
+                return response(Code::UNAUTHORIZED, content_format::TEXT, b"");
+            }
+            let claims = StationTokenClaims::decode(object.payload).unwrap();
+            known.lock().unwrap().push(PublicKey::from_cose(&claims.key).unwrap());
+            presented.lock().unwrap().push(claims);
+            response(Code::CREATED, content_format::TEXT, b"")
+        }
+        (request, Protection::Oscore(peer)) => {
+            response(Code::CHANGED, content_format::TEXT, format!("{request} {:?}", peer.transfer).as_bytes())
+        }
+        _ => response(Code::NOT_FOUND, content_format::TEXT, b""),
+    });
+    let (client, serving) = device.serve();
+    Device { client, key, tokens, _serving: serving }
+}
+
+async fn station(temp: &TempDir) -> Station {
+    let path = temp.path().join("state");
+    let clock = Clock::manual(NOW);
+    initialise(&path, clock.clone()).await.unwrap();
+    let dir = StateDir::open(&path).unwrap();
+    Station {
+        registry: Registry::open(&dir, clock, false).await.unwrap(),
+        issuer: Issuer::new(crate::keys::IssuerKey::load(&dir.issuer_key()).unwrap()),
+        key: crate::keys::load(&dir.station_key()).unwrap(),
+    }
+}
+
+fn progress() -> (Progress, Arc<Recording>) {
+    let recording = Arc::new(Recording::default());
+    (Progress::new(recording.clone()), recording)
+}
+
+fn as_is(_: &mut DeviceInfo<'_>) {}
+
+#[tokio::test]
+async fn a_stranger_proves_the_device_and_reads_its_account_again() {
+    let mut device = device(None, as_is, as_is);
+    let (progress, recording) = progress();
+    let seen = Account::probe(&mut device.client).await.unwrap();
+    assert_eq!((seen.key(), seen.firmware().as_str()), (Some(&device.key), "blinky 1.0"));
+    let mut visit = Visit::stranger(&mut device.client, &seen, &progress).await.unwrap();
+    assert_eq!((visit.key(), visit.account()), (&device.key, &seen));
+    let answer = visit.request(&Request::new(client::Method::Post, "/comm/identify")).await.unwrap();
+    assert_eq!(answer.payload, b"POST /comm/identify ByValue");
+    let steps: Vec<_> = recording.steps().into_iter().map(|(_, step)| step).collect();
+    assert_eq!(steps[1..], [Step::Authenticated { thumbprint: device.key.thumbprint().to_string() }, Step::Confirmed]);
+}
+
+#[tokio::test]
+async fn a_station_presents_a_token_for_this_start_of_this_device() {
+    let temp = tempfile::tempdir().unwrap();
+    let station = station(&temp).await;
+    let mut device = device(Some(*station.registry.issuer()), as_is, as_is);
+    let seen = Account::read(&mut device.client).await.unwrap();
+    let mut visit = Visit::station(&mut device.client, &seen, &station, &progress().0).await.unwrap();
+    assert_eq!(visit.account().info().watermarks.owner, Some(NOW), "the token moves the watermark");
+    let answer = visit.request(&Request::get("/comm/owner")).await.unwrap();
+    assert_eq!(answer.payload, b"GET /comm/owner ByKid");
+
+    let token = device.tokens.lock().unwrap()[0];
+    assert_eq!(token.audience, Audience::Device(ID.parse().unwrap()));
+    assert_eq!((token.cnonce, token.expires_at, token.key.x), (Some([9; 8]), None, *station.key.public().x()));
+}
+
+#[tokio::test]
+async fn a_device_of_another_issuer_refuses_the_token() {
+    let temp = tempfile::tempdir().unwrap();
+    let station = station(&temp).await;
+    let mut device = device(Some(*PrivateKey::generate(&mut OsRng).public()), as_is, as_is);
+    let seen = Account::read(&mut device.client).await.unwrap();
+    let refused = Visit::station(&mut device.client, &seen, &station, &progress().0).await;
+    assert!(matches!(refused, Err(Error::TokenRefused(Refusal { code: Code::UNAUTHORIZED, .. }))));
+}
+
+#[tokio::test]
+async fn an_account_that_differs_under_protection_ends_the_visit() {
+    type Edit = fn(&mut DeviceInfo<'_>);
+    let edits: [(&str, Edit); 14] = [
+        ("device ID", |info| info.device = "urn:dev:ops:32473-test-02".parse().unwrap()),
+        ("key", |info| info.credential = Some(PrivateKey::generate(&mut OsRng).public().cose_key())),
+        ("generation", |info| info.generation = 2),
+        ("key origin", |info| info.key_origin = KeyOrigin::Injected),
+        ("factory slot", |info| info.factory = SlotState::Anchored),
+        ("owner slot", |info| info.owner = SlotState::Empty),
+        ("claim policy", |info| info.claim_policy = ClaimPolicy::Voucher),
+        ("claim counter", |info| info.claim_counter = 2),
+        ("watermarks", |info| info.watermarks.factory = Some(1)),
+        ("watermarks", |info| info.watermarks.owner = None),
+        ("nonce", |info| info.nonce = [8; 8]),
+        ("firmware", |info| info.firmware = "blinky 1.1"),
+        ("limits", |info| info.limits.body = 1),
+        ("speed", |info| info.operation_ms = 2),
+    ];
+    for (name, edit) in edits {
+        let mut device = device(None, as_is, edit);
+        let seen = Account::read(&mut device.client).await.unwrap();
+        let visit = Visit::stranger(&mut device.client, &seen, &progress().0).await;
+        assert!(matches!(&visit, Err(Error::Differs(fields)) if *fields == [name]), "{name} gave {visit:?}");
+        assert_eq!(CommandError::from(visit.unwrap_err()).exit(), ExitCode::Refused);
+    }
+}
+
+#[test]
+fn only_the_token_presented_may_move_a_watermark() {
+    let account = |owner| {
+        let info = DeviceInfo { watermarks: Watermarks { factory: None, owner }, ..info(None) };
+        Account { bytes: encode(&info), key: None }
+    };
+    let differences = |before, after, token| account(before).differences(&account(after), token);
+    assert!(differences(None, Some(5), Some(5)).is_empty());
+    assert!(differences(Some(4), Some(5), Some(5)).is_empty());
+    assert!(differences(Some(6), Some(6), Some(5)).is_empty());
+    for (before, after, token) in [
+        (Some(4), Some(5), None),
+        (Some(4), Some(6), Some(5)),
+        (Some(6), Some(5), Some(5)),
+        (Some(4), None, Some(5)),
+        (Some(4), None, None),
+    ] {
+        assert_eq!(differences(before, after, token), ["watermarks"], "{before:?} {after:?} {token:?}");
+    }
+}
+
+#[tokio::test]
+async fn devices_that_cannot_prove_their_key_are_not_visited() {
+    let minimal = |info: &mut DeviceInfo<'_>| info.profile = Profile::Minimal;
+    let faulty = |info: &mut DeviceInfo<'_>| {
+        info.credential = None;
+        info.condition = Condition::Fault;
+    };
+    let mut device_1 = device(None, minimal, as_is);
+    let seen = Account::read(&mut device_1.client).await.unwrap();
+    assert!(matches!(Visit::stranger(&mut device_1.client, &seen, &progress().0).await, Err(Error::Minimal)));
+    let mut device_2 = device(None, faulty, as_is);
+    let seen = Account::read(&mut device_2.client).await.unwrap();
+    assert!(matches!(Visit::stranger(&mut device_2.client, &seen, &progress().0).await, Err(Error::NoKey)));
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_be_used_says_why() {
+    let read = async |answer: Packet| {
+        let (mut client, _serving) = TestDevice::new(move |_, _| answer.clone()).serve();
+        Account::read(&mut client).await.unwrap_err()
+    };
+    let not_found = read(response(Code::NOT_FOUND, content_format::TEXT, b"")).await;
+    assert!(matches!(not_found, Error::NoDevice(_)));
+    assert_eq!(CommandError::from(not_found).exit(), ExitCode::NoDevice);
+    let junk = read(response(Code::CONTENT, content_format::CBOR, b"junk")).await;
+    assert!(matches!(junk, Error::Malformed(_)));
+    let mut odd = info(Some(PrivateKey::generate(&mut OsRng).public()));
+    odd.credential.as_mut().unwrap().y[31] ^= 1;
+    let other_y = read(response(Code::CONTENT, content_format::CBOR, &encode(&odd))).await;
+    assert!(matches!(other_y, Error::Credential(KeyError::OtherY)));
+}
+
+#[tokio::test]
+async fn a_firmware_name_cannot_steer_the_terminal() {
+    let mut device = device(None, |info| info.firmware = "\x1b[2Jblinky", as_is);
+    assert_eq!(Account::read(&mut device.client).await.unwrap().firmware(), "[2Jblinky");
+}

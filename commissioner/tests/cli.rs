@@ -1,0 +1,458 @@
+//! The program as scripts see it: exit codes, JSON Lines, files.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    process::Stdio,
+};
+
+use assert_cmd::Command;
+use cbor_schemas::{ClaimPolicy, Condition, DeviceInfo, KeyOrigin, Limits, Profile, SlotState, Watermarks, report};
+use protocol::key::{PrivateKey, PublicKey};
+use rand_core::OsRng;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_commissioner");
+const KITCHEN: &str = "urn:dev:mac:0024befffe804ff1";
+const HALL: &str = "urn:dev:mac:0024befffe804ff2";
+
+/// A state directory and what the program says about it.
+struct State(TempDir);
+
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl State {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn initialised() -> Self {
+        let state = Self::new();
+        assert_eq!(state.run(&["init"]).code, 0);
+        state
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("state")
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        self.run_with(args, "")
+    }
+
+    fn run_with(&self, args: &[&str], input: &str) -> Outcome {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).env("COMMISSIONER_STATE_DIR", self.path()).env_remove("RUST_LOG").write_stdin(input);
+        let output = command.output().unwrap();
+        Outcome {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn collect(&self, log: &str) -> Outcome {
+        self.run_with(&["collect", "--json"], log)
+    }
+}
+
+impl Outcome {
+    /// Standard output as JSON Lines; it must be nothing else.
+    fn lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    }
+
+    fn error(&self) -> Value {
+        let last = self.lines().pop().unwrap();
+        assert_eq!(last["exit"], self.code);
+        last
+    }
+}
+
+fn key() -> PublicKey {
+    *PrivateKey::generate(&mut OsRng).public()
+}
+
+fn report_of(device: &str, key: Option<&PublicKey>) -> String {
+    let info = DeviceInfo {
+        device: device.parse().unwrap(),
+        credential: key.map(PublicKey::cose_key),
+        generation: 3,
+        key_origin: KeyOrigin::Generated,
+        factory: SlotState::Empty,
+        owner: SlotState::Empty,
+        claim_policy: ClaimPolicy::Open,
+        claim_counter: 0,
+        watermarks: Watermarks { factory: None, owner: None },
+        nonce: [1; 8],
+        firmware: "demo 1.0",
+        profile: Profile::Full,
+        limits: Limits { datagram: 1152, body: 4096, list_keys: 32 },
+        operation_ms: 90,
+        condition: if key.is_some() { Condition::Ok } else { Condition::Fault },
+    };
+    let mut line = String::new();
+    report::write(&info, &mut line).unwrap();
+    line
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn init_makes_private_state_and_does_so_once() {
+    let state = State::new();
+    let first = state.run(&["init", "--json"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let made = &first.lines()[0];
+    assert_eq!(made["created"], true);
+    assert_eq!(made["issuer"].as_str().unwrap().len(), 64);
+    assert_ne!(made["issuer"], made["station"]);
+    assert_eq!(mode(&state.path()), 0o700);
+    for entry in fs::read_dir(state.path()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{path:?}");
+    }
+
+    let keys = || ["issuer.key", "station.key"].map(|name| fs::read(state.path().join(name)).unwrap());
+    let before = keys();
+    let again = state.run(&["init", "--json"]);
+    assert_eq!(again.code, 0);
+    assert_eq!(again.lines()[0]["created"], false);
+    assert_eq!(again.lines()[0]["issuer"], made["issuer"]);
+    assert_eq!(keys(), before);
+    assert!(state.run(&["init"]).stdout.contains("nothing was changed"));
+}
+
+#[test]
+fn init_finishes_what_was_interrupted_and_replaces_nothing_that_was_lost() {
+    // Killed after the registry's file was made, or after the first key too.
+    for keep_issuer in [false, true] {
+        let state = State::initialised();
+        let registry = state.path().join("registry.sqlite");
+        fs::remove_file(&registry).unwrap();
+        fs::write(&registry, b"").unwrap();
+        fs::remove_file(state.path().join("station.key")).unwrap();
+        let issuer = state.path().join("issuer.key");
+        let before = fs::read(&issuer).unwrap();
+        if !keep_issuer {
+            fs::remove_file(&issuer).unwrap();
+        }
+        assert_eq!(state.run(&["devices"]).code, 2);
+        let finished = state.run(&["init", "--json"]);
+        assert_eq!((finished.code, &finished.lines()[0]["created"]), (0, &Value::Bool(true)));
+        assert_eq!(fs::read(&issuer).unwrap() == before, keep_issuer);
+        assert_eq!(state.run(&["devices"]).code, 0);
+    }
+    // The registry is lost, or a key is: a new one would forget, or not be believed by any device.
+    let lost = State::initialised();
+    fs::remove_file(lost.path().join("registry.sqlite")).unwrap();
+    let refused = lost.run(&["init"]);
+    assert_eq!(refused.code, 6);
+    assert!(refused.stderr.contains("backup"), "{}", refused.stderr);
+    assert!(!lost.path().join("registry.sqlite").exists());
+
+    let lost = State::initialised();
+    fs::remove_file(lost.path().join("issuer.key")).unwrap();
+    assert_ne!(lost.run(&["init"]).code, 0);
+    assert!(!lost.path().join("issuer.key").exists());
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused() {
+    let state = State::initialised();
+    let issuer = state.path().join("issuer.key");
+    fs::set_permissions(&issuer, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = state.run(&["init"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("chmod 600"), "{}", refused.stderr);
+}
+
+#[test]
+fn without_state_every_command_says_how_to_begin() {
+    let commands: [&[&str]; 5] =
+        [&["devices"], &["show", "x"], &["nickname", "x", "y"], &["revoke", "x"], &["collect"]];
+    for args in commands {
+        let state = State::new();
+        let outcome = state.run(&[args, &["--json"]].concat());
+        assert_eq!(outcome.code, 2, "{args:?}");
+        assert!(outcome.error()["error"].as_str().unwrap().contains("run `commissioner init` first"), "{args:?}");
+        assert!(outcome.stderr.contains("run `commissioner init` first"), "{args:?}");
+        assert!(!state.path().exists(), "{args:?} makes nothing");
+    }
+}
+
+#[test]
+fn the_state_directory_option_wins() {
+    let state = State::new();
+    let elsewhere = state.0.path().join("elsewhere");
+    assert_eq!(state.run(&["init", "--state-dir", elsewhere.to_str().unwrap()]).code, 0);
+    assert!(elsewhere.join("issuer.key").exists());
+    assert!(!state.path().exists());
+
+    let xdg = state.0.path().join("xdg");
+    let mut command = Command::new(PROGRAM);
+    command.arg("init").env_remove("COMMISSIONER_STATE_DIR").env("XDG_STATE_HOME", &xdg).assert().success();
+    assert!(xdg.join("commissioner/issuer.key").exists());
+}
+
+#[test]
+fn collected_reports_are_pending_claims() {
+    let state = State::initialised();
+    let (kitchen, hall) = (key(), key());
+    let log = format!(
+        "boot\n\u{1b}[32mINFO\u{1b}[0m {} more text\r\n\n{}\nlast words without a line ending",
+        report_of(KITCHEN, Some(&kitchen)),
+        report_of(HALL, Some(&hall)),
+    );
+    let outcome = state.collect(&log);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let summary = &outcome.lines()[2]["summary"];
+    assert_eq!((&summary["lines"], &summary["reports"], &summary["malformed"]), (&5.into(), &2.into(), &0.into()));
+
+    let devices = state.run(&["devices", "--json"]).lines();
+    assert_eq!(devices.len(), 2);
+    let record = &devices[0];
+    assert_eq!(record["device"], KITCHEN);
+    assert_eq!(record["thumbprint"], kitchen.thumbprint().to_string());
+    assert_eq!(record["generation"], 3);
+    assert_eq!(record["status"], "pending");
+    assert_eq!(record["provenance"], "reported");
+    assert_eq!(record["nickname"], Value::Null);
+    assert_eq!(record["certificates"], Value::Array(vec![]));
+    for time in ["first_seen", "last_seen"] {
+        assert!(record[time].as_str().unwrap().ends_with('Z'), "{record}");
+    }
+    let file = state.0.path().join("log");
+    fs::write(&file, log).unwrap();
+    assert_eq!(state.run(&["collect", file.to_str().unwrap()]).code, 0);
+    assert_eq!(state.run(&["devices", "--json"]).lines().len(), 2);
+    assert_eq!(state.run(&["collect", "/nonexistent"]).code, 2);
+}
+
+#[test]
+fn bad_reports_are_counted_and_do_not_stop_the_rest() {
+    let state = State::initialised();
+    let good = report_of(KITCHEN, Some(&key()));
+    let cut = &good[..good.len() - 8];
+    let long = "x".repeat(200_000);
+    let log = format!("{cut}\ncommissioning-report:\n{}\n{long}\n\u{0}\u{0}{good}\n", report_of(HALL, None));
+    let mut bytes = log.into_bytes();
+    bytes.splice(0..0, *b"\xff\xfe\xc0");
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(["collect", "--json", "-"]).env("COMMISSIONER_STATE_DIR", state.path());
+    let output = output.write_stdin(bytes).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let summary: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["summary"]["malformed"], 3, "{summary}");
+    assert_eq!(summary["summary"]["recorded"], 1, "{summary}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("line 1: ") && stderr.contains("line 3: ") && stderr.contains("fault"), "{stderr}");
+}
+
+#[test]
+fn a_reported_key_change_is_a_conflict() {
+    let state = State::initialised();
+    let (old, new) = (key(), key());
+    assert_eq!(state.collect(&report_of(KITCHEN, Some(&old))).code, 0);
+    let outcome = state.collect(&report_of(KITCHEN, Some(&new)));
+    assert_eq!(outcome.code, 6);
+    assert!(outcome.error()["error"].as_str().unwrap().contains("--accept-new-key"));
+    let statuses: Vec<_> = state.run(&["devices", "--json"]).lines().iter().map(|it| it["status"].clone()).collect();
+    assert_eq!(statuses, ["pending", "pending"]);
+
+    let shared = state.collect(&report_of(HALL, Some(&old)));
+    assert_eq!(shared.code, 6);
+    assert!(shared.stderr.contains(KITCHEN), "{}", shared.stderr);
+    assert_eq!(state.run(&["devices", "--json"]).lines().len(), 2);
+}
+
+#[test]
+fn a_device_is_named_shown_and_revoked() {
+    let state = State::initialised();
+    let kitchen = key();
+    state.collect(&format!("{}\n{}", report_of(KITCHEN, Some(&kitchen)), report_of(HALL, Some(&key()))));
+    let named = state.run(&["nickname", KITCHEN, "kitchen", "--json"]);
+    assert_eq!((named.code, &named.lines()[0]["nickname"]), (0, &Value::String("kitchen".to_owned())));
+    assert_eq!(state.run(&["nickname", HALL, "kitchen"]).code, 6);
+    assert_eq!(state.run(&["nickname", HALL, "urn:dev:mac:0"]).code, 2);
+
+    let thumbprint = kitchen.thumbprint().to_string();
+    for name in [KITCHEN, "kitchen", &thumbprint[..16]] {
+        let shown = state.run(&["show", name, "--json"]);
+        assert_eq!(shown.code, 0, "{name}");
+        let record = &shown.lines()[0];
+        assert_eq!((&record["device"], &record["status"]), (&KITCHEN.into(), &"pending".into()));
+        assert_eq!(record["keys"][0]["thumbprint"], thumbprint);
+        assert_eq!(record["history"][0]["event"], "key-seen");
+    }
+    let text = state.run(&["show", "kitchen"]).stdout;
+    assert!(text.contains(&thumbprint) && text.contains("nickname: kitchen"), "{text}");
+
+    let revoked = state.run(&["revoke", "kitchen", "--json"]);
+    assert_eq!(revoked.code, 0);
+    assert_eq!(revoked.lines().last().unwrap()["status"], "revoked");
+    let again = state.run(&["revoke", "kitchen"]);
+    assert_eq!(again.code, 0);
+    assert!(again.stdout.contains("nothing was changed"), "{}", again.stdout);
+    assert_eq!(state.run(&["devices", "--json"]).lines().len(), 1);
+    let all = state.run(&["devices", "--all", "--json"]).lines();
+    assert_eq!((all.len(), &all[0]["status"]), (2, &Value::String("revoked".to_owned())));
+    assert!(all[0]["revoked_at"].as_str().unwrap().ends_with('Z'));
+
+    let alarm = state.collect(&report_of(KITCHEN, Some(&kitchen)));
+    assert_eq!(alarm.code, 6);
+    assert!(alarm.stderr.contains("revoked by the user"), "{}", alarm.stderr);
+}
+
+#[test]
+fn names_that_fit_none_or_several_are_exit_3() {
+    let state = State::initialised();
+    state.collect(&format!("{}\n{}", report_of(KITCHEN, Some(&key())), report_of(HALL, Some(&key()))));
+    let ambiguous = state.run(&["show", "urn:dev:mac:", "--json"]);
+    assert_eq!(ambiguous.code, 3);
+    assert_eq!(ambiguous.error()["candidates"], serde_json::json!([KITCHEN, HALL]));
+    assert!(ambiguous.stderr.contains(KITCHEN) && ambiguous.stderr.contains(HALL), "{}", ambiguous.stderr);
+    assert_eq!(state.run(&["revoke", "urn:dev:mac:"]).code, 3);
+    assert_eq!(state.run(&["show", "nobody"]).code, 3);
+    assert_eq!(state.run(&["show", ""]).code, 2);
+}
+
+#[test]
+fn the_list_is_a_table_for_people() {
+    let state = State::initialised();
+    assert!(state.run(&["devices"]).stdout.contains("no devices yet"));
+    let key = key();
+    state.collect(&report_of(KITCHEN, Some(&key)));
+    state.run(&["nickname", KITCHEN, "Küche"]);
+    let table = state.run(&["devices"]).stdout;
+    let [heading, row] = &table.lines().collect::<Vec<_>>()[..] else { panic!("{table}") };
+    assert!(heading.starts_with("DEVICE") && heading.contains("STATUS"));
+    assert!(row.starts_with(KITCHEN) && row.contains(&key.thumbprint().to_string()[..12]) && row.contains("Küche"));
+    // Aligned, counted in characters.
+    let column = |line: &str, word: &str| line.split(word).next().unwrap().chars().count();
+    assert_eq!(column(heading, "STATUS"), column(row, "pending"));
+}
+
+#[test]
+fn commands_of_later_versions_say_so() {
+    let state = State::new();
+    let commands = [
+        "run -- probe-rs run --chip x",
+        "console serial:/dev/ttyACM0",
+        "export --format csv",
+        "import file",
+        "distribute --all",
+        "restore kitchen",
+        "voucher kitchen --for key",
+        "transfer kitchen --to key",
+        "verify serial:/dev/ttyACM0 --anchor key",
+        "station new",
+        "issuer show",
+        "serve",
+        "audit --verify",
+        "backup file",
+        "restore-backup file",
+        "commission --as factory",
+        "commission --voucher file",
+        "commission --escrow",
+    ];
+    for line in commands {
+        let args: Vec<_> = ["--json"].into_iter().chain(line.split(' ')).collect();
+        let outcome = state.run(&args);
+        assert_eq!(outcome.code, 2, "{line}");
+        let message = outcome.error()["error"].as_str().unwrap().to_owned();
+        assert!(message.contains("not in this version"), "{line}: {message}");
+        let command = line.split(' ').next().unwrap();
+        assert!(message.contains(command), "{line}: {message}");
+    }
+    let help = state.run(&["--help"]);
+    assert_eq!(help.code, 0);
+    for command in ["init", "discover", "commission", "export", "run", "restore-backup", "completions"] {
+        assert!(help.stdout.contains(&format!("  {command}")), "{command}");
+    }
+    assert!(help.stdout.contains("[not in this version]") && help.stdout.contains("Exit codes"));
+}
+
+#[test]
+fn usage_errors_are_exit_2_and_one_json_line() {
+    let state = State::initialised();
+    for args in [&["frobnicate", "--json"][..], &["show", "--json"], &["--json", "commission", "carrier-pigeon:1"]] {
+        let outcome = state.run(args);
+        assert_eq!(outcome.code, 2, "{args:?}");
+        assert_eq!(outcome.lines().len(), 1, "{args:?}");
+        outcome.error();
+        assert!(!outcome.stderr.is_empty());
+    }
+    let plain = state.run(&["frobnicate"]);
+    assert_eq!((plain.code, plain.stdout.as_str()), (2, ""));
+}
+
+#[test]
+fn a_reader_that_goes_away_does_no_harm() {
+    let state = State::initialised();
+    let log: Vec<_> = (0..200).map(|n| report_of(&format!("urn:dev:ops:32473-test-{n}"), Some(&key()))).collect();
+    let file = state.0.path().join("log");
+    fs::write(&file, log.join("\n")).unwrap();
+    let mut child = std::process::Command::new(PROGRAM);
+    child.args(["collect", "--json"]).arg(&file).env("COMMISSIONER_STATE_DIR", state.path());
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(state.run(&["devices", "--json"]).lines().len(), 200, "the work was done");
+}
+
+#[test]
+fn two_commissioners_at_once_both_get_through() {
+    let state = State::initialised();
+    let children: Vec<_> = (0..4)
+        .map(|process| {
+            let log: Vec<_> =
+                (0..20).map(|n| report_of(&format!("urn:dev:ops:32473-test-{process}-{n}"), Some(&key()))).collect();
+            let file = state.0.path().join(format!("log{process}"));
+            fs::write(&file, log.join("\n")).unwrap();
+            let mut child = std::process::Command::new(PROGRAM);
+            child.arg("collect").arg(&file).env("COMMISSIONER_STATE_DIR", state.path());
+            child.stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(state.run(&["devices", "--json"]).lines().len(), 80);
+}
+
+#[test]
+fn diagnostics_show_no_secret() {
+    let state = State::new();
+    let mut command = Command::new(PROGRAM);
+    let output =
+        command.arg("init").env("COMMISSIONER_STATE_DIR", state.path()).env("RUST_LOG", "trace").output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    for name in ["issuer.key", "station.key"] {
+        let pem = fs::read_to_string(state.path().join(name)).unwrap();
+        assert!(!said.contains(pem.lines().nth(1).unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn shells_get_completions() {
+    let state = State::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let outcome = state.run(&["completions", shell]);
+        assert_eq!(outcome.code, 0);
+        assert!(outcome.stdout.contains("commission"), "{shell}");
+    }
+    assert_eq!(state.run(&["completions", "abacus"]).code, 2);
+}

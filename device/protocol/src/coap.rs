@@ -1,0 +1,25 @@
+//! The CoAP message layer (RFC 7252) and block-wise transfers (RFC 7959), without I/O, clock or allocation.
+//!
+//! A server feeds every datagram to [`Endpoint::receive`], which answers what needs no application (pings, duplicates,
+//! garbage) and hands on the rest as a new request. The response is composed where it will be sent from, by a
+//! [`Writer`], and shown to [`Endpoint::remember`] before it is sent, so that a retransmission gets the same answer
+//! without being executed again.
+//!
+//! [`Assembly`] gathers the body of a request from its Block1 blocks, [`BodySlice`] cuts the body of a response into
+//! Block2 blocks.
+//!
+//! Not here: the client's side (retransmission, matching of tokens), Observe, and separate responses.
+
+mod assembly;
+mod block;
+mod bytes;
+mod datagram;
+mod endpoint;
+mod options;
+
+pub use assembly::{Assembled, Assembly};
+pub use block::{Block, BlockError, BlockSize, BodySlice, ETag};
+pub use bytes::ShortBytes;
+pub use datagram::{Datagram, Header, NoSpace, ParseError, Token, Type, Writer};
+pub use endpoint::{EXCHANGE_LIFETIME_MS, Endpoint, Exchange, Incoming, NON_LIFETIME_MS};
+pub use options::unsupported_option;

@@ -1,0 +1,23 @@
+use coap_message::{MessageOption, ReadableMessage, WithSortedOptions};
+use coap_numbers::option::{self, Criticality, get_criticality};
+
+/// The first critical option that is not among `supported`, or that is given twice though it may not be
+/// (RFC 7252, section 5.4). A request that has one is answered 4.02 Bad Option.
+///
+/// A malformed message always has one, since it reads as option 65535: check this before reading anything else.
+pub fn unsupported_option<M>(message: &M, supported: &[u16]) -> Option<u16>
+where
+    M: ReadableMessage + WithSortedOptions,
+{
+    let mut previous = None;
+    message.options().map(|option| option.number()).find(|&number| {
+        let repeated = previous.replace(number) == Some(number);
+        get_criticality(number) == Criticality::Critical
+            && (!supported.contains(&number) || repeated && !is_repeatable(number))
+    })
+}
+
+/// Critical options that may occur more than once.
+fn is_repeatable(number: u16) -> bool {
+    matches!(number, option::IF_MATCH | option::URI_PATH | option::URI_QUERY)
+}

@@ -1,0 +1,341 @@
+//! P-256 keys, named by their x-coordinate.
+//!
+//! EDHOC and ECDH see only x, so two keys that differ in y alone are one key. To give each key one name, every key
+//! here has an even y: [`PrivateKey`] negates its scalar where needed and [`PublicKey`] computes y from x. A y that
+//! somebody sends is compared at most, never used.
+
+use core::fmt;
+
+use cbor_schemas::{Ccs, CoseKey, Kid, PrivateCoseKey};
+use p256::elliptic_curve::point::{AffineCoordinates, DecompressPoint};
+use p256::elliptic_curve::sec1::{Coordinates, ToEncodedPoint};
+use p256::{AffinePoint, NonZeroScalar, SecretKey};
+use rand_core::CryptoRngCore;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
+
+/// A public key: a point of P-256 with an even y. Equality is that of x.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey {
+    x: [u8; 32],
+    y: [u8; 32],
+}
+
+impl PublicKey {
+    /// The key with this x-coordinate (32 bytes, big-endian).
+    ///
+    /// # Errors
+    /// [`KeyError::NotOnCurve`] if no point has this x.
+    pub fn from_x(x: &[u8; 32]) -> Result<Self, KeyError> {
+        let even = 0.into();
+        let point = Option::from(AffinePoint::decompress(x.into(), even)).ok_or(KeyError::NotOnCurve)?;
+        Self::from_point(&point)
+    }
+
+    /// The key in a `COSE_Key`.
+    ///
+    /// # Errors
+    /// [`KeyError::NotOnCurve`]; [`KeyError::OtherY`] if y is not the even one of this x; [`KeyError::WrongKid`] if
+    /// the kid is not the one computed from the thumbprint.
+    pub fn from_cose(cose: &CoseKey) -> Result<Self, KeyError> {
+        let key = Self::from_x(&cose.x)?;
+        if key.y != cose.y {
+            return Err(KeyError::OtherY);
+        }
+        if key.kid() != cose.kid {
+            return Err(KeyError::WrongKid);
+        }
+        Ok(key)
+    }
+
+    /// The x-coordinate, big-endian: the name of the key.
+    pub const fn x(&self) -> &[u8; 32] {
+        &self.x
+    }
+
+    /// The y-coordinate, big-endian, always even.
+    pub const fn y(&self) -> &[u8; 32] {
+        &self.y
+    }
+
+    /// The COSE Key Thumbprint with SHA-256 (RFC 9679): the digest of the deterministic `{1: 2, -1: 1, -2: x, -3: y}`.
+    pub fn thumbprint(&self) -> Thumbprint {
+        let hash = Sha256::new()
+            .chain_update([0xa4, 0x01, 0x02, 0x20, 0x01, 0x21, 0x58, 0x20])
+            .chain_update(self.x)
+            .chain_update([0x22, 0x58, 0x20])
+            .chain_update(self.y);
+        Thumbprint(hash.finalize().into())
+    }
+
+    /// The key identifier: the first 8 bytes of the thumbprint.
+    pub fn kid(&self) -> Kid {
+        let [k0, k1, k2, k3, k4, k5, k6, k7, ..] = self.thumbprint().0;
+        [k0, k1, k2, k3, k4, k5, k6, k7]
+    }
+
+    /// The `COSE_Key` of this key, with its kid.
+    pub fn cose_key(&self) -> CoseKey {
+        CoseKey { kid: self.kid(), x: self.x, y: self.y }
+    }
+
+    /// The EDHOC credential of this key: a CWT Claims Set with nothing but the key (RFC 9528 section 3.5.2), 89 bytes.
+    pub fn ccs(&self) -> [u8; 89] {
+        Ccs(self.cose_key()).to_bytes()
+    }
+
+    fn from_point(point: &AffinePoint) -> Result<Self, KeyError> {
+        match point.to_encoded_point(false).coordinates() {
+            Coordinates::Uncompressed { x, y } => Ok(Self { x: (*x).into(), y: (*y).into() }),
+            _ => Err(KeyError::NotOnCurve), // the point at infinity has no coordinates
+        }
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", Hex(&self.x))
+    }
+}
+
+/// A private key, wiped when dropped. `Clone` is explicit so that each copy of the secret is visible in the code.
+#[derive(Clone)]
+pub struct PrivateKey {
+    d: [u8; 32],
+    public: PublicKey,
+}
+
+impl PrivateKey {
+    /// A new key. One scalar multiplication.
+    pub fn generate(rng: &mut impl CryptoRngCore) -> Self {
+        loop {
+            // Only the point at infinity fails, which no scalar between 1 and n - 1 gives.
+            if let Ok(key) = Self::from_scalar(NonZeroScalar::random(rng)) {
+                return key;
+            }
+        }
+    }
+
+    /// The key of a scalar (32 bytes, big-endian), or of its negation if that is what makes y even.
+    /// One scalar multiplication.
+    ///
+    /// # Errors
+    /// [`KeyError::OutOfRange`] unless the scalar is between 1 and n - 1.
+    pub fn from_bytes(d: &[u8; 32]) -> Result<Self, KeyError> {
+        let secret = SecretKey::from_slice(d).map_err(|_| KeyError::OutOfRange)?;
+        Self::from_scalar(secret.to_nonzero_scalar())
+    }
+
+    /// The key in a private `COSE_Key`, such as one injected from outside.
+    ///
+    /// # Errors
+    /// [`KeyError::OutOfRange`]; [`KeyError::NoPair`] if x does not belong to d.
+    pub fn from_cose(cose: &PrivateCoseKey) -> Result<Self, KeyError> {
+        let key = Self::from_bytes(&cose.d)?;
+        if key.public.x != cose.x {
+            return Err(KeyError::NoPair);
+        }
+        Ok(key)
+    }
+
+    /// The public half.
+    pub const fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The scalar, big-endian, for storage. Whoever copies it wipes the copy.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.d
+    }
+
+    #[allow(clippy::arithmetic_side_effects, reason = "arithmetic modulo the group order does not overflow")]
+    fn from_scalar(mut scalar: NonZeroScalar) -> Result<Self, KeyError> {
+        let mut point = *p256::PublicKey::from_secret_scalar(&scalar).as_affine();
+        if point.y_is_odd().into() {
+            point = -point;
+            scalar = -scalar;
+        }
+        let key = PublicKey::from_point(&point).map(|public| Self { d: scalar.to_bytes().into(), public });
+        scalar.zeroize();
+        key
+    }
+}
+
+impl Drop for PrivateKey {
+    fn drop(&mut self) {
+        self.d.zeroize();
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateKey").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+/// The SHA-256 thumbprint of a key (RFC 9679); displayed as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Thumbprint([u8; 32]);
+
+impl Thumbprint {
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hex(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Thumbprint({self})")
+    }
+}
+
+/// Why a key was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// No point of P-256 has this x-coordinate.
+    NotOnCurve,
+    /// The y-coordinate is not the even one of this x.
+    OtherY,
+    /// The kid is not the first 8 bytes of the thumbprint.
+    WrongKid,
+    /// The private scalar is 0, or not less than the order of the curve.
+    OutOfRange,
+    /// The private scalar and the x-coordinate belong to different keys.
+    NoPair,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOnCurve => "the x-coordinate is not on P-256: make another key",
+            Self::OtherY => "the y-coordinate is not the even one: negate the private key and send the other y",
+            Self::WrongKid => "the kid is not the first 8 bytes of the key's thumbprint: compute it as RFC 9679 says",
+            Self::OutOfRange => "the private key is not between 1 and n - 1: make another key",
+            Self::NoPair => "the private key does not belong to the public key: send the two halves of one key",
+        })
+    }
+}
+
+impl core::error::Error for KeyError {}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hexlit::hex;
+    use proptest::prelude::*;
+    use rand_core::OsRng;
+
+    use super::*;
+
+    // The key of RFC 6979 appendix A.2.5; its y is odd.
+    const D: [u8; 32] = hex!("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721");
+    const X: [u8; 32] = hex!("60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6");
+    const ODD_Y: [u8; 32] = hex!("7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299");
+    const ORDER: [u8; 32] = hex!("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+
+    fn off_curve() -> [u8; 32] {
+        (0u8..=255).map(|last| core::array::from_fn(|i| if i == 31 { last } else { 0 })).find(|x| !exists(x)).unwrap()
+    }
+
+    fn exists(x: &[u8; 32]) -> bool {
+        PublicKey::from_x(x).is_ok()
+    }
+
+    #[test]
+    fn an_odd_y_is_made_even_by_negating_the_scalar() {
+        let key = PrivateKey::from_bytes(&D).unwrap();
+        assert_eq!(key.public().x(), &X);
+        assert_ne!(key.public().y(), &ODD_Y);
+        assert_eq!(key.public().y()[31] & 1, 0);
+        assert_ne!(key.as_bytes(), &D);
+        // d + (n - d) = n
+        let mut carry = 0;
+        for i in (0..32).rev() {
+            let sum = u16::from(D[i]) + u16::from(key.as_bytes()[i]) + carry;
+            assert_eq!(sum.to_be_bytes()[1], ORDER[i]);
+            carry = sum >> 8;
+        }
+        // and the negated scalar is a fixed point
+        assert_eq!(PrivateKey::from_bytes(key.as_bytes()).unwrap().as_bytes(), key.as_bytes());
+    }
+
+    #[test]
+    fn thumbprint_is_the_digest_of_the_deterministic_cose_key() {
+        let key = PublicKey::from_x(&X).unwrap();
+        let mut encoded = std::vec![0xa4, 1, 2, 0x20, 1, 0x21, 0x58, 32];
+        encoded.extend(X);
+        encoded.extend([0x22, 0x58, 32]);
+        encoded.extend(key.y());
+        let digest: [u8; 32] = Sha256::digest(&encoded).into();
+        assert_eq!(key.thumbprint().as_bytes(), &digest);
+        assert_eq!(key.kid(), digest[..8]);
+        assert_eq!(key.thumbprint().to_string().len(), 64);
+        assert!(key.thumbprint().to_string().starts_with(&std::format!("{:02x}{:02x}", digest[0], digest[1])));
+    }
+
+    #[test]
+    fn the_credential_is_the_naked_ccs_of_89_bytes() {
+        let key = PublicKey::from_x(&X).unwrap();
+        let mut expected = hex!("a108a101a5010202").to_vec();
+        expected.push(0x48);
+        expected.extend(key.kid());
+        expected.extend(hex!("2001215820"));
+        expected.extend(X);
+        expected.extend(hex!("225820"));
+        expected.extend(key.y());
+        assert_eq!(key.ccs().as_slice(), expected);
+        assert_eq!(expected.len(), 89);
+    }
+
+    #[test]
+    fn a_cose_key_must_have_the_even_y_and_the_right_kid() {
+        let good = PublicKey::from_x(&X).unwrap().cose_key();
+        assert_eq!(PublicKey::from_cose(&good).unwrap().x(), &X);
+        assert_eq!(PublicKey::from_cose(&CoseKey { y: ODD_Y, ..good }), Err(KeyError::OtherY));
+        assert_eq!(PublicKey::from_cose(&CoseKey { y: [2; 32], ..good }), Err(KeyError::OtherY));
+        assert_eq!(PublicKey::from_cose(&CoseKey { kid: [0; 8], ..good }), Err(KeyError::WrongKid));
+        assert_eq!(PublicKey::from_cose(&CoseKey { x: off_curve(), ..good }), Err(KeyError::NotOnCurve));
+    }
+
+    #[test]
+    fn scalars_out_of_range_and_foreign_halves_are_refused() {
+        assert_eq!(PrivateKey::from_bytes(&[0; 32]).unwrap_err(), KeyError::OutOfRange);
+        assert_eq!(PrivateKey::from_bytes(&ORDER).unwrap_err(), KeyError::OutOfRange);
+        assert_eq!(PrivateKey::from_bytes(&[0xff; 32]).unwrap_err(), KeyError::OutOfRange);
+        assert_eq!(PrivateKey::from_cose(&PrivateCoseKey { x: X, d: D }).unwrap().public().x(), &X);
+        assert_eq!(PrivateKey::from_cose(&PrivateCoseKey { x: [7; 32], d: D }).unwrap_err(), KeyError::NoPair);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = PrivateKey::from_bytes(&D).unwrap();
+        let shown = std::format!("{key:?}");
+        assert!(shown.contains("60fed4ba"));
+        assert!(!shown.contains(&Hex(key.as_bytes()).to_string()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_has_an_even_y_and_is_found_again_by_its_x(_ in 0..20) {
+            let key = PrivateKey::generate(&mut OsRng);
+            prop_assert_eq!(key.public().y()[31] & 1, 0);
+            prop_assert_eq!(&PublicKey::from_x(key.public().x()).unwrap(), key.public());
+            let stored = PrivateKey::from_bytes(key.as_bytes()).unwrap();
+            prop_assert_eq!(stored.public(), key.public());
+        }
+    }
+}

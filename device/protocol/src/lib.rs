@@ -1,0 +1,28 @@
+//! EDHOC, OSCORE and the CoAP message layer of commissioning: no_std, no alloc, no I/O.
+//!
+//! What both ends of a link share, from the bottom up:
+//!
+//! - [`coap`]: messages in datagrams, repeated and lost ones, bodies in blocks (RFC 7252, RFC 7959);
+//! - [`oscore`]: how their contents are protected (RFC 8613);
+//! - [`edhoc`]: how two parties authenticate each other and agree on the keys for that (RFC 9528);
+//! - [`key`]: who the parties are, and [`sign1`]: what others signed about them.
+//!
+//! Time, randomness and buffers are arguments. No input of a peer makes anything here panic.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod coap;
+pub mod edhoc;
+pub mod key;
+pub mod oscore;
+pub mod sign1;

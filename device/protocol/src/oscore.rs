@@ -1,0 +1,41 @@
+//! OSCORE (RFC 8613) with AES-CCM-16-64-128 and HKDF-SHA-256, the algorithms that EDHOC's cipher suite 2 brings.
+//!
+//! There are two ways in, over the same core:
+//!
+//! - **In place**, for a device with one buffer for what comes in and one for what goes out.
+//!   [`Context::open_request`] decrypts the payload of a datagram where it lies; [`Context::respond`] gives a message
+//!   to fill in inside the outgoing datagram, and encrypts it there.
+//! - **From message to message**, over the traits of `coap-message`: [`Context::protect_request`] and its siblings
+//!   serve in-memory messages and the packets of a CoAP library alike, at the price of a scratch buffer.
+//!
+//! A request that also completes an EDHOC handshake (RFC 9668) is composed by
+//! [`Context::protect_combined_request`], and taken apart by [`split_combined`]. A protected message has exactly one
+//! OSCORE option.
+//!
+//! # What travels where (RFC 8613, section 4.1)
+//! Outside go Uri-Host, Uri-Port, Hop-Limit and Proxy-Scheme; everything else is encrypted, Max-Age, block-wise and
+//! No-Response included. The outer code is POST or 2.04 Changed. Of a received message only the OSCORE option and the
+//! payload are read; its other outer options are discarded, unless they ask for what is not done here: an outer
+//! block-wise transfer or a proxy makes the message a bad one.
+//!
+//! # Observe
+//! Is not supported. To protect a message with Observe is refused. In a received message an outer Observe is discarded,
+//! and an inner one is left to the application, which ignores it, as RFC 7641 allows for an elective option.
+//!
+//! # After decryption
+//! What comes out is authentic, but not necessarily sensible. Before anything else, look for critical options that are
+//! not supported ([`coap::unsupported_option`](crate::coap::unsupported_option)): that finds a malformed message too,
+//! and the answer to it is protected like any other.
+
+mod context;
+mod error;
+mod message;
+mod option;
+mod replay;
+mod response;
+
+pub use context::{Context, Correlation, Inner, TAG_LENGTH};
+pub use error::Error;
+pub use message::{request_kid, split_combined, split_combined_mut};
+pub use option::{Id, IdContext, OptionValue, PartialIv};
+pub use response::Response;

@@ -1,0 +1,97 @@
+use coap_message::MinimalWritableMessage;
+use coap_message_implementations::inmemory::{MessageMut, SliceBufferMut};
+use coap_numbers::{code, option};
+
+use crate::coap::{Header, Writer};
+
+use super::context::Nonce;
+use super::{Context, Correlation, Error, TAG_LENGTH};
+
+/// A protected response under construction, inside the datagram that will carry it.
+///
+/// ```
+/// # use device_protocol::{coap::{Header, Token, Type}, oscore::{Context, Correlation, Error}};
+/// use coap_message::MinimalWritableMessage;
+///
+/// # fn answer(context: &mut Context, correlation: &Correlation, header: &Header) -> Result<(), Error> {
+/// let mut buffer = [0; 256];
+/// let mut response = context.respond(correlation, header, &mut buffer)?;
+/// let mut message = response.message()?;
+/// message.set_payload(b"hello").map_err(|_| Error::NoSpace)?;
+/// let length = message.finish().0;
+/// let length = response.seal(context, length)?;
+/// let datagram = &buffer[..length];
+/// # Ok(())
+/// # }
+/// ```
+pub struct Response<'t> {
+    inner_code: u8,
+    /// Length of the header, the OSCORE option and the payload marker.
+    outer_length: usize,
+    /// Code, options, payload and tag.
+    plaintext: &'t mut [u8],
+    nonce: Nonce,
+    correlation: Correlation,
+}
+
+impl Context {
+    /// Begins a response to a request that this context opened (RFC 8613, section 8.3). It will fill `buffer`:
+    /// `header`, whose code is the inner one, an OSCORE option of 1..=8 bytes, and the encrypted message.
+    ///
+    /// # Errors
+    /// - [`Error::NoSpace`] if not even an empty response fits
+    /// - [`Error::ContextNotFound`] if the request was another context's
+    /// - [`Error::Exhausted`] if it needs a Partial IV of its own and there are none left
+    pub fn respond<'t>(
+        &mut self,
+        correlation: &Correlation,
+        header: &Header,
+        buffer: &'t mut [u8],
+    ) -> Result<Response<'t>, Error> {
+        let mut writer = Writer::new(buffer, &Header { code: code::CHANGED, ..*header })?;
+        let (option, nonce) = self.next_response(correlation)?;
+        let mut outer = writer.message();
+        outer.add_option(option::OSCORE, &option.encode()).map_err(|_| Error::NoSpace)?;
+        let option_length = outer.finish().0;
+
+        let (header_length, tail) = writer.into_tail();
+        let behind_option = tail.get_mut(option_length..).unwrap_or_default();
+        let (marker, plaintext) = behind_option.split_first_mut().ok_or(Error::NoSpace)?;
+        if plaintext.len() <= TAG_LENGTH {
+            return Err(Error::NoSpace);
+        }
+        *marker = 0xff;
+        let outer_length = header_length.saturating_add(option_length).saturating_add(1);
+        Ok(Response { inner_code: header.code, outer_length, plaintext, nonce, correlation: *correlation })
+    }
+}
+
+impl Response<'_> {
+    /// The inner message to fill in, without options and payload; its code is the header's until it is set. Calling
+    /// this again starts anew. After an error of the message that is the only way on: a half-written one must not be
+    /// sent.
+    ///
+    /// # Errors
+    /// None: there is room, or the response would not have begun.
+    pub fn message(&mut self) -> Result<MessageMut<SliceBufferMut<'_>>, Error> {
+        let (rest, _tag) = self.plaintext.split_last_chunk_mut::<TAG_LENGTH>().ok_or(Error::NoSpace)?;
+        let (code, tail) = rest.split_first_mut().ok_or(Error::NoSpace)?;
+        *code = self.inner_code;
+        Ok(MessageMut::new_in_slice(code, tail))
+    }
+
+    /// Encrypts the message, given the length that its `finish()` returned, with the context that began the response.
+    /// Returns the length of the datagram.
+    ///
+    /// # Errors
+    /// - [`Error::NoSpace`] if the message did not fit and its error was overlooked
+    /// - [`Error::ContextNotFound`] if it is another context
+    pub fn seal(self, context: &Context, message_length: usize) -> Result<usize, Error> {
+        if self.correlation.kid() != context.recipient() {
+            return Err(Error::ContextNotFound);
+        }
+        let length = message_length.checked_add(1).ok_or(Error::NoSpace)?; // and the code
+        let sealed = context.seal(&self.nonce, &self.correlation, self.plaintext, length)?;
+        self.outer_length.checked_add(sealed).ok_or(Error::NoSpace)
+    }
+}

@@ -1,0 +1,249 @@
+//! `device-sim`: the commissionable device on a host, with the same code that runs on a board.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "standard output is the board's console")]
+
+mod flash;
+mod pty;
+
+use std::{cell::RefCell, io, net::SocketAddr, path::PathBuf, process::ExitCode, rc::Rc, time::Instant};
+
+use anyhow::{Context, Result, anyhow};
+use cbor_schemas::{ClaimPolicy, DeviceId, report};
+use clap::Parser;
+use device::{
+    DATAGRAM_LEN,
+    device::{Board, Config, Device},
+    server::Server,
+    transport::{Link, LogLine, serial::Serial, serve},
+};
+use embedded_io_adapters::tokio_1::FromTokio;
+use rand_core::OsRng;
+use tokio::{
+    net::UdpSocket,
+    signal::unix::{SignalKind, signal},
+    sync::broadcast,
+    task::{JoinSet, LocalSet},
+};
+use tokio_serial::SerialStream;
+
+use crate::flash::SimFlash;
+
+/// A commissionable device on this machine: the code of a board, its serial line a pty, its flash a file.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Args {
+    /// Serial line: makes a pty and a link to it at PATH. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    pty: Vec<PathBuf>,
+    /// Serves CoAP over UDP at ADDR:PORT. May be given several times.
+    #[arg(long, value_name = "ADDR:PORT")]
+    udp: Vec<SocketAddr>,
+    /// Flash image, made if it does not exist; without it the flash is RAM and gone with the process.
+    #[arg(long, value_name = "FILE")]
+    flash: Option<PathBuf>,
+    /// Device ID (DEV URN, RFC 9039).
+    #[arg(long, value_name = "URN", default_value = "urn:dev:ops:32473-sim-{}")]
+    id: String,
+    /// Simulates COUNT devices at once: `{}` in PATH, FILE and URN stands for 0, 1, 2, ..., and ports count on.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    count: u16,
+}
+
+/// Whom a datagram came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Address {
+    /// The n-th serial line: there is one peer at its other end.
+    Serial(usize),
+    Udp(SocketAddr),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.pty.is_empty() && args.udp.is_empty() {
+        eprintln!("device-sim: nothing to serve: give --pty PATH, --udp ADDR:PORT, or both");
+        return ExitCode::from(2);
+    }
+    let devices = LocalSet::new();
+    let served = devices.run_until(async {
+        let mut running = JoinSet::new();
+        for number in 0..args.count {
+            simulate(&args.of_device(number)?, &mut running)?;
+        }
+        tokio::select! {
+            Some(ended) = running.join_next() => ended?,
+            () = until_told_to_stop() => Ok(()),
+        }
+    });
+    match served.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("device-sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts one device and its links.
+fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
+    let flash = match &args.flash {
+        Some(path) => SimFlash::in_file(path).with_context(|| format!("flash image {}", path.display()))?,
+        None => SimFlash::in_ram(),
+    };
+    let device: DeviceId = args.id.parse().map_err(|error| anyhow!("--id {}: {error}", args.id))?;
+    let console = Console { lines: broadcast::Sender::new(LOG_LINES) };
+    let config = Config {
+        device,
+        firmware: concat!("device-sim ", env!("CARGO_PKG_VERSION")),
+        claim_policy: ClaimPolicy::Open,
+        operation_ms: 1,
+    };
+    // The links subscribe before the device says its first word.
+    let mut links = Vec::new();
+    for (number, path) in args.pty.iter().enumerate() {
+        let (port, line) = pty::open(path).with_context(|| format!("pty {}", path.display()))?;
+        let serial = Serial::new(FromTokio::new(port), Address::Serial(number));
+        links.push(AnyLink::Serial(Box::new(serial), line, console.lines.subscribe()));
+    }
+    for address in &args.udp {
+        let socket = std::net::UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
+        socket.set_nonblocking(true)?;
+        links.push(AnyLink::Udp(UdpLink(UdpSocket::from_std(socket)?)));
+    }
+
+    let device = Device::start(config, flash, flash::layout(), console.clone(), OsRng)
+        .map_err(|error| anyhow!("flash layout: {error:?}"))?;
+    let info = device.info();
+    console.print(&format!("{} {}", info.device, info.firmware));
+    let mut report_line = String::new();
+    report::write(&info, &mut report_line).context("report line")?;
+    console.print(&report_line);
+
+    let server = Rc::new(RefCell::new(Server::<Address, _, _, _, CACHED_ANSWERS>::new(device)));
+    let start = Instant::now();
+    let clock = move || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    for link in links {
+        let server = Rc::clone(&server);
+        running.spawn_local(async move {
+            match link {
+                AnyLink::Serial(mut serial, _line, mut lines) => {
+                    let log = async || next_line(&mut lines).await;
+                    serve(&server, serial.as_mut(), clock, log).await.map_err(|error| anyhow!("serial line: {error:?}"))
+                }
+                AnyLink::Udp(mut socket) => {
+                    serve(&server, &mut socket, clock, async || std::future::pending().await).await.context("UDP")
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Answers kept for requests that come again.
+const CACHED_ANSWERS: usize = 4;
+/// Log lines kept for a serial line that nobody reads.
+const LOG_LINES: usize = 64;
+
+enum AnyLink {
+    Serial(Box<Serial<FromTokio<SerialStream>, Address>>, pty::Line, broadcast::Receiver<LogLine>),
+    Udp(UdpLink),
+}
+
+/// What the board prints: to standard output, and as diagnostic frames on its serial lines.
+#[derive(Clone)]
+struct Console {
+    lines: broadcast::Sender<LogLine>,
+}
+
+impl Console {
+    fn print(&self, line: &str) {
+        println!("{line}");
+        if let Ok(line) = LogLine::try_from(line) {
+            // Fails without a receiver: the device has no serial line.
+            let _ = self.lines.send(line);
+        }
+    }
+}
+
+impl Board for Console {
+    fn identify(&mut self) {
+        self.print("identify: the LED blinks");
+    }
+}
+
+async fn next_line(lines: &mut broadcast::Receiver<LogLine>) -> LogLine {
+    loop {
+        match lines.recv().await {
+            Ok(line) => return line,
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+struct UdpLink(UdpSocket);
+
+impl Link<Address> for UdpLink {
+    type Error = io::Error;
+
+    async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
+        // One byte more than a datagram may have shows which ones are too long.
+        let mut datagram = [0; DATAGRAM_LEN + 1];
+        loop {
+            match self.0.recv_from(&mut datagram).await {
+                Ok((len, from)) if len <= buffer.len() => {
+                    buffer[..len].copy_from_slice(&datagram[..len]);
+                    return Ok((len, Address::Udp(from)));
+                }
+                Ok(_) => {}
+                // The peer's port is closed; the others' are not.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn send(&mut self, to: Address, datagram: &[u8]) -> io::Result<()> {
+        match to {
+            Address::Udp(to) => self.0.send_to(datagram, to).await.map(drop).or_else(|error| match error.kind() {
+                io::ErrorKind::ConnectionRefused => Ok(()),
+                _ => Err(error),
+            }),
+            Address::Serial(_) => Ok(()),
+        }
+    }
+
+    async fn log(&mut self, _line: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Args {
+    /// The arguments of one of several devices.
+    fn of_device(&self, number: u16) -> Result<Args> {
+        let numbered = |text: &str| text.replace("{}", &number.to_string());
+        let path = |path: &PathBuf| PathBuf::from(numbered(&path.to_string_lossy()));
+        let port = |address: &SocketAddr| match address.port() {
+            0 => Some(*address),
+            first => Some(SocketAddr::new(address.ip(), first.checked_add(number)?)),
+        };
+        Ok(Args {
+            pty: self.pty.iter().map(path).collect(),
+            udp: self.udp.iter().map(port).collect::<Option<_>>().context("UDP ports count beyond 65535")?,
+            flash: self.flash.as_ref().map(path),
+            id: numbered(&self.id),
+            count: 1,
+        })
+    }
+}
+
+async fn until_told_to_stop() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(_) => return std::future::pending().await,
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

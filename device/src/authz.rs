@@ -1,0 +1,198 @@
+//! Station tokens: who may act as owner, and within which scope. Kept in RAM, one per key, bounded.
+
+use cbor_schemas::{Audience, DeviceId, Kind, Sign1, StationTokenClaims};
+use coap_numbers::code;
+use heapless::Vec;
+use protocol::key::PublicKey;
+
+use crate::{lifecycle::Role, problem::Problem};
+
+/// Tokens held at the same time; the one unused for longest makes room.
+pub const CAPACITY: usize = 4;
+
+/// A key that an anchor of ours vouches for.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant {
+    /// The key that the token names.
+    pub key: PublicKey,
+    /// Owner or factory, after the anchor that signed.
+    pub role: Role,
+    /// What the key may do.
+    pub scope: cbor_schemas::Aif,
+    /// When the token was signed, Unix seconds.
+    pub issued_at: u64,
+}
+
+/// An anchor, and what the device remembers of the objects that verified under it.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor {
+    /// The issuer's key.
+    pub key: PublicKey,
+    /// The role of the stations it vouches for.
+    pub role: Role,
+    /// The newest `iat` of what verified under this anchor.
+    pub watermark: Option<u64>,
+}
+
+/// What a token is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Verifier<'a> {
+    /// The anchors installed.
+    pub anchors: &'a [Anchor],
+    /// This device.
+    pub device: DeviceId,
+    /// This device's key: a token that names it would reflect us to ourselves.
+    pub own_key: PublicKey,
+    /// The nonce shown in `/comm` since the last start.
+    pub nonce: [u8; 8],
+}
+
+/// Grants by key.
+#[derive(Debug, Default)]
+pub struct Grants {
+    /// Least recently used first.
+    held: Vec<Grant, CAPACITY>,
+}
+
+impl Grants {
+    /// None.
+    pub const fn new() -> Self {
+        Grants { held: Vec::new() }
+    }
+
+    /// Keeps `grant` in place of an older one for the same key.
+    pub fn insert(&mut self, grant: Grant) {
+        self.held.retain(|held| held.key != grant.key);
+        if self.held.is_full() {
+            self.held.remove(0);
+        }
+        // There is room now; a full table would only mean that the station has to present its token again.
+        let _ = self.held.push(grant);
+    }
+
+    /// The key whose kid this is.
+    pub fn resolve(&mut self, kid: &[u8]) -> Option<PublicKey> {
+        let at = self.held.iter().position(|grant| grant.key.kid().as_slice() == kid)?;
+        let grant = self.held.remove(at);
+        let key = grant.key;
+        let _ = self.held.push(grant);
+        Some(key)
+    }
+
+    /// What `key` was granted.
+    pub fn of(&self, key: &PublicKey) -> Option<&Grant> {
+        self.held.iter().find(|grant| grant.key == *key)
+    }
+
+    /// Ends them all.
+    pub fn clear(&mut self) {
+        self.held.clear();
+    }
+}
+
+/// A token that was understood, signed by an anchor of ours as its `iss` claims, and not verified yet.
+///
+/// Two steps, so that the caller can bound how often the costly one (one ES256 verification) is taken.
+#[derive(Debug, Clone)]
+pub struct Unverified<'a> {
+    object: Sign1<'a>,
+    claims: StationTokenClaims,
+    anchor: Anchor,
+}
+
+impl<'a> Verifier<'a> {
+    /// Parses a token and finds its anchor.
+    ///
+    /// # Errors
+    /// 4.00 for what is not a station token, a bare 4.01 where no anchor of that name is installed.
+    pub fn parse<'t>(&self, token: &'t [u8]) -> Result<Unverified<'t>, Problem> {
+        let malformed = |_| Problem::malformed("not a station token");
+        let object = Sign1::decode(token).map_err(malformed)?;
+        if object.kind != Kind::StationToken {
+            return Err(Problem::malformed("not a station token"));
+        }
+        let claims = StationTokenClaims::decode(object.payload).map_err(malformed)?;
+        let anchor = self.anchors.iter().find(|anchor| anchor.key.kid() == claims.issuer.0);
+        Ok(Unverified { object, claims, anchor: *anchor.ok_or(Problem::UNAUTHORIZED)? })
+    }
+
+    /// Verifies the signature, then the claims. Costs one ES256 verification.
+    ///
+    /// # Errors
+    /// A bare 4.01 for a wrong signature; after that 4.00, 4.01 or 4.03 (RFC 9200 section 5.10.1.1) with the reason.
+    pub fn verify(&self, token: Unverified<'_>) -> Result<Grant, Problem> {
+        let Unverified { object, claims, anchor } = token;
+        protocol::sign1::verify(&anchor.key, &object).map_err(|_| Problem::UNAUTHORIZED)?;
+        let rejected = |code, detail| Err(Problem::new(code, "token rejected").with_detail(detail));
+        let for_us = match claims.audience {
+            Audience::Device(device) => device == self.device,
+            Audience::All(issuer) => issuer == claims.issuer,
+        };
+        if !for_us {
+            return rejected(code::FORBIDDEN, "aud names another device");
+        }
+        let Ok(key) = PublicKey::from_cose(&claims.key) else {
+            return rejected(code::BAD_REQUEST, "cnf is not a key as devices and stations make them");
+        };
+        if key == self.own_key || key == anchor.key {
+            return rejected(code::BAD_REQUEST, "cnf must be a key of the station's own");
+        }
+        if claims.cnonce.is_some_and(|nonce| nonce != self.nonce) {
+            return rejected(code::UNAUTHORIZED, "cnonce is not the nonce in /comm");
+        }
+        match claims.expires_at {
+            None if claims.cnonce.is_none() => return rejected(code::BAD_REQUEST, "neither exp nor cnonce"),
+            Some(expires_at) if expires_at < claims.issued_at => return rejected(code::BAD_REQUEST, "exp before iat"),
+            Some(expires_at) if anchor.watermark.is_some_and(|newest| expires_at < newest) => {
+                return rejected(code::UNAUTHORIZED, "expired");
+            }
+            _ => {}
+        }
+        Ok(Grant { key, role: anchor.role, scope: claims.scope, issued_at: claims.issued_at })
+    }
+}
+
+/// Bounds how many signatures strangers can make the device verify: a burst of 4, then one a second.
+#[derive(Debug, Clone, Copy)]
+pub struct RateLimit {
+    allowance: u8,
+    refilled_at: u64,
+}
+
+impl RateLimit {
+    const BURST: u8 = 4;
+    const REFILL_MS: u64 = 1000;
+
+    /// A full allowance.
+    pub const fn new() -> Self {
+        RateLimit { allowance: Self::BURST, refilled_at: 0 }
+    }
+
+    /// Takes one from the allowance.
+    ///
+    /// # Errors
+    /// 4.29 (RFC 8516) with Max-Age where nothing is left. `now` is in milliseconds.
+    pub fn take(&mut self, now: u64) -> Result<(), Problem> {
+        let passed = now.saturating_sub(self.refilled_at).checked_div(Self::REFILL_MS).unwrap_or(0);
+        if passed > 0 {
+            let refill = u8::try_from(passed).unwrap_or(u8::MAX);
+            self.allowance = self.allowance.saturating_add(refill).min(Self::BURST);
+            self.refilled_at = now;
+        }
+        match self.allowance.checked_sub(1) {
+            Some(left) => {
+                self.allowance = left;
+                Ok(())
+            }
+            None => {
+                Err(Problem { max_age: Some(1), ..Problem::new(code::TOO_MANY_REQUESTS, "too many tokens presented") })
+            }
+        }
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        RateLimit::new()
+    }
+}

@@ -1,0 +1,406 @@
+//! The device: what each resource does, once the request is plain and its sender known.
+
+use core::fmt::Write;
+
+use cbor_schemas::{
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, Method, PeersView, Profile, Receipt, RekeyRequest,
+    RekeyResponse, SlotContents, SlotState, SlotView, Watermarks,
+};
+use coap_numbers::code;
+use embedded_storage::nor_flash::NorFlash;
+use protocol::key::{PrivateKey, PublicKey};
+use rand_core::CryptoRngCore;
+
+use crate::{
+    BODY_LEN, DATAGRAM_LEN, LIST_KEYS,
+    answer::Answer,
+    authz::{Anchor, Grants, RateLimit, Verifier},
+    identity::Identity,
+    lifecycle::{OwnerWrite, Refusal, Request, Role, State, decide},
+    problem::Problem,
+    resources::{Entry, RESOURCES, Resource, content_format},
+    slots::{self, ANCHORED_LEN, CONTENTS_LEN},
+    store::{self, Layout, LayoutError, Opened, Scratch, Slot, Snapshot, Store},
+};
+
+/// What a firmware decides about its device.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// The device ID, from the hardware.
+    pub device: DeviceId,
+    /// Name and version of the firmware, at most 32 bytes.
+    pub firmware: &'static str,
+    /// Who may claim the device while nobody owns it.
+    pub claim_policy: ClaimPolicy,
+    /// How slow the device is: milliseconds for one P-256 operation.
+    pub operation_ms: u32,
+}
+
+/// What the device asks of the board it runs on.
+pub trait Board {
+    /// Makes itself noticed: blinks for a few seconds, or whatever the product has. Returns at once.
+    fn identify(&mut self);
+}
+
+/// A commissionable device over the flash `F`, with random numbers from `R`, on the board `B`.
+pub struct Device<F, R, B> {
+    config: Config,
+    board: B,
+    rng: R,
+    /// `None` in the condition `fault`.
+    whole: Option<Whole<F>>,
+    grants: Grants,
+    token_rate: RateLimit,
+    nonce: [u8; 8],
+}
+
+/// Storage that is whole, and what is in it.
+struct Whole<F> {
+    store: Store<F>,
+    identity: Identity,
+    snapshot: Snapshot,
+    factory: Option<Held>,
+    owner: Option<Held>,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The key that EDHOC proved; `None` without security.
+    pub key: Option<PublicKey>,
+    /// The number of the session; 0 without security.
+    pub session: u32,
+}
+
+impl Caller {
+    /// Whoever sent a request without security.
+    pub const ANYONE: Caller = Caller { key: None, session: 0 };
+}
+
+/// What a served request means for the sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// They go on.
+    Served,
+    /// A key or a slot was changed: all contexts and tokens end once the answer is under way.
+    EndsSessions,
+}
+
+/// What is known of a slot that is not empty.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    anchor: PublicKey,
+    certified: bool,
+}
+
+impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
+    /// Opens the storage, completes what a power cut interrupted, and makes a key at the first start.
+    ///
+    /// # Errors
+    /// `layout` does not fit the flash. Damaged storage is no error: the device says so at `/comm`, and serves nothing
+    /// else.
+    pub fn start(config: Config, flash: F, layout: Layout, board: B, mut rng: R) -> Result<Self, LayoutError> {
+        let (mut store, mut opened) = Store::open(flash, layout)?;
+        if let Opened::NeedsKey(_) = opened {
+            let identity = Identity::generate(&mut rng);
+            // Whether that worked is what the next look at the flash tells.
+            let _ = store.provide_key(identity.key.as_bytes(), identity.origin);
+            opened = store.reload();
+        }
+        let mut nonce = [0; 8];
+        rng.fill_bytes(&mut nonce);
+        let whole = Whole::new(store, opened);
+        Ok(Device { config, board, rng, whole, grants: Grants::new(), token_rate: RateLimit::new(), nonce })
+    }
+
+    /// What the device says of itself: the answer to `GET /comm`, and the report line.
+    pub fn info(&self) -> DeviceInfo<'static> {
+        let state = self.state();
+        let snapshot = self.whole.as_ref().map(|whole| &whole.snapshot);
+        DeviceInfo {
+            device: self.config.device,
+            credential: self.own_key().map(|key| key.cose_key()),
+            generation: state.generation,
+            key_origin: snapshot.map_or(KeyOrigin::Generated, |snapshot| snapshot.key_origin),
+            factory: state.factory,
+            owner: state.owner,
+            claim_policy: state.claim_policy,
+            claim_counter: state.claim_counter,
+            watermarks: snapshot.map_or(Watermarks { factory: None, owner: None }, |snapshot| snapshot.watermarks),
+            nonce: self.nonce,
+            firmware: self.config.firmware,
+            profile: Profile::Full,
+            limits: Limits { datagram: DATAGRAM_LEN as u16, body: BODY_LEN as u16, list_keys: LIST_KEYS },
+            operation_ms: self.config.operation_ms,
+            condition: state.condition,
+        }
+    }
+
+    /// The device's key; `None` in the condition `fault`.
+    pub fn own_key(&self) -> Option<&PublicKey> {
+        self.whole.as_ref().map(|whole| whole.identity.key.public())
+    }
+
+    pub(crate) fn private_key_and_rng(&mut self) -> Option<(&PrivateKey, &mut R)> {
+        Some((&self.whole.as_ref()?.identity.key, &mut self.rng))
+    }
+
+    pub(crate) fn rng(&mut self) -> &mut R {
+        &mut self.rng
+    }
+
+    pub(crate) fn grants(&mut self) -> &mut Grants {
+        &mut self.grants
+    }
+
+    /// Whether `caller` may send such a request at all, before its body is looked at.
+    pub(crate) fn permit(&self, entry: &Entry, method: Method, caller: &Caller) -> Result<(), Problem> {
+        let role = self.role(caller, entry.path, method);
+        let request = match (entry.resource, method) {
+            (Resource::Core, _) => Request::Discover,
+            (Resource::Edhoc, _) => Request::Authenticate,
+            (Resource::AuthzInfo, _) => Request::PresentToken,
+            (Resource::Info, _) => Request::ReadInfo,
+            (Resource::Factory | Resource::Owner, Method::Get) => Request::ReadSlotState,
+            // Whatever is written: who may write nothing at all is refused here, the rest when the body is known.
+            (Resource::Owner, _) => Request::WriteOwner(OwnerWrite { certified: true, same_anchor: true }),
+            (Resource::Peers, Method::Get) => Request::ReadPeers,
+            (Resource::Identify, _) => Request::Identify,
+            (Resource::Rekey, _) => Request::Rekey,
+            (Resource::Reset, _) => Request::Reset,
+            (Resource::Factory | Resource::Peers, _) => {
+                return Err(match role {
+                    Role::Anyone => Problem::UNAUTHORIZED,
+                    _ => Problem::new(code::NOT_IMPLEMENTED, "not supported by this firmware"),
+                });
+            }
+        };
+        decide(&self.state(), role, request)?;
+        Ok(())
+    }
+
+    /// Serves a permitted request with the whole of its body. EDHOC is the server's own.
+    pub(crate) fn serve(
+        &mut self,
+        entry: &Entry,
+        method: Method,
+        body: &[u8],
+        caller: &Caller,
+        now: u64,
+        answer: &mut Answer,
+    ) -> Result<Outcome, Problem> {
+        let role = self.role(caller, entry.path, method);
+        match (entry.resource, method) {
+            (Resource::Core, _) => discovery(answer)?,
+            (Resource::Info, _) => {
+                let info = self.info();
+                answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))?;
+            }
+            (Resource::AuthzInfo, _) => self.accept_token(body, now, answer)?,
+            (Resource::Factory, _) => self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer)?,
+            (Resource::Owner, Method::Get) => {
+                self.show_slot(Slot::Owner, Request::ReadOwnerContents, role, answer)?;
+            }
+            (Resource::Owner, _) => return self.write_owner(body, role, answer),
+            (Resource::Peers, _) => {
+                let none = PeersView { version: None, mode: None, held: 0, capacity: LIST_KEYS };
+                answer.set_body(code::CONTENT, content_format::CBOR, |out| none.encode(out))?;
+            }
+            (Resource::Identify, _) => {
+                self.board.identify();
+                answer.set(code::CHANGED);
+            }
+            (Resource::Rekey, _) => return self.rekey(body, role, answer),
+            (Resource::Reset, _) => return self.reset(role, answer),
+            (Resource::Edhoc, _) => return Err(Problem::UNAUTHORIZED),
+        }
+        Ok(Outcome::Served)
+    }
+
+    fn state(&self) -> State {
+        let condition = if self.whole.is_some() { Condition::Ok } else { Condition::Fault };
+        let whole = self.whole.as_ref();
+        State {
+            condition,
+            claim_policy: self.config.claim_policy,
+            factory: slot_state(whole.and_then(|whole| whole.factory)),
+            owner: slot_state(whole.and_then(|whole| whole.owner)),
+            claim_counter: whole.map_or(0, |whole| whole.snapshot.claim_counter),
+            generation: whole.map_or(0, |whole| whole.snapshot.generation),
+        }
+    }
+
+    fn role(&self, caller: &Caller, path: &str, method: Method) -> Role {
+        let Some(key) = &caller.key else { return Role::Anyone };
+        match self.grants.of(key) {
+            Some(grant) if grant.scope.allows(path, method) => grant.role,
+            _ => Role::Stranger,
+        }
+    }
+
+    fn whole(&mut self) -> Result<&mut Whole<F>, Problem> {
+        self.whole.as_mut().ok_or(Refusal::Fault.into())
+    }
+
+    fn accept_token(&mut self, token: &[u8], now: u64, answer: &mut Answer) -> Result<(), Problem> {
+        let (device, nonce) = (self.config.device, self.nonce);
+        let mut rate = self.token_rate;
+        let whole = self.whole()?;
+        let anchors = whole.anchors();
+        let verifier = Verifier { anchors: &anchors, device, own_key: *whole.identity.key.public(), nonce };
+        let token = verifier.parse(token)?;
+        let allowed = rate.take(now);
+        self.token_rate = rate;
+        allowed?;
+        let grant = verifier.verify(token)?;
+        let slot = if grant.role == Role::Factory { Slot::Factory } else { Slot::Owner };
+        let advanced = self.whole()?.store.advance_watermark(slot, grant.issued_at);
+        self.committed(advanced)?;
+        self.grants.insert(grant);
+        answer.set(code::CREATED);
+        Ok(())
+    }
+
+    fn show_slot(&mut self, slot: Slot, contents: Request, role: Role, answer: &mut Answer) -> Result<(), Problem> {
+        let state = self.state();
+        let shows_contents = decide(&state, role, contents).is_ok();
+        let mut scratch = Scratch::new();
+        let held = match shows_contents {
+            true => self.whole()?.store.slot(slot, &mut scratch).map_err(|_| Problem::STORAGE)?,
+            false => None,
+        };
+        let held = match held {
+            Some(bytes) => Some(SlotContents::decode(bytes).map_err(|_| Problem::STORAGE)?),
+            None => None,
+        };
+        let view = SlotView {
+            state: if slot == Slot::Factory { state.factory } else { state.owner },
+            anchor: held.map(|held| held.anchor),
+            certificate: held.and_then(|held| held.certificate),
+        };
+        answer.set_body(code::CONTENT, content_format::CBOR, |out| view.encode(out))
+    }
+
+    fn write_owner(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<Outcome, Problem> {
+        let (state, device) = (self.state(), self.config.device);
+        let whole = self.whole()?;
+        let checked = slots::check(body, &device, whole.identity.key.public())?;
+        let mut contents = [0; CONTENTS_LEN];
+        let contents = checked.encode(&mut contents)?;
+        let same_anchor = whole.owner.is_some_and(|held| held.anchor == checked.anchor);
+        let write = OwnerWrite { certified: checked.certificate.is_some(), same_anchor };
+        let next = decide(&state, role, Request::WriteOwner(write))?;
+        let is_repeat = whole.snapshot.owner.is_some_and(|held| held.digest == slots::digest(contents));
+        if !is_repeat {
+            let before = if same_anchor { whole.snapshot.watermarks.owner } else { None };
+            let written = whole.store.set_owner(contents, next.claim_counter, before.max(checked.issued_at));
+            self.committed(written)?;
+        }
+        let receipt = self.whole()?.owner_receipt()?;
+        answer.set_body(code::CHANGED, content_format::CBOR, |out| receipt.encode(out))?;
+        Ok(if is_repeat { Outcome::Served } else { Outcome::EndsSessions })
+    }
+
+    fn rekey(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<Outcome, Problem> {
+        if !body.is_empty() {
+            let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
+            if request.injected.is_some() {
+                return Err(Problem::new(code::FORBIDDEN, "injected keys are not allowed by this firmware"));
+            }
+        }
+        decide(&self.state(), role, Request::Rekey)?;
+        let identity = Identity::generate(&mut self.rng);
+        let whole = self.whole()?;
+        let (mut factory, mut owner) = ([0; ANCHORED_LEN], [0; ANCHORED_LEN]);
+        let factory = whole.factory.map(|held| slots::anchor_alone(&held.anchor, &mut factory)).transpose()?;
+        let owner = whole.owner.map(|held| slots::anchor_alone(&held.anchor, &mut owner)).transpose()?;
+        let rekeyed = whole.store.rekey(identity.key.as_bytes(), identity.origin, factory, owner);
+        self.committed(rekeyed)?;
+        let whole = self.whole()?;
+        let response =
+            RekeyResponse { key: whole.identity.key.public().cose_key(), generation: whole.snapshot.generation };
+        answer.set_body(code::CHANGED, content_format::CBOR, |out| response.encode(out))?;
+        Ok(Outcome::EndsSessions)
+    }
+
+    fn reset(&mut self, role: Role, answer: &mut Answer) -> Result<Outcome, Problem> {
+        decide(&self.state(), role, Request::Reset)?;
+        let reset = self.whole()?.store.reset();
+        self.committed(reset)?;
+        answer.set(code::CHANGED);
+        Ok(Outcome::EndsSessions)
+    }
+
+    /// Takes over what a commit left in flash, be it done or not.
+    fn committed(&mut self, commit: Result<Snapshot, store::Error>) -> Result<(), Problem> {
+        if let Some(Whole { mut store, .. }) = self.whole.take() {
+            let opened = store.reload();
+            self.whole = Whole::new(store, opened);
+        }
+        match commit {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Problem::STORAGE),
+        }
+    }
+}
+
+impl<F: NorFlash> Whole<F> {
+    /// `None` if the storage is not whole.
+    fn new(mut store: Store<F>, opened: Opened) -> Option<Self> {
+        let Opened::Ready { snapshot, key } = opened else { return None };
+        let key = PrivateKey::from_bytes(key.as_bytes()).ok()?;
+        let factory = held(&mut store, Slot::Factory).ok()?;
+        let owner = held(&mut store, Slot::Owner).ok()?;
+        let identity = Identity { key, origin: snapshot.key_origin };
+        Some(Whole { store, identity, snapshot, factory, owner })
+    }
+
+    fn anchors(&self) -> heapless::Vec<Anchor, 2> {
+        let anchor = |held: Option<Held>, role, watermark| Some(Anchor { key: held?.anchor, role, watermark });
+        let Watermarks { factory, owner } = self.snapshot.watermarks;
+        let anchors = [anchor(self.owner, Role::Owner, owner), anchor(self.factory, Role::Factory, factory)];
+        anchors.into_iter().flatten().collect()
+    }
+
+    /// What a PUT to the owner slot is answered with: what was read back.
+    fn owner_receipt(&self) -> Result<Receipt, Problem> {
+        Ok(Receipt {
+            device: *self.identity.key.public().x(),
+            claim_counter: self.snapshot.claim_counter,
+            generation: self.snapshot.generation,
+            digest: self.snapshot.owner.ok_or(Problem::STORAGE)?.digest,
+        })
+    }
+}
+
+/// Reads a slot. An error means that its contents are not what any version of us wrote.
+fn held<F: NorFlash>(store: &mut Store<F>, slot: Slot) -> Result<Option<Held>, Problem> {
+    let mut scratch = Scratch::new();
+    let Some(bytes) = store.slot(slot, &mut scratch).map_err(|_| Problem::STORAGE)? else { return Ok(None) };
+    let contents = SlotContents::decode(bytes).map_err(|_| Problem::STORAGE)?;
+    let anchor = PublicKey::from_cose(&contents.anchor).map_err(|_| Problem::STORAGE)?;
+    Ok(Some(Held { anchor, certified: contents.certificate.is_some() }))
+}
+
+fn slot_state(held: Option<Held>) -> SlotState {
+    match held {
+        None => SlotState::Empty,
+        Some(Held { certified: false, .. }) => SlotState::Anchored,
+        Some(Held { certified: true, .. }) => SlotState::Certified,
+    }
+}
+
+/// The link-format document (RFC 6690).
+fn discovery(answer: &mut Answer) -> Result<(), Problem> {
+    let mut links = heapless::String::<{ crate::answer::BODY_LEN }>::new();
+    for entry in RESOURCES {
+        let Some(attributes) = entry.attributes else { continue };
+        let comma = if links.is_empty() { "" } else { "," };
+        let _ = write!(links, "{comma}<{}>;{attributes}", entry.path);
+    }
+    answer.set_body(code::CONTENT, content_format::LINK_FORMAT, |out| {
+        out.get_mut(..links.len()).ok_or(Problem::STORAGE)?.copy_from_slice(links.as_bytes());
+        Ok::<_, Problem>(links.len())
+    })
+}

@@ -1,0 +1,117 @@
+//! The resource table: path, methods, what discovery says; and what a request to each is for the lifecycle.
+
+use cbor_schemas::Method;
+use coap_message::{MessageOption, ReadableMessage};
+use coap_numbers::{code, option};
+
+/// Content formats (IANA "CoAP Content-Formats").
+pub mod content_format {
+    /// application/link-format
+    pub const LINK_FORMAT: u16 = 40;
+    /// application/cbor
+    pub const CBOR: u16 = 60;
+    /// application/cwt
+    pub const CWT: u16 = 61;
+    /// application/edhoc+cbor-seq
+    pub const EDHOC: u16 = 64;
+    /// application/cid-edhoc+cbor-seq
+    pub const CID_EDHOC: u16 = 65;
+    /// application/concise-problem-details+cbor
+    pub const PROBLEM_DETAILS: u16 = 257;
+}
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Discovery (RFC 6690).
+    Core,
+    /// EDHOC (RFC 9528 appendix A.2).
+    Edhoc,
+    /// Signed objects (RFC 9200 section 5.10.1).
+    AuthzInfo,
+    /// DeviceInfo.
+    Info,
+    /// The factory slot.
+    Factory,
+    /// The owner slot.
+    Owner,
+    /// The device list.
+    Peers,
+    /// Blink.
+    Identify,
+    /// A new key.
+    Rekey,
+    /// Give up ownership.
+    Reset,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The absolute path.
+    pub path: &'static str,
+    /// What it names.
+    pub resource: Resource,
+    /// Methods with a meaning there, now or in a later version.
+    pub methods: &'static [Method],
+    /// Content format of request bodies; `None` where there is none.
+    pub takes: Option<u16>,
+    /// Link attributes shown to discovery; `None` keeps the resource out of it.
+    pub attributes: Option<&'static str>,
+}
+
+use Method::{Get, Post, Put};
+
+/// The table.
+#[rustfmt::skip]
+pub const RESOURCES: &[Entry] = &[
+    Entry { path: "/.well-known/core",  resource: Resource::Core,      methods: &[Get],      takes: None,                       attributes: None },
+    Entry { path: "/.well-known/edhoc", resource: Resource::Edhoc,     methods: &[Post],     takes: None,                       attributes: Some("rt=\"core.edhoc\"") },
+    Entry { path: "/authz-info",        resource: Resource::AuthzInfo, methods: &[Post],     takes: Some(content_format::CWT),  attributes: Some("rt=\"ace.ai\";ct=61") },
+    Entry { path: "/comm",              resource: Resource::Info,      methods: &[Get],      takes: None,                       attributes: Some("rt=\"commissioning\";ct=60") },
+    Entry { path: "/comm/factory",      resource: Resource::Factory,   methods: &[Get, Put], takes: Some(content_format::CBOR), attributes: None },
+    Entry { path: "/comm/owner",        resource: Resource::Owner,     methods: &[Get, Put], takes: Some(content_format::CBOR), attributes: None },
+    Entry { path: "/comm/peers",        resource: Resource::Peers,     methods: &[Get, Put], takes: Some(content_format::CWT),  attributes: None },
+    Entry { path: "/comm/identify",     resource: Resource::Identify,  methods: &[Post],     takes: None,                       attributes: None },
+    Entry { path: "/comm/rekey",        resource: Resource::Rekey,     methods: &[Post],     takes: Some(content_format::CBOR), attributes: None },
+    Entry { path: "/comm/reset",        resource: Resource::Reset,     methods: &[Post],     takes: None,                       attributes: None },
+];
+
+/// Critical options that are understood, of requests as the application sees them.
+pub const OPTIONS: &[u16] = &[
+    option::URI_HOST,
+    option::URI_PORT,
+    option::URI_PATH,
+    option::URI_QUERY,
+    option::ACCEPT,
+    option::BLOCK2,
+    option::BLOCK1,
+];
+
+/// The line of the table that a request is for.
+pub fn find(request: &impl ReadableMessage) -> Option<&'static Entry> {
+    RESOURCES.iter().find(|entry| is_path_of(entry.path, request))
+}
+
+/// The method of a request, if it is one that any resource has.
+pub fn method(code: u8) -> Option<Method> {
+    match code {
+        code::GET => Some(Get),
+        code::POST => Some(Post),
+        code::PUT => Some(Put),
+        _ => None,
+    }
+}
+
+fn is_path_of(path: &str, request: &impl ReadableMessage) -> bool {
+    let mut segments = path.split('/').skip(1);
+    let mut asked = request.options();
+    let mut asked = core::iter::from_fn(|| asked.find(|option| option.number() == option::URI_PATH));
+    loop {
+        match (segments.next(), asked.next()) {
+            (None, None) => return true,
+            (Some(segment), Some(option)) if option.value() == segment.as_bytes() => {}
+            _ => return false,
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Datagrams to requests and back: duplicates, EDHOC, OSCORE, block-wise bodies. What a request does is [`Device`]'s.
+
+use cbor_schemas::Method;
+use coap_message::{MessageOption, ReadableMessage, WithSortedOptions};
+use coap_numbers::{code, option};
+use embedded_storage::nor_flash::NorFlash;
+use protocol::{
+    coap::{Assembled, Assembly, Block, BlockError, BlockSize, Datagram, Endpoint, Exchange, Incoming, Writer},
+    coap::unsupported_option,
+    edhoc::{self, Established, Responder},
+    oscore::{self, OptionValue},
+};
+use rand_core::CryptoRngCore;
+
+use crate::{
+    BODY_LEN, DATAGRAM_LEN,
+    answer::Answer,
+    device::{Board, Caller, Device, Outcome},
+    problem::Problem,
+    resources::{self, Resource, content_format},
+    sessions::Sessions,
+    transport::Service,
+};
+
+/// Blocks that we ask for, and send unless asked otherwise.
+const BLOCK: BlockSize = BlockSize::MAX;
+/// What OSCORE and the headers around a block take at the most, so that a block still fits a datagram.
+const _: () = assert!(DATAGRAM_LEN >= 1024 + 96, "a block does not fit a datagram");
+
+/// Serves a [`Device`] to peers with addresses of type `A`, keeping the last `CACHE` answers for duplicates.
+pub struct Server<A, F, R, B, const CACHE: usize> {
+    device: Device<F, R, B>,
+    endpoint: Endpoint<A, CACHE, DATAGRAM_LEN>,
+    sessions: Sessions<A>,
+    /// The one body that is being gathered, by session and resource.
+    body: Assembly<(u32, Resource), BODY_LEN>,
+    answer: Answer,
+}
+
+impl<A, F, R, B, const CACHE: usize> Server<A, F, R, B, CACHE>
+where
+    A: Copy + Eq,
+    F: NorFlash,
+    R: CryptoRngCore,
+    B: Board,
+{
+    /// Serves `device`.
+    pub fn new(mut device: Device<F, R, B>) -> Self {
+        let first_message_id = device.rng().next_u32() as u16;
+        Server {
+            device,
+            endpoint: Endpoint::new(first_message_id),
+            sessions: Sessions::new(),
+            body: Assembly::new(),
+            answer: Answer::new(),
+        }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device<F, R, B> {
+        &self.device
+    }
+
+    fn respond(&mut self, exchange: &Exchange<A>, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
+        let parsed = Datagram::parse(datagram).ok()?;
+        let message = parsed.message();
+        if !message.options().any(|option| option.number() == option::OSCORE) {
+            let requested = self.respond_plain(exchange.peer, &message, now);
+            return self.write_plain(exchange, requested, out);
+        }
+        match OptionValue::of(&message) {
+            Err(error) => {
+                self.answer.set_problem(&problem_of(error));
+                self.write_plain(exchange, None, out)
+            }
+            Ok(option) => {
+                let is_combined = message.options().any(|option| option.number() == option::EDHOC);
+                let payload_start = datagram.len().checked_sub(parsed.payload_length())?;
+                let payload = datagram.get_mut(payload_start..)?;
+                match self.respond_protected(exchange, &option, is_combined, payload, now, out) {
+                    Ok(len) => Some(len),
+                    Err(Unprotected) => self.write_plain(exchange, None, out),
+                }
+            }
+        }
+    }
+
+    /// Puts the answer to a request without security together. Returns the block that was asked for.
+    fn respond_plain<M>(&mut self, from: A, request: &M, now: u64) -> Option<Block>
+    where
+        M: ReadableMessage + WithSortedOptions,
+    {
+        let is_edhoc = resources::find(request).is_some_and(|entry| entry.resource == Resource::Edhoc)
+            && request.code().into() == code::POST;
+        let caller = Caller::ANYONE;
+        let served = match is_edhoc {
+            true => self.edhoc(from, request),
+            false => self.serve(request, &caller, now).map(|_| ()),
+        };
+        if let Err(problem) = served {
+            self.answer.set_problem(&problem);
+        }
+        requested_block(request)
+    }
+
+    /// Answers under OSCORE; the context is that of an earlier handshake, or of the message_3 in the same request.
+    /// [`Unprotected`] where there is no context to answer under: the answer is to be sent plain.
+    fn respond_protected(
+        &mut self,
+        exchange: &Exchange<A>,
+        option: &OptionValue,
+        is_combined: bool,
+        payload: &mut [u8],
+        now: u64,
+        out: &mut [u8],
+    ) -> Result<usize, Unprotected> {
+        let kid = option.kid.ok_or(oscore::Error::BadOption).map_err(|error| self.plain_problem(error))?;
+        let ciphertext = match is_combined {
+            true => self.finish_combined(exchange.peer, kid, payload)?,
+            false => payload,
+        };
+        let Some(session) = self.sessions.find(kid) else {
+            return Err(self.plain_problem(oscore::Error::ContextNotFound));
+        };
+        let caller = Caller { key: Some(session.peer.key), session: session.number };
+        let opened = session.context.open_request(option, ciphertext);
+        let (request, correlation) = opened.map_err(|error| self.plain_problem(error))?;
+
+        let outcome = self.serve(&request, &caller, now).unwrap_or_else(|problem| {
+            self.answer.set_problem(&problem);
+            Outcome::Served
+        });
+        let requested = requested_block(&request);
+        let sealed = self.write_protected(exchange, kid, &correlation, requested, out);
+        if outcome == Outcome::EndsSessions {
+            self.sessions.clear();
+            self.device.grants().clear();
+            self.body.clear();
+        }
+        sealed
+    }
+
+    /// Whatever is asked: options, path, method, permission, body, and then what the resource does.
+    fn serve<M>(&mut self, request: &M, caller: &Caller, now: u64) -> Result<Outcome, Problem>
+    where
+        M: ReadableMessage + WithSortedOptions,
+    {
+        check_options(request)?;
+        let entry = resources::find(request).ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
+        let method = resources::method(request.code().into()).filter(|method| entry.methods.contains(method));
+        let method = method.ok_or(Problem::new(code::METHOD_NOT_ALLOWED, "the resource has no such method"))?;
+        let content_format = uint_option(request, option::CONTENT_FORMAT);
+        if method != Method::Get && content_format.is_some() && entry.takes.is_some() && content_format != entry.takes {
+            return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
+        }
+        self.device.permit(entry, method, caller)?;
+
+        let gathered = match caller.key {
+            // Whoever proved nothing must not disturb the body that a session sends.
+            None => Assembled::Complete { body: request.payload(), block: only_block(request)? },
+            Some(_) => self.body.receive((caller.session, entry.resource), request, BODY_LEN, BLOCK)?,
+        };
+        let (body, block) = match gathered {
+            Assembled::Continue(block) => {
+                self.answer.set(code::CONTINUE);
+                self.answer.set_block_1(Some(block));
+                return Ok(Outcome::Served);
+            }
+            Assembled::Complete { body, block } => (body, block),
+        };
+        let outcome = self.device.serve(entry, method, body, caller, now, &mut self.answer)?;
+        self.answer.set_block_1(block);
+        if method == Method::Get
+            && let Some(wanted) = uint_option(request, option::ACCEPT)
+            && !self.answer.is_acceptable(wanted)
+        {
+            return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
+        }
+        Ok(outcome)
+    }
+
+    /// `POST /.well-known/edhoc`: message_1, or message_3 alone (RFC 9528 appendix A.2).
+    fn edhoc<M>(&mut self, from: A, request: &M) -> Result<(), Problem>
+    where
+        M: ReadableMessage + WithSortedOptions,
+    {
+        check_options(request)?;
+        only_block(request)?;
+        let caller = Caller::ANYONE;
+        let entry = resources::find(request).ok_or(Problem::UNAUTHORIZED)?;
+        self.device.permit(entry, Method::Post, &caller)?;
+        let message = match edhoc::Request::parse(request.payload()) {
+            Ok(edhoc::Request::Message1(message_1)) => self.message_1(from, message_1),
+            Ok(edhoc::Request::Message3 { c_r, message_3 }) => {
+                self.message_3(from, c_r.into(), message_3, true).map(Option::unwrap_or_default)
+            }
+            Err(error) => Err(error),
+        };
+        match message {
+            Ok(message) => {
+                self.answer.set_body(code::CHANGED, content_format::EDHOC, |out| copy(&message, out))?;
+            }
+            Err(error) => self.edhoc_error(error),
+        }
+        Ok(())
+    }
+
+    fn message_1(&mut self, from: A, message_1: &[u8]) -> Result<edhoc::Message, edhoc::Error> {
+        let skip = self.device.rng().next_u32().checked_rem(edhoc::ConnId::COUNT.into()).unwrap_or(0) as u8;
+        let c_r = self.sessions.unused_conn_id(skip).ok_or(edhoc::Error::ConnectionId)?;
+        let (own, rng) = self.device.private_key_and_rng().ok_or(edhoc::Error::UnknownCredential)?;
+        let (responder, message_2) = Responder::start(message_1, own, c_r, rng)?;
+        self.sessions.await_message_3(from, responder);
+        Ok(message_2)
+    }
+
+    fn message_3(
+        &mut self,
+        from: A,
+        c_r: oscore::Id,
+        message_3: &[u8],
+        message_4: bool,
+    ) -> Result<Option<edhoc::Message>, edhoc::Error> {
+        let responder = self.sessions.take_pending(from, c_r).ok_or(edhoc::Error::Malformed)?;
+        let grants = self.device.grants();
+        let Established { peer, context, message_4 } =
+            responder.finish(message_3, |kid| grants.resolve(kid), message_4)?;
+        self.sessions.establish(context, peer, |key| grants.of(key).is_some());
+        Ok(message_4)
+    }
+
+    /// The message_3 in a combined request (RFC 9668 section 3.3.1). Returns the OSCORE ciphertext behind it.
+    fn finish_combined<'p>(
+        &mut self,
+        from: A,
+        kid: oscore::Id,
+        payload: &'p mut [u8],
+    ) -> Result<&'p mut [u8], Unprotected> {
+        let Some((message_3, ciphertext)) = oscore::split_combined_mut(payload) else {
+            return Err(self.plain_edhoc_error(edhoc::Error::Malformed));
+        };
+        match self.message_3(from, kid, message_3, false) {
+            Ok(_) => Ok(ciphertext),
+            Err(error) => Err(self.plain_edhoc_error(error)),
+        }
+    }
+
+    fn write_plain(&mut self, exchange: &Exchange<A>, requested: Option<Block>, out: &mut [u8]) -> Option<usize> {
+        let mut writer = Writer::new(out, &exchange.response_header(code::EMPTY)).ok()?;
+        let mut message = writer.message();
+        self.answer.write(requested, BLOCK, &mut message).ok()?;
+        let (len, _) = message.finish();
+        writer.finish(len).ok()
+    }
+
+    fn write_protected(
+        &mut self,
+        exchange: &Exchange<A>,
+        kid: oscore::Id,
+        correlation: &oscore::Correlation,
+        requested: Option<Block>,
+        out: &mut [u8],
+    ) -> Result<usize, Unprotected> {
+        let Some(session) = self.sessions.find(kid) else {
+            return Err(self.plain_problem(oscore::Error::ContextNotFound));
+        };
+        let header = exchange.response_header(code::CHANGED);
+        let sealed = session.context.respond(correlation, &header, out).and_then(|mut response| {
+            let mut message = response.message()?;
+            self.answer.write(requested, BLOCK, &mut message).map_err(|_| oscore::Error::NoSpace)?;
+            let (len, _) = message.finish();
+            response.seal(&session.context, len)
+        });
+        sealed.map_err(|error| self.plain_problem(error))
+    }
+
+    fn plain_problem(&mut self, error: oscore::Error) -> Unprotected {
+        self.answer.set_problem(&problem_of(error));
+        Unprotected
+    }
+
+    fn plain_edhoc_error(&mut self, error: edhoc::Error) -> Unprotected {
+        self.edhoc_error(error);
+        Unprotected
+    }
+
+    /// An EDHOC error message: 4.00, content format 64 (RFC 9528 appendix A.2.3).
+    fn edhoc_error(&mut self, error: edhoc::Error) {
+        let message = error.message();
+        let set = self.answer.set_body(code::BAD_REQUEST, content_format::EDHOC, |out| copy(&message, out));
+        if let Err(problem) = set {
+            self.answer.set_problem(&problem);
+        }
+    }
+}
+
+impl<A, F, R, B, const CACHE: usize> Service<A> for Server<A, F, R, B, CACHE>
+where
+    A: Copy + Eq,
+    F: NorFlash,
+    R: CryptoRngCore,
+    B: Board,
+{
+    fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
+        let exchange = match self.endpoint.receive(from, datagram, now) {
+            Incoming::Request(exchange, _) => exchange,
+            Incoming::Reply(reply) => return copy(reply, out).ok(),
+            Incoming::Nothing => return None,
+        };
+        let len = self.respond(&exchange, datagram, now, out)?;
+        self.endpoint.remember(&exchange, out.get(..len)?);
+        Some(len)
+    }
+}
+
+/// There is no context to answer under: the answer, which is set, goes out plain.
+struct Unprotected;
+
+impl From<BlockError> for Problem {
+    fn from(error: BlockError) -> Self {
+        let problem = Problem::new(error.code(), "block-wise transfer cannot go on");
+        match error {
+            BlockError::TooLarge { limit } => Problem { size_1: u16::try_from(limit).ok(), ..problem },
+            BlockError::OutOfOrder => problem.with_detail("start over with block 0"),
+            _ => problem,
+        }
+    }
+}
+
+/// The unprotected answers of RFC 8613 section 8.2.
+fn problem_of(error: oscore::Error) -> Problem {
+    Problem::new(
+        error.code(),
+        match error {
+            oscore::Error::ContextNotFound | oscore::Error::NotProtected => "security context not found",
+            oscore::Error::Replay => "replay detected",
+            oscore::Error::Decryption => "decryption failed",
+            oscore::Error::BadOption => "failed to decode COSE",
+            oscore::Error::Exhausted | oscore::Error::Unsupported | oscore::Error::NoSpace => "cannot protect the answer",
+        },
+    )
+}
+
+/// Refuses a request with critical options that are not understood, or whose block options are malformed.
+fn check_options<M>(request: &M) -> Result<(), Problem>
+where
+    M: ReadableMessage + WithSortedOptions,
+{
+    match unsupported_option(request, resources::OPTIONS) {
+        None => {}
+        Some(option::PROXY_URI | option::PROXY_SCHEME) => {
+            return Err(Problem::new(code::PROXYING_NOT_SUPPORTED, "this is no proxy"));
+        }
+        // RFC 9668 section 3.3.1
+        Some(option::EDHOC) => return Err(Problem::new(code::BAD_REQUEST, "the EDHOC option needs OSCORE")),
+        Some(_) => return Err(Problem::new(code::BAD_OPTION, "unknown critical option")),
+    }
+    Block::of(request, option::BLOCK1)?;
+    let block = Block::of(request, option::BLOCK2)?;
+    if request.code().into() != code::GET && block.is_some_and(|block| block.number() > 0) {
+        // It would be done once for each block of its answer.
+        return Err(Problem::new(code::BAD_OPTION, "only answers to GET come in blocks"));
+    }
+    Ok(())
+}
+
+/// The Block1 option of a request without security, whose body has to come at once.
+fn only_block(request: &impl ReadableMessage) -> Result<Option<Block>, Problem> {
+    let block = Block::of(request, option::BLOCK1)?;
+    if block.is_some_and(|block| block.more || block.number() > 0) {
+        return Err(Problem::new(code::BAD_OPTION, "blocks need a session").with_detail("use EDHOC and OSCORE"));
+    }
+    Ok(block)
+}
+
+/// The part of the answer that is asked for. Answers to other methods than GET are short, and sent whole.
+fn requested_block(request: &impl ReadableMessage) -> Option<Block> {
+    Block::of(request, option::BLOCK2).ok().flatten().filter(|_| request.code().into() == code::GET)
+}
+
+fn uint_option(message: &impl ReadableMessage, number: u16) -> Option<u16> {
+    message.options().find(|option| option.number() == number)?.value_uint()
+}
+
+fn copy(from: &[u8], to: &mut [u8]) -> Result<usize, Problem> {
+    to.get_mut(..from.len()).ok_or(Problem::STORAGE)?.copy_from_slice(from);
+    Ok(from.len())
+}

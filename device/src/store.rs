@@ -1,0 +1,602 @@
+//! The durable state of the device: one commit at a time, old or new after a power cut, and failing closed.
+//!
+//! # What is where
+//!
+//! Three ranges of NOR flash, each a map of sequential-storage ([`Layout`]):
+//!
+//! | range | items | erased by |
+//! |---|---|---|
+//! | *keys* | the identity key | rekey |
+//! | *owner* | a copy of the commit record; the owner slot's contents, side A or B; later the list and slot values | reset |
+//! | *state* | the commit record; the pending mark; the factory slot's contents, side A or B | nothing |
+//!
+//! The **commit record** counts commits and names everything else by SHA-256: the key, and for each slot the side that
+//! holds its contents. Both copies are written last, *owner* first and *state* second.
+//!
+//! # Old or new, never between
+//!
+//! sequential-storage leaves the old or the new value of one item after a power cut. From that:
+//!
+//! - *A slot or a watermark.* New contents go to the side that the record does not name, then the record is written.
+//!   Before its first copy is whole, the old record and the old contents are there; afterwards the new ones. Copies
+//!   that are one commit apart are what such a cut leaves: the newer one counts, and the other is written again.
+//! - *Rekey and reset* erase pages, so they cannot be undone. A **pending mark** with the whole new record is durable
+//!   before the first page is erased. It is in force while the record in *state* is exactly one commit behind it and
+//!   *owner* holds nothing newer. Then opening carries it out, as often as it takes: everything it does can be
+//!   repeated. An interrupted rekey needs another key ([`Opened::NeedsKey`]), since no answer named the first one. Marks
+//!   are not cleared: once the record is written, they are out of force for good.
+//! - *The first start* writes the key, then the record in *owner*, then the record in *state*, and has no mark.
+//!
+//! # Failing closed
+//!
+//! What has to hold at once: a first start that was cut short begins again; and on a device that ever answered, damage
+//! never looks like a first start, which would make a new key and leave the device open to be claimed.
+//!
+//! A first start begins again only if there is no commit record in *either* range and *all three* ranges are blank
+//! behind the place of their very first item. A cut leaves that, because *state* is written last, and by the first
+//! record only. A device that ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a
+//! whole. *Owner* is, by a reset, but only while *state* has a record and a mark. So damage has to empty two ranges at
+//! the same time, and to leave blank bytes, not garbage. The same goes for older records that come back when a newer
+//! one is damaged: an old record in one range is overruled by the new one in the other range, if that is one commit
+//! ahead, and is a fault if it is further ahead. Contents or a key that the record does not describe are a fault. So
+//! one damaged page, whichever it is, leaves the intact state or a fault.
+//!
+//! Nothing is reported as done before it was read back: each item right after it was written, and all of it at the end
+//! of a commit, by fresh instances of sequential-storage without a cache. A commit that reads back as something else is
+//! tried a second time.
+//!
+//! # Memory
+//!
+//! The store holds one record (about 200 bytes). Each operation uses a [`Scratch`] of 672 bytes on the stack, or two.
+//! The flash needs words of 4 to 32 bytes and pages of at least 1024 bytes: others do not compile. How much flash:
+//! [`Layout::smallest`].
+
+mod record;
+mod region;
+
+use cbor_schemas::KeyOrigin;
+use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
+use zeroize::Zeroize as _;
+
+pub use record::{Contents, Digest, Snapshot};
+pub use region::{Layout, LayoutError, Scratch};
+
+use record::{Mark, Record, Side, digest};
+use region::{Item, Region};
+
+/// Longest contents of a slot, in bytes.
+pub const MAX_CONTENTS_LEN: usize = 640;
+
+/// The device's storage.
+pub struct Store<F> {
+    flash: F,
+    layout: Layout,
+    /// What was last read from flash. `None` if that failed: then it is read again before the next commit.
+    current: Option<Record>,
+}
+
+/// What was found in flash.
+pub enum Opened {
+    /// The device has a key and a state.
+    Ready {
+        /// The state.
+        snapshot: Snapshot,
+        /// The private key.
+        key: KeyBytes,
+    },
+    /// A new key is due: make one and hand it to [`Store::provide_key`] before anything is answered.
+    NeedsKey(Need),
+    /// The state cannot be trusted. Nothing can be changed.
+    Fault(FaultReason),
+}
+
+/// Why a key is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The flash is blank: this device never had a key that anyone saw.
+    FirstStart,
+    /// A rekey was interrupted after the old key was given up.
+    Rekey,
+}
+
+/// A slot of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Who made it.
+    Factory,
+    /// Who owns it.
+    Owner,
+}
+
+/// Why the state cannot be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultReason {
+    /// A commit record is missing, though the flash is not blank.
+    RecordMissing,
+    /// The two commit records contradict each other.
+    RecordsDisagree,
+    /// A commit record or a mark is written in a format that this firmware does not know.
+    UnknownFormat,
+    /// The private key is missing, or not the one that the record names.
+    Key,
+    /// The factory slot's contents are missing, or not those that the record names.
+    FactoryContents,
+    /// The owner slot's contents are missing, or not those that the record names.
+    OwnerContents,
+    /// A range can no longer be read as a map of items.
+    Unreadable,
+    /// The flash does not keep what is written to it.
+    Unwritable,
+    /// The driver of the flash reports an error.
+    Flash,
+}
+
+/// Why an operation failed. Then the flash holds the old state or the new one: see [`Store::reload`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The driver of the flash reports an error.
+    Flash(NorFlashErrorKind),
+    /// The state cannot be trusted.
+    Fault(FaultReason),
+    /// A key is due first: see [`Store::provide_key`].
+    NeedsKey,
+    /// No key is due: a new one takes [`Store::rekey`].
+    KeyNotNeeded,
+    /// Contents of a slot have 1 to [`MAX_CONTENTS_LEN`] bytes.
+    ContentsLength,
+    /// A counter cannot count further.
+    Exhausted,
+    /// No room in a range.
+    Full,
+    /// What was written twice did not read back.
+    NotDurable,
+}
+
+/// The bytes of a private key, overwritten when dropped.
+pub struct KeyBytes([u8; 32]);
+
+/// What [`Store::recover`] finds.
+enum Found {
+    Ready(Record, KeyBytes),
+    FirstStart,
+    Rekey(Mark),
+}
+
+#[derive(Clone, Copy)]
+enum Area {
+    Keys,
+    Owner,
+    State,
+}
+
+impl<F: NorFlash> Store<F> {
+    /// Opens the storage and completes what a power cut interrupted.
+    ///
+    /// # Errors
+    ///
+    /// `layout` does not fit the flash. Anything wrong with the flash itself is an [`Opened::Fault`].
+    pub fn open(flash: F, layout: Layout) -> Result<(Self, Opened), LayoutError> {
+        layout.check(&flash)?;
+        let mut store = Store { flash, layout, current: None };
+        let opened = store.reload();
+        Ok((store, opened))
+    }
+
+    /// Reads everything again, as [`open`](Self::open) does. After an error this tells which state is in flash.
+    pub fn reload(&mut self) -> Opened {
+        match self.recover() {
+            Ok(Found::Ready(record, key)) => Opened::Ready { snapshot: record.snapshot, key },
+            Ok(Found::FirstStart) => Opened::NeedsKey(Need::FirstStart),
+            Ok(Found::Rekey(_)) => Opened::NeedsKey(Need::Rekey),
+            Err(Error::Fault(reason)) => Opened::Fault(reason),
+            Err(Error::Flash(_)) => Opened::Fault(FaultReason::Flash),
+            Err(_) => Opened::Fault(FaultReason::Unwritable),
+        }
+    }
+
+    /// Gives the flash back.
+    pub fn into_flash(self) -> F {
+        self.flash
+    }
+
+    /// Reads the encoded contents of a slot; `None` if it is empty.
+    pub fn slot<'b>(&mut self, slot: Slot, scratch: &'b mut Scratch) -> Result<Option<&'b [u8]>, Error> {
+        let snapshot = self.current()?.snapshot;
+        let Some(contents) = snapshot.contents(slot) else { return Ok(None) };
+        match self.region(slot.area()).fetch(contents.side.item(), scratch)? {
+            Some(bytes) if contents.describes(bytes) => Ok(Some(bytes)),
+            _ => Err(Error::Fault(slot.fault())),
+        }
+    }
+
+    /// Stores the key that [`Opened::NeedsKey`] asks for. At a first start it begins generation 1.
+    pub fn provide_key(&mut self, key: &[u8; 32], origin: KeyOrigin) -> Result<Snapshot, Error> {
+        match self.recover()? {
+            Found::FirstStart => {
+                let record = Record::first(key, origin);
+                self.commit(&record, |store| {
+                    store.put_key(key)?;
+                    store.put_record(&record)
+                })
+            }
+            Found::Rekey(mark) => {
+                let mark = Mark { record: mark.record.with_key(key, origin), ..mark };
+                self.commit(&mark.record, |store| store.carry_out(&mark, Some(key)))
+            }
+            Found::Ready(..) => Err(Error::KeyNotNeeded),
+        }
+    }
+
+    /// Fills the owner slot, or replaces its contents. `watermark` replaces the slot's watermark.
+    pub fn set_owner(&mut self, bytes: &[u8], claim_counter: u32, watermark: Option<u64>) -> Result<Snapshot, Error> {
+        let mut record = self.current()?.next();
+        record.snapshot.claim_counter = claim_counter;
+        self.set_slot(record, Slot::Owner, bytes, watermark)
+    }
+
+    /// Fills the factory slot, or replaces its contents. `watermark` replaces the slot's watermark.
+    pub fn set_factory(&mut self, bytes: &[u8], watermark: Option<u64>) -> Result<Snapshot, Error> {
+        let record = self.current()?.next();
+        self.set_slot(record, Slot::Factory, bytes, watermark)
+    }
+
+    /// Raises the watermark of a slot to `issued_at`. Nothing is written if it is there already.
+    pub fn advance_watermark(&mut self, slot: Slot, issued_at: u64) -> Result<Snapshot, Error> {
+        let current = self.current()?;
+        let mut record = current.next();
+        let watermark = record.snapshot.watermark_mut(slot);
+        if *watermark >= Some(issued_at) {
+            return Ok(current.snapshot);
+        }
+        *watermark = Some(issued_at);
+        self.commit(&record, |store| store.put_record(&record))
+    }
+
+    /// Replaces the key, counts the generation on, and erases the old key's pages.
+    ///
+    /// `factory` and `owner` are the new contents of the slots, without the certificates of the old key; `None` leaves a
+    /// slot as it is. After a power cut the old state is there, or [`Opened::NeedsKey`] asks for another key.
+    pub fn rekey(
+        &mut self,
+        key: &[u8; 32],
+        origin: KeyOrigin,
+        factory: Option<&[u8]>,
+        owner: Option<&[u8]>,
+    ) -> Result<Snapshot, Error> {
+        let mut record = self.current()?.next().with_key(key, origin);
+        record.snapshot.generation = record.snapshot.generation.checked_add(1).ok_or(Error::Exhausted)?;
+        for (slot, bytes) in [(Slot::Factory, factory), (Slot::Owner, owner)] {
+            if let Some(bytes) = bytes {
+                record.place(slot, bytes)?;
+            }
+        }
+        let mark = Mark { wipe_owner: false, new_key: true, record };
+        self.commit(&record, |store| {
+            for (slot, bytes) in [(Slot::Factory, factory), (Slot::Owner, owner)] {
+                if let Some(bytes) = bytes {
+                    store.put_contents(slot, &record, bytes)?;
+                }
+            }
+            store.put_mark(&mark)?;
+            store.carry_out(&mark, Some(key))
+        })
+    }
+
+    /// Empties the owner slot, counts the claim counter on, and erases the owner's pages: the list, slot values and the
+    /// owner's watermark go with them. After a power cut the old state is there, or the reset is completed at opening.
+    pub fn reset(&mut self) -> Result<Snapshot, Error> {
+        let mut record = self.current()?.next();
+        let snapshot = &mut record.snapshot;
+        snapshot.claim_counter = snapshot.claim_counter.checked_add(1).ok_or(Error::Exhausted)?;
+        snapshot.owner = None;
+        snapshot.watermarks.owner = None;
+        snapshot.list_version = None;
+        let mark = Mark { wipe_owner: true, new_key: false, record };
+        self.commit(&record, |store| {
+            store.put_mark(&mark)?;
+            store.carry_out(&mark, None)
+        })
+    }
+
+    fn set_slot(
+        &mut self,
+        mut record: Record,
+        slot: Slot,
+        bytes: &[u8],
+        watermark: Option<u64>,
+    ) -> Result<Snapshot, Error> {
+        record.place(slot, bytes)?;
+        *record.snapshot.watermark_mut(slot) = watermark;
+        self.commit(&record, |store| {
+            store.put_contents(slot, &record, bytes)?;
+            store.put_record(&record)
+        })
+    }
+
+    /// The state that the next commit follows.
+    fn current(&mut self) -> Result<Record, Error> {
+        if let Some(record) = self.current {
+            return Ok(record);
+        }
+        match self.recover()? {
+            Found::Ready(record, _) => Ok(record),
+            Found::FirstStart | Found::Rekey(_) => Err(Error::NeedsKey),
+        }
+    }
+
+    /// Writes, reads everything back, and if `record` is not what is there, does so once more.
+    ///
+    /// `write` can be repeated from wherever it failed: [`recover`](Self::recover) has completed or undone the rest.
+    fn commit(&mut self, record: &Record, write: impl Fn(&mut Self) -> Result<(), Error>) -> Result<Snapshot, Error> {
+        self.current = None;
+        let mut reason = Error::NotDurable;
+        for _attempt in 0..2 {
+            let written = write(self);
+            match self.recover()? {
+                Found::Ready(found, _) if found == *record => return Ok(found.snapshot),
+                _ => reason = written.err().unwrap_or(Error::NotDurable),
+            }
+        }
+        Err(reason)
+    }
+
+    /// Carries out what `mark` announces. Can be repeated until the record is in *state*.
+    fn carry_out(&mut self, mark: &Mark, key: Option<&[u8; 32]>) -> Result<(), Error> {
+        if mark.wipe_owner {
+            self.region(Area::Owner).wipe()?;
+        }
+        if let Some(key) = key {
+            self.region(Area::Keys).wipe()?;
+            self.put_key(key)?;
+        }
+        self.put_record(&mark.record)
+    }
+
+    fn put_key(&mut self, key: &[u8; 32]) -> Result<(), Error> {
+        let mut scratch = Scratch::new();
+        let result = self.region(Area::Keys).put(Item::Key, key, &mut scratch);
+        scratch.zeroize();
+        result
+    }
+
+    fn put_contents(&mut self, slot: Slot, record: &Record, bytes: &[u8]) -> Result<(), Error> {
+        let Some(contents) = record.snapshot.contents(slot) else { return Ok(()) };
+        let item = contents.side.item();
+        let mut scratch = Scratch::new();
+        let mut region = self.region(slot.area());
+        match region.fetch(item, &mut scratch)? {
+            Some(stored) if stored == bytes => return Ok(()),
+            // The contents before the present ones: emptied first, so that there need not be room for three.
+            Some(stored) if !stored.is_empty() => region.put(item, &[], &mut scratch)?,
+            _ => {}
+        }
+        region.put(item, bytes, &mut scratch)
+    }
+
+    fn put_mark(&mut self, mark: &Mark) -> Result<(), Error> {
+        let mut encoded = [0; Mark::MAX_LEN];
+        self.region(Area::State).put(Item::Mark, mark.encode(&mut encoded)?, &mut Scratch::new())
+    }
+
+    fn put_record(&mut self, record: &Record) -> Result<(), Error> {
+        [Area::Owner, Area::State].into_iter().try_for_each(|area| self.put_copy(area, record))
+    }
+
+    fn put_copy(&mut self, area: Area, record: &Record) -> Result<(), Error> {
+        let mut encoded = [0; Record::MAX_LEN];
+        self.region(area).put(Item::Record, record.encode(&mut encoded)?, &mut Scratch::new())
+    }
+
+    fn region(&mut self, area: Area) -> Region<'_, F> {
+        let range = match area {
+            Area::Keys => &self.layout.keys,
+            Area::Owner => &self.layout.owner,
+            Area::State => &self.layout.state,
+        };
+        Region::new(&mut self.flash, range.clone())
+    }
+}
+
+/// Reading back, and recovery from power cuts.
+impl<F: NorFlash> Store<F> {
+    /// Finds out what is in flash, and completes what was interrupted. Leaves `current` to match.
+    fn recover(&mut self) -> Result<Found, Error> {
+        self.current = None;
+        if self.is_blank()? {
+            return Ok(Found::FirstStart);
+        }
+        // Before anything is fetched: a repair by sequential-storage may erase pages.
+        let barely_begun = self.is_barely_begun()?;
+        let mut in_state = self.record(Area::State)?;
+        let mut in_owner = match self.record(Area::Owner) {
+            Err(Error::Fault(_)) => None,
+            other => other?,
+        };
+        if let Some(mark) = self.pending(in_state.as_ref(), in_owner.as_ref())? {
+            if mark.new_key {
+                return Ok(Found::Rekey(mark));
+            }
+            self.carry_out(&mark, None)?;
+            (in_state, in_owner) = (Some(mark.record), Some(mark.record));
+        }
+        let record = match (in_state, in_owner) {
+            (None, None) if barely_begun => {
+                self.wipe_all()?;
+                return Ok(Found::FirstStart);
+            }
+            (None, Some(record)) if barely_begun && record.sequence == 1 => record,
+            (Some(record), Some(copy)) => record.newer(&copy).ok_or(Error::Fault(FaultReason::RecordsDisagree))?,
+            _ => return Err(Error::Fault(FaultReason::RecordMissing)),
+        };
+        let key = self.verify(&record)?;
+        if in_state.is_none() {
+            self.region(Area::State).wipe()?;
+        }
+        for (area, copy) in [(Area::Owner, in_owner), (Area::State, in_state)] {
+            if copy != Some(record) {
+                self.put_copy(area, &record)?;
+            }
+        }
+        self.current = Some(record);
+        Ok(Found::Ready(record, key))
+    }
+
+    fn is_blank(&mut self) -> Result<bool, Error> {
+        for area in [Area::Keys, Area::Owner, Area::State] {
+            if !self.region(area).is_blank_from(0)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing is there but the traces of a first start.
+    fn is_barely_begun(&mut self) -> Result<bool, Error> {
+        Ok(self.region(Area::Owner).holds_at_most_one(Record::FIRST_LEN)?
+            && self.region(Area::State).holds_at_most_one(Record::FIRST_LEN)?
+            && self.region(Area::Keys).holds_at_most_one(size_of::<KeyBytes>())?)
+    }
+
+    fn wipe_all(&mut self) -> Result<(), Error> {
+        [Area::Keys, Area::Owner, Area::State].into_iter().try_for_each(|area| self.region(area).wipe())
+    }
+
+    fn record(&mut self, area: Area) -> Result<Option<Record>, Error> {
+        let mut scratch = Scratch::new();
+        let bytes = self.region(area).fetch(Item::Record, &mut scratch)?;
+        bytes.map(Record::decode).transpose().map_err(Error::Fault)
+    }
+
+    /// The mark in force, if there is one.
+    fn pending(&mut self, in_state: Option<&Record>, in_owner: Option<&Record>) -> Result<Option<Mark>, Error> {
+        let mut scratch = Scratch::new();
+        let Some(record) = in_state else { return Ok(None) };
+        let Some(bytes) = self.region(Area::State).fetch(Item::Mark, &mut scratch)? else { return Ok(None) };
+        let mark = Mark::decode(bytes).map_err(Error::Fault)?;
+        let is_next = mark.record.sequence == record.next().sequence;
+        // While the owner's pages are erased, one after the other, older copies may come up, or none.
+        let owner_fits = match in_owner {
+            Some(copy) => copy == record || (mark.wipe_owner && copy.sequence < record.sequence),
+            None => mark.wipe_owner,
+        };
+        Ok((is_next && owner_fits).then_some(mark))
+    }
+
+    /// Compares the key and the contents of the slots with `record`.
+    fn verify(&mut self, record: &Record) -> Result<KeyBytes, Error> {
+        let mut scratch = Scratch::new();
+        for slot in [Slot::Factory, Slot::Owner] {
+            let Some(contents) = record.snapshot.contents(slot) else { continue };
+            match self.region(slot.area()).fetch(contents.side.item(), &mut scratch)? {
+                Some(bytes) if contents.describes(bytes) => {}
+                _ => return Err(Error::Fault(slot.fault())),
+            }
+        }
+        let key = self.region(Area::Keys).fetch(Item::Key, &mut scratch);
+        let key = key.map(|bytes| bytes.and_then(|bytes| bytes.try_into().ok()).map(KeyBytes));
+        scratch.zeroize();
+        match key? {
+            Some(key) if digest(&key.0) == record.key => Ok(key),
+            _ => Err(Error::Fault(FaultReason::Key)),
+        }
+    }
+}
+
+impl Record {
+    /// Names new contents of a slot, on the side that the last record does not name.
+    fn place(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() || bytes.len() > MAX_CONTENTS_LEN {
+            return Err(Error::ContentsLength);
+        }
+        let side = self.snapshot.contents(slot).map_or(Side::A, |contents| contents.side.other());
+        let contents = Contents::of(bytes, side).ok_or(Error::ContentsLength)?;
+        self.snapshot.set_contents(slot, Some(contents));
+        Ok(())
+    }
+
+    /// The newer of two copies, if they are at most one commit apart.
+    fn newer(self, copy: &Record) -> Option<Record> {
+        if self == *copy || self.sequence == copy.next().sequence {
+            Some(self)
+        } else if copy.sequence == self.next().sequence {
+            Some(*copy)
+        } else {
+            None
+        }
+    }
+}
+
+impl Slot {
+    fn area(self) -> Area {
+        match self {
+            Slot::Factory => Area::State,
+            Slot::Owner => Area::Owner,
+        }
+    }
+
+    fn fault(self) -> FaultReason {
+        match self {
+            Slot::Factory => FaultReason::FactoryContents,
+            Slot::Owner => FaultReason::OwnerContents,
+        }
+    }
+}
+
+impl Side {
+    fn item(self) -> Item {
+        match self {
+            Side::A => Item::ContentsA,
+            Side::B => Item::ContentsB,
+        }
+    }
+}
+
+impl KeyBytes {
+    /// The secret scalar, big-endian, as it was given to the store.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Drop for KeyBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl core::fmt::Display for FaultReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            FaultReason::RecordMissing => "the commit record is missing",
+            FaultReason::RecordsDisagree => "the commit records contradict each other",
+            FaultReason::UnknownFormat => "the storage was written in an unknown format",
+            FaultReason::Key => "the private key is missing or changed",
+            FaultReason::FactoryContents => "the factory slot's contents are missing or changed",
+            FaultReason::OwnerContents => "the owner slot's contents are missing or changed",
+            FaultReason::Unreadable => "the storage cannot be read",
+            FaultReason::Unwritable => "the flash does not keep what is written to it",
+            FaultReason::Flash => "the flash driver reports an error",
+        })
+    }
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Error::Flash(_) => "the flash driver reports an error; read the state again",
+            Error::Fault(reason) => return write!(f, "{reason}; erase the device's storage to begin again"),
+            Error::NeedsKey => "the device has no key yet; provide one",
+            Error::KeyNotNeeded => "the device has a key; use rekey",
+            Error::ContentsLength => "contents of a slot are 1 to 640 bytes long",
+            Error::Exhausted => "a counter is at its end; erase the device's storage to begin again",
+            Error::Full => "no room in a storage range; give it more pages",
+            Error::NotDurable => "the flash did not keep what was written; read the state again",
+        })
+    }
+}
+
+impl core::error::Error for Error {}
+impl core::error::Error for LayoutError {}
+
+#[cfg(test)]
+mod tests;

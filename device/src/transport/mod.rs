@@ -1,0 +1,70 @@
+//! Datagrams in, datagrams out. A serial line becomes datagrams through slipmux ([`serial`]); UDP already is.
+//!
+//! Nothing above this module knows the cable.
+
+pub mod serial;
+
+use core::{cell::RefCell, future::Future};
+
+use embassy_futures::select::{Either, select};
+
+use crate::DATAGRAM_LEN;
+
+/// A line of the device's log, at most 368 bytes of text: the longest report line fits.
+pub type LogLine = heapless::String<368>;
+
+/// A channel of datagrams to peers with addresses of type `A`.
+pub trait Link<A> {
+    /// Why the link is of no use any more.
+    type Error;
+
+    /// Waits for one datagram. Longer ones than `buffer` are dropped. Returns its length and the sender.
+    ///
+    /// Cancelling the future loses no part of a datagram.
+    fn receive(&mut self, buffer: &mut [u8]) -> impl Future<Output = Result<(usize, A), Self::Error>>;
+
+    /// Sends one datagram.
+    fn send(&mut self, to: A, datagram: &[u8]) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// Sends a line of the log, where the link has a place for it.
+    fn log(&mut self, line: &str) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+/// What answers datagrams: the device.
+pub trait Service<A> {
+    /// Handles a datagram, in place, at `now` (milliseconds since start), and writes the answer to `out`.
+    ///
+    /// Returns the length of the answer, if there is one.
+    fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize>;
+}
+
+/// Serves `service` over `link` until the link fails. Several links may share one service on one executor.
+///
+/// # Errors
+/// What the link failed with.
+pub async fn serve<A: Copy, L: Link<A>, S: Service<A>>(
+    service: &RefCell<S>,
+    link: &mut L,
+    clock: impl Fn() -> u64,
+    mut next_log_line: impl AsyncFnMut() -> LogLine,
+) -> Result<(), L::Error> {
+    let mut datagram = [0; DATAGRAM_LEN];
+    let mut answer = [0; DATAGRAM_LEN];
+    loop {
+        match select(link.receive(&mut datagram), next_log_line()).await {
+            Either::First(received) => {
+                let (len, from) = received?;
+                let Some(datagram) = datagram.get_mut(..len) else { continue };
+                // The borrow ends before the next await, so on one executor it is always free.
+                let answered = match service.try_borrow_mut() {
+                    Ok(mut service) => service.handle(from, datagram, clock(), &mut answer),
+                    Err(_) => None,
+                };
+                if let Some(answer) = answered.and_then(|len| answer.get(..len)) {
+                    link.send(from, answer).await?;
+                }
+            }
+            Either::Second(line) => link.log(&line).await?,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The issuer's side: whoever signs.
+
+use cbor_schemas::{
+    Aif, Audience, CoseKey, DeviceCertificateClaims, DeviceId, DeviceListClaims, IssuerId, KeyOrigin, Keys, Kind,
+    ListMode, ProofLevel, Receipt, Sign1, SlotRequest, StationTokenClaims, VoucherClaims,
+};
+use minicbor::{Encoder, encode::write::Cursor};
+use p256::ecdsa::{Signature, SigningKey, signature::Signer};
+use protocol::{
+    edhoc::Transfer,
+    key::{PrivateKey, PublicKey},
+};
+
+use super::{CABLE, DEVICE_ID, Session, TestDevice, TestRng, Visitor, put};
+
+/// Unix time, as far as issuers are concerned.
+pub(crate) const NOW: u64 = 1_800_000_000;
+pub(crate) const HOUR: u64 = 3600;
+
+/// An ES256 key that signs.
+pub(crate) struct Issuer {
+    pub(crate) key: PrivateKey,
+}
+
+impl Issuer {
+    pub(crate) fn new(seed: u64) -> Self {
+        Issuer { key: TestRng::new(2000 + seed).key() }
+    }
+
+    pub(crate) fn public(&self) -> &PublicKey {
+        self.key.public()
+    }
+
+    pub(crate) fn id(&self) -> IssuerId {
+        IssuerId(self.public().kid())
+    }
+
+    /// A signed object of any kind over any payload.
+    pub(crate) fn sign(&self, kind: Kind, payload: &[u8]) -> Vec<u8> {
+        let mut to_be_signed = Vec::new();
+        Sign1::to_be_signed(kind, payload, &mut |bytes| to_be_signed.extend_from_slice(bytes));
+        let signature: Signature = SigningKey::from_slice(self.key.as_bytes()).unwrap().sign(&to_be_signed);
+        let object = Sign1 { kind, payload, signature: signature.to_bytes().into() };
+        encoded(|out| object.encode(out))
+    }
+
+    pub(crate) fn certificate_claims(&self, key: CoseKey) -> DeviceCertificateClaims {
+        DeviceCertificateClaims {
+            issuer: self.id(),
+            subject: device_id(),
+            issued_at: NOW,
+            cti: [7; 8],
+            key,
+            key_origin: KeyOrigin::Generated,
+            proof: ProofLevel::Proved,
+        }
+    }
+
+    pub(crate) fn certificate(&self, claims: &DeviceCertificateClaims) -> Vec<u8> {
+        self.sign(Kind::DeviceCertificate, &encoded(|out| claims.encode(out)))
+    }
+
+    /// A certificate about the present key of `device`.
+    pub(crate) fn certify(&self, device: &mut TestDevice) -> Vec<u8> {
+        self.certificate(&self.certificate_claims(device.info().credential.unwrap()))
+    }
+
+    /// What a token says that makes `station` an owner's one for an hour.
+    pub(crate) fn token_claims(&self, station: &PublicKey) -> StationTokenClaims {
+        StationTokenClaims {
+            issuer: self.id(),
+            audience: Audience::Device(device_id()),
+            expires_at: Some(NOW + HOUR),
+            issued_at: NOW,
+            key: station.cose_key(),
+            scope: Aif::everything(),
+            cnonce: None,
+        }
+    }
+
+    pub(crate) fn token(&self, claims: &StationTokenClaims) -> Vec<u8> {
+        self.sign(Kind::StationToken, &encoded(|out| claims.encode(out)))
+    }
+
+    pub(crate) fn voucher(&self, new_owner: &PublicKey) -> Vec<u8> {
+        let claims = VoucherClaims {
+            issuer: self.id(),
+            subject: device_id(),
+            issued_at: NOW,
+            key: new_owner.cose_key(),
+            claim_counter: 0,
+        };
+        self.sign(Kind::Voucher, &encoded(|out| claims.encode(out)))
+    }
+
+    pub(crate) fn list(&self) -> Vec<u8> {
+        let claims = DeviceListClaims {
+            issuer: self.id(),
+            issued_at: NOW,
+            version: NOW,
+            mode: ListMode::Members,
+            min_iat: 0,
+            keys: Keys::from(&[][..]),
+            unproven: Keys::from(&[][..]),
+            audit_head: None,
+        };
+        self.sign(Kind::DeviceList, &encoded(|out| claims.encode(out)))
+    }
+}
+
+/// Somebody who owns devices: an issuer and one station.
+pub(crate) struct Owner {
+    pub(crate) issuer: Issuer,
+    pub(crate) station: Visitor,
+}
+
+impl Owner {
+    pub(crate) fn new(seed: u64) -> Self {
+        let key = TestRng::new(3000 + seed).key();
+        Owner { issuer: Issuer::new(seed), station: Visitor { key, transfer: Transfer::ByKid, from: CABLE } }
+    }
+
+    /// A device that this owner has claimed.
+    pub(crate) fn of_new_device(seed: u64) -> (Self, TestDevice) {
+        let (owner, mut device) = (Owner::new(seed), TestDevice::new());
+        owner.claim(&mut device);
+        (owner, device)
+    }
+
+    /// Body of a PUT to the owner slot: the anchor and a certificate about the present key.
+    pub(crate) fn slot_request(&self, device: &mut TestDevice) -> Vec<u8> {
+        slot_request(self.issuer.public(), Some(&self.issuer.certify(device)))
+    }
+
+    /// A first visit: by a throwaway key, whose session is over with the claim.
+    pub(crate) fn claim(&self, device: &mut TestDevice) -> Receipt {
+        let body = self.slot_request(device);
+        let answer = Visitor::stranger(device).connect(device).ask(device, &put("/comm/owner", &body));
+        Receipt::decode(answer.expect("2.04").payload()).unwrap()
+    }
+
+    pub(crate) fn token_claims(&self) -> StationTokenClaims {
+        self.issuer.token_claims(self.station.key.public())
+    }
+
+    /// Shows a token that says `claims`, as anyone may.
+    pub(crate) fn present(&self, device: &mut TestDevice, claims: &StationTokenClaims) {
+        device.present(&self.issuer.token(claims)).expect("2.01");
+    }
+
+    /// A later visit: by the station, with a token.
+    pub(crate) fn visit(&self, device: &mut TestDevice) -> Session {
+        self.present(device, &self.token_claims());
+        self.station.connect(device)
+    }
+}
+
+pub(crate) fn slot_request(anchor: &PublicKey, certificate: Option<&[u8]>) -> Vec<u8> {
+    let request = SlotRequest { anchor: anchor.cose_key(), certificate, voucher: None };
+    encoded(|out| request.encode(out))
+}
+
+/// What `encode` writes.
+pub(crate) fn encoded<E: core::fmt::Debug>(encode: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Vec<u8> {
+    let mut out = vec![0; 2048];
+    let len = encode(&mut out).expect("it fits");
+    out.truncate(len);
+    out
+}
+
+/// A map of encoded values, for claims that the schema does not let us make.
+pub(crate) fn raw_map(entries: &[(i64, Vec<u8>)]) -> Vec<u8> {
+    let mut map = vec![0xa0 | u8::try_from(entries.len()).unwrap()];
+    for (key, value) in entries {
+        map.extend(raw(|encoder| encoder.i64(*key).is_ok()));
+        map.extend_from_slice(value);
+    }
+    map
+}
+
+/// One encoded item.
+pub(crate) fn raw(write: impl FnOnce(&mut Encoder<Cursor<&mut [u8]>>) -> bool) -> Vec<u8> {
+    let mut buffer = [0; 512];
+    let mut encoder = Encoder::new(Cursor::new(&mut buffer[..]));
+    assert!(write(&mut encoder), "it fits");
+    let len = encoder.writer().position();
+    buffer[..len].to_vec()
+}
+
+fn device_id() -> DeviceId {
+    DEVICE_ID.parse().unwrap()
+}

@@ -1,0 +1,192 @@
+//! A device under test, and everybody who visits it.
+
+mod client;
+mod flash;
+mod issuer;
+
+use std::{cell::Cell, rc::Rc};
+
+use cbor_schemas::{ClaimPolicy, DeviceInfo};
+use coap_lite::{MessageType, Packet};
+use device::{
+    DATAGRAM_LEN,
+    device::{Board, Config, Device},
+    server::Server,
+    store::{Layout, Opened, Slot, Snapshot, Store},
+    transport::Service,
+};
+use protocol::key::PrivateKey;
+use rand_core::{CryptoRng, RngCore};
+use sha2::{Digest, Sha256};
+
+pub(crate) use client::{Begun, Request, Response, Session, Visitor, get, post, put};
+pub(crate) use flash::{Driver, Flash};
+pub(crate) use issuer::{HOUR, Issuer, NOW, Owner, encoded, raw, raw_map, slot_request};
+
+/// Where a datagram comes from.
+pub(crate) type Address = &'static str;
+pub(crate) const CABLE: Address = "cable";
+pub(crate) const NETWORK: Address = "network";
+
+pub(crate) const DEVICE_ID: &str = "urn:dev:ops:32473-lamp-00c0ffee";
+pub(crate) const FIRMWARE: &str = "lamp 1.2.3";
+
+pub(crate) type TestServer = Server<Address, Flash, TestRng, Lamp, 4>;
+
+/// A device, its flash and its clock.
+pub(crate) struct TestDevice {
+    pub(crate) server: TestServer,
+    pub(crate) flash: Flash,
+    /// Milliseconds since the start.
+    pub(crate) now: u64,
+    /// For everybody who visits.
+    pub(crate) rng: TestRng,
+    config: Config,
+    lamp: Lamp,
+    starts: u64,
+    message_id: u16,
+}
+
+impl TestDevice {
+    /// Fresh from the factory, open to be claimed.
+    pub(crate) fn new() -> Self {
+        Self::with_policy(ClaimPolicy::Open)
+    }
+
+    pub(crate) fn with_policy(claim_policy: ClaimPolicy) -> Self {
+        let config =
+            Config { device: DEVICE_ID.parse().unwrap(), firmware: FIRMWARE, claim_policy, operation_ms: 250 };
+        let (flash, lamp) = (Flash::erased(), Lamp::default());
+        let server = start(config, &flash, &lamp, 1);
+        TestDevice { server, flash, now: 0, rng: TestRng::new(0), config, lamp, starts: 1, message_id: 0 }
+    }
+
+    /// Power off and on: all that is left is what is in flash.
+    pub(crate) fn restart(&mut self) {
+        self.starts += 1;
+        self.now = 0;
+        self.server = start(self.config, &self.flash, &self.lamp, self.starts);
+    }
+
+    /// A datagram in, and the one that comes out.
+    pub(crate) fn receive(&mut self, from: Address, datagram: &[u8]) -> Option<Vec<u8>> {
+        let (mut datagram, mut out) = (datagram.to_vec(), [0; DATAGRAM_LEN]);
+        let len = self.server.handle(from, &mut datagram, self.now, &mut out)?;
+        Some(out[..len].to_vec())
+    }
+
+    /// A confirmable request without security, over the cable.
+    pub(crate) fn ask(&mut self, request: &Request) -> Response {
+        self.ask_from(CABLE, request)
+    }
+
+    pub(crate) fn ask_from(&mut self, from: Address, request: &Request) -> Response {
+        let datagram = self.datagram(&request.0);
+        Response::parse(&self.receive(from, &datagram).expect("a confirmable request is answered"))
+    }
+
+    /// `packet` with a Message ID and a token of its own.
+    pub(crate) fn datagram(&mut self, packet: &Packet) -> Vec<u8> {
+        self.message_id += 1;
+        let mut packet = packet.clone();
+        packet.header.message_id = self.message_id;
+        packet.set_token(self.message_id.to_be_bytes().to_vec());
+        assert!(matches!(packet.header.get_type(), MessageType::Confirmable | MessageType::NonConfirmable));
+        packet.to_bytes().expect("a client sends no more than a datagram")
+    }
+
+    /// What `/comm` says to anyone.
+    pub(crate) fn info(&mut self) -> DeviceInfo<'static> {
+        let (answer, known) = (self.ask(&get("/comm")), self.server.device().info());
+        assert_eq!(DeviceInfo::decode(answer.expect("2.05").payload()), Ok(known));
+        known
+    }
+
+    /// A token for `/authz-info`, from anyone, a second after the last one: the rate limit is no matter.
+    pub(crate) fn present(&mut self, token: &[u8]) -> Response {
+        self.now += 1000;
+        self.ask(&post("/authz-info", token))
+    }
+
+    /// How often the device has blinked.
+    pub(crate) fn blinks(&self) -> u32 {
+        self.lamp.0.get()
+    }
+
+    /// What a programmer reads out of the flash: the private key, and the state.
+    pub(crate) fn read_out(&self) -> (PrivateKey, Snapshot) {
+        match Store::open(self.flash.clone(), layout()).unwrap().1 {
+            Opened::Ready { snapshot, key } => (PrivateKey::from_bytes(key.as_bytes()).unwrap(), snapshot),
+            _ => panic!("the flash holds no state"),
+        }
+    }
+
+    /// Puts the anchor of a factory into the flash, as a programming station does, and restarts.
+    pub(crate) fn provision_factory(&mut self, factory: &Issuer) {
+        let (mut store, _) = Store::open(self.flash.clone(), layout()).unwrap();
+        let contents = cbor_schemas::SlotContents { anchor: factory.public().cose_key(), certificate: None };
+        store.set_factory(&encoded(|out| contents.encode(out)), None).unwrap();
+        assert!(store.slot(Slot::Factory, &mut device::store::Scratch::new()).unwrap().is_some());
+        self.restart();
+    }
+}
+
+pub(crate) fn layout() -> Layout {
+    Layout::smallest::<Flash>(0)
+}
+
+fn start(config: Config, flash: &Flash, lamp: &Lamp, seed: u64) -> TestServer {
+    let rng = TestRng::new(1000 + seed);
+    Server::new(Device::start(config, flash.clone(), layout(), lamp.clone(), rng).expect("the layout fits"))
+}
+
+/// Counts how often it blinked.
+#[derive(Clone, Default)]
+pub(crate) struct Lamp(Rc<Cell<u32>>);
+
+impl Board for Lamp {
+    fn identify(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// Random numbers that are the same in each run.
+pub(crate) struct TestRng {
+    seed: u64,
+    block: u64,
+}
+
+impl TestRng {
+    pub(crate) fn new(seed: u64) -> Self {
+        TestRng { seed, block: 0 }
+    }
+
+    pub(crate) fn key(&mut self) -> PrivateKey {
+        PrivateKey::generate(self)
+    }
+}
+
+impl RngCore for TestRng {
+    fn next_u32(&mut self) -> u32 {
+        rand_core::impls::next_u32_via_fill(self)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        rand_core::impls::next_u64_via_fill(self)
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(32) {
+            let block = Sha256::new().chain_update(self.seed.to_be_bytes()).chain_update(self.block.to_be_bytes());
+            chunk.copy_from_slice(&block.finalize()[..chunk.len()]);
+            self.block += 1;
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
+        self.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl CryptoRng for TestRng {}

@@ -1,0 +1,212 @@
+//! The decision table, whole: every request, in every state, by every role. And what holds in all of it.
+
+use std::{env, fmt::Write, fs, path::Path};
+
+use cbor_schemas::{ClaimPolicy, Condition, SlotState};
+use device::{
+    lifecycle::{OwnerWrite, Refusal, Request, Role, State, decide},
+    problem::Problem,
+};
+
+const ROLES: [Role; 4] = [Role::Anyone, Role::Stranger, Role::Factory, Role::Owner];
+
+const REQUESTS: [(&str, Request); 15] = [
+    ("discover", Request::Discover),
+    ("read info", Request::ReadInfo),
+    ("authenticate", Request::Authenticate),
+    ("present token", Request::PresentToken),
+    ("read slot state", Request::ReadSlotState),
+    ("read factory slot", Request::ReadFactoryContents),
+    ("read owner slot", Request::ReadOwnerContents),
+    ("write owner slot: certificate, other anchor", write_owner(true, false)),
+    ("write owner slot: certificate, same anchor", write_owner(true, true)),
+    ("write owner slot: other anchor alone", write_owner(false, false)),
+    ("write owner slot: same anchor alone", write_owner(false, true)),
+    ("read peers", Request::ReadPeers),
+    ("identify", Request::Identify),
+    ("rekey", Request::Rekey),
+    ("reset", Request::Reset),
+];
+
+const fn write_owner(certified: bool, same_anchor: bool) -> Request {
+    Request::WriteOwner(OwnerWrite { certified, same_anchor })
+}
+
+/// Compares with `lifecycle.table`, which is the specification for people. `UPDATE_TABLE=1` writes it anew.
+#[test]
+fn the_decision_table() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules/lifecycle.table");
+    let mut table = String::from(
+        "What a device does: nothing but answer (yes), what it changes, or the code of the refusal.\n\
+         A line holds for all states with the conditions at its left.\n",
+    );
+    for (name, request) in REQUESTS {
+        writeln!(table, "\n{name}").unwrap();
+        let mut lines = vec![[String::new(), "anyone".into(), "stranger".into(), "factory".into(), "owner".into()]];
+        branch(&[], request, &mut lines);
+        let widths: [usize; 5] =
+            std::array::from_fn(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0));
+        for line in &lines {
+            let cells = line.iter().zip(widths).map(|(cell, width)| format!("  {cell:<width$}"));
+            writeln!(table, "{}", cells.collect::<String>().trim_end()).unwrap();
+        }
+    }
+    if env::var_os("UPDATE_TABLE").is_some() {
+        fs::write(&file, &table).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap();
+    assert!(table == expected, "{} differs; UPDATE_TABLE=1 writes it anew:\n{table}", file.display());
+}
+
+/// What makes up a state, in the order in which the table asks for it: its name, and names of its values.
+const QUESTIONS: [(&str, &[&str]); 4] = [
+    ("", &["ok", "fault"]),
+    ("owner ", &["empty", "anchored", "certified"]),
+    ("factory ", &["empty", "anchored", "certified"]),
+    ("policy ", &["open", "voucher", "presence", "both"]),
+];
+
+/// Adds the lines for all states that begin with `known` answers. Answers that make no difference share lines.
+fn branch(known: &[usize], request: Request, lines: &mut Vec<[String; 5]>) {
+    let Some((question, values)) = QUESTIONS.get(known.len()) else {
+        let state = state(known);
+        let [anyone, stranger, factory, owner] = ROLES.map(|role| cell(&state, decide(&state, role, request)));
+        lines.push([String::new(), anyone, stranger, factory, owner]);
+        return;
+    };
+    let mut branches: Vec<(Vec<&str>, Vec<[String; 5]>)> = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        let mut below = Vec::new();
+        branch(&[known, &[index]].concat(), request, &mut below);
+        match branches.iter_mut().find(|(_, lines)| *lines == below) {
+            Some((shared, _)) => shared.push(value),
+            None => branches.push((vec![value], below)),
+        }
+    }
+    for (shared, below) in branches {
+        for [when, anyone, stranger, factory, owner] in below {
+            let answer = if shared.len() == values.len() { String::new() } else { question.to_string() + &shared.join("|") };
+            let when = [answer, when].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+            lines.push([when, anyone, stranger, factory, owner]);
+        }
+    }
+}
+
+fn state(answers: &[usize]) -> State {
+    let slot = |index: usize| SlotState::ALL[index];
+    State {
+        condition: [Condition::Ok, Condition::Fault][answers[0]],
+        owner: slot(answers[1]),
+        factory: slot(answers[2]),
+        claim_policy: ClaimPolicy::ALL[answers[3]],
+        claim_counter: 7,
+        generation: 3,
+    }
+}
+
+fn states() -> impl Iterator<Item = State> {
+    let [a, b, c, d] = QUESTIONS.map(|(_, values)| values.len());
+    (0..a * b * c * d).map(move |n| state(&[n % a, n / a % b, n / a / b % c, n / a / b / c]))
+}
+
+fn cell(state: &State, decision: Result<State, Refusal>) -> String {
+    let next = match decision {
+        Ok(next) => next,
+        Err(refusal) => {
+            let code = Problem::from(refusal).code;
+            return format!("{}.{:02}", code >> 5, code & 31);
+        }
+    };
+    let mut changes = Vec::new();
+    for (name, before, after) in [("owner", state.owner, next.owner), ("factory", state.factory, next.factory)] {
+        if before != after {
+            changes.push(format!("{name}={}", after.as_str()));
+        }
+    }
+    for (name, before, after) in
+        [("counter", state.claim_counter, next.claim_counter), ("generation", state.generation, next.generation)]
+    {
+        if before != after {
+            changes.push(format!("{name}+{}", after - before));
+        }
+    }
+    if changes.is_empty() { "yes".into() } else { changes.join(" ") }
+}
+
+/// Every question that can be asked of the table, with its answer.
+fn decisions() -> impl Iterator<Item = (State, Role, Request, Result<State, Refusal>)> {
+    let questions = states().flat_map(|state| ROLES.map(|role| (state, role)));
+    questions.flat_map(|(state, role)| {
+        REQUESTS.map(|(_, request)| (state, role, request, decide(&state, role, request)))
+    })
+}
+
+#[test]
+fn in_a_fault_only_discovery_and_comm_are_served() {
+    for (state, role, request, decision) in decisions().filter(|(state, ..)| state.condition == Condition::Fault) {
+        match request {
+            Request::Discover | Request::ReadInfo => assert_eq!(decision, Ok(state)),
+            _ => assert_eq!(decision, Err(Refusal::Fault), "{role:?} {request:?}"),
+        }
+    }
+}
+
+#[test]
+fn nobody_without_a_role_changes_anything_but_by_claiming() {
+    for (state, role, request, decision) in decisions().filter(|(_, role, ..)| *role != Role::Owner) {
+        let Ok(next) = decision else { continue };
+        let is_claim = role == Role::Stranger && matches!(request, Request::WriteOwner(_));
+        let is_claimable = state.owner == SlotState::Empty
+            && state.factory == SlotState::Empty
+            && state.claim_policy == ClaimPolicy::Open;
+        assert!(next == state || is_claim && is_claimable, "{role:?} {request:?} {state:?}");
+    }
+}
+
+#[test]
+fn nothing_changes_the_condition_the_policy_or_fills_the_factory_slot() {
+    for (state, role, request, decision) in decisions() {
+        let Ok(next) = decision else { continue };
+        let fixed = |state: &State| (state.condition, state.claim_policy, state.factory == SlotState::Empty);
+        assert_eq!(fixed(&next), fixed(&state), "{role:?} {request:?}");
+    }
+}
+
+#[test]
+fn the_claim_counter_counts_fillings_and_emptyings_and_the_generation_keys() {
+    for (state, _, request, decision) in decisions() {
+        let Ok(next) = decision else { continue };
+        let is_new_owner = matches!(request, Request::WriteOwner(write) if !write.same_anchor);
+        let counts = (state.owner == SlotState::Empty) != (next.owner == SlotState::Empty) || is_new_owner;
+        assert_eq!(next.claim_counter, state.claim_counter + u32::from(counts), "{state:?} {request:?}");
+        assert_eq!(next.generation, state.generation + u32::from(request == Request::Rekey));
+    }
+}
+
+#[test]
+fn a_counter_at_its_end_refuses_rather_than_wraps() {
+    let all = |counter, generation| {
+        states().map(move |state| State { claim_counter: counter, generation, ..state })
+    };
+    for state in all(u32::MAX, 1) {
+        for (_, request) in REQUESTS {
+            for next in ROLES.iter().filter_map(|role| decide(&state, *role, request).ok()) {
+                assert_eq!(next.claim_counter, u32::MAX);
+                assert_eq!(next.owner == SlotState::Empty, state.owner == SlotState::Empty);
+            }
+        }
+    }
+    for state in all(1, u32::MAX).filter(|state| state.condition == Condition::Ok) {
+        let refused = if state.owner == SlotState::Empty { Refusal::WrongState } else { Refusal::Exhausted };
+        assert_eq!(decide(&state, Role::Owner, Request::Rekey), Err(refused));
+    }
+}
+
+#[test]
+fn a_new_key_keeps_anchors_and_drops_certificates() {
+    let anchored = |slot: SlotState| slot.min(SlotState::Anchored);
+    for state in states().filter(|state| state.condition == Condition::Ok && state.owner != SlotState::Empty) {
+        let next = decide(&state, Role::Owner, Request::Rekey).unwrap();
+        assert_eq!((next.owner, next.factory), (anchored(state.owner), anchored(state.factory)));
+    }
+}

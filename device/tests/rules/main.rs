@@ -1,0 +1,19 @@
+//! The rules of commissioning that a device has to keep, each as a test: in memory, with a virtual clock and flash that
+//! fails on demand. What a test says is seen from the wire, by a client that is not built on the device's own code.
+
+mod blockwise;
+mod certificate;
+mod claim;
+mod common;
+mod discovery;
+mod durability;
+mod floods;
+mod garbage;
+mod handshake;
+mod lifecycle;
+mod messages;
+mod oscore;
+mod ownership;
+mod scope;
+mod serial;
+mod token;

@@ -1,0 +1,407 @@
+//! Storage under power cuts, damage and long use, through its public interface.
+
+use cbor_schemas::KeyOrigin;
+use device::flash::RamFlash;
+use device::store::{Error, Layout, MAX_CONTENTS_LEN, Need, Opened, Scratch, Slot, Snapshot, Store};
+
+type Flash = RamFlash<Vec<u8>, 4, PAGE>;
+type Opening<'f> = Store<&'f mut Flash>;
+type Operation = fn(&mut Opening) -> Result<Snapshot, Error>;
+
+const PAGE: usize = 1024;
+const KEY: [u8; 32] = [0x11; 32];
+const NEW_KEY: [u8; 32] = [0x22; 32];
+const SPARE_KEY: [u8; 32] = [0x33; 32];
+
+/// Certificates stand for a key by repeating its first byte; anchors alone do not.
+const CERTIFICATE: [u8; 120] = [KEY[0]; 120];
+const LATER_CERTIFICATE: [u8; 130] = [KEY[0]; 130];
+const ANCHOR: [u8; 85] = [0xAC; 85];
+
+/// What a device on some flash is, after it did everything that it owes.
+#[derive(Clone, Debug, PartialEq)]
+struct Device {
+    snapshot: Snapshot,
+    key: [u8; 32],
+    factory: Option<Vec<u8>>,
+    owner: Option<Vec<u8>>,
+}
+
+fn blank() -> Flash {
+    let layout = Layout::smallest::<Flash>(0);
+    Flash::erased(vec![0; layout.state.end as usize])
+}
+
+fn open(flash: &mut Flash) -> (Opening<'_>, Opened) {
+    Store::open(flash, Layout::smallest::<Flash>(0)).expect("the layout fits")
+}
+
+/// Starts a device; if a key is due, it gets [`SPARE_KEY`].
+fn start(flash: &mut Flash) -> Result<(Option<Need>, Device), String> {
+    let (mut store, opened) = open(flash);
+    let (need, snapshot, key) = match opened {
+        Opened::Ready { snapshot, key } => (None, snapshot, *key.as_bytes()),
+        Opened::NeedsKey(need) => {
+            let provided = store.provide_key(&SPARE_KEY, KeyOrigin::Generated);
+            (Some(need), provided.map_err(|error| error.to_string())?, SPARE_KEY)
+        }
+        Opened::Fault(reason) => return Err(reason.to_string()),
+    };
+    let mut read = |slot| store.slot(slot, &mut Scratch::new()).map(|bytes| bytes.map(<[u8]>::to_vec));
+    let factory = read(Slot::Factory).map_err(|error| error.to_string())?;
+    let owner = read(Slot::Owner).map_err(|error| error.to_string())?;
+    Ok((need, Device { snapshot, key, factory, owner }))
+}
+
+impl Device {
+    /// No certificate is about another key.
+    fn is_consistent(&self) -> bool {
+        let fits = |contents: &Option<Vec<u8>>| {
+            contents.as_ref().is_none_or(|bytes| bytes[0] == self.key[0] || bytes[..] == ANCHOR)
+        };
+        fits(&self.factory) && fits(&self.owner)
+    }
+
+    fn with_spare_key(mut self) -> Self {
+        self.key = SPARE_KEY;
+        self
+    }
+}
+
+/// A small generator (xorshift), so that a failure can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % limit
+    }
+}
+
+// ---------------------------------------------------------------- power cuts
+
+const FIRST_START: Operation = |store| store.provide_key(&KEY, KeyOrigin::Generated);
+const SET_FACTORY: Operation = |store| store.set_factory(&CERTIFICATE, Some(10));
+const SET_OWNER: Operation = |store| store.set_owner(&CERTIFICATE, 1, Some(20));
+const REPLACE_OWNER: Operation = |store| store.set_owner(&LATER_CERTIFICATE, 2, Some(21));
+const WATERMARK: Operation = |store| store.advance_watermark(Slot::Owner, 5000);
+const REKEY: Operation = |store| store.rekey(&NEW_KEY, KeyOrigin::Generated, Some(&ANCHOR), Some(&ANCHOR));
+const RESET: Operation = |store| store.reset();
+
+const OWNED: [Operation; 3] = [FIRST_START, SET_FACTORY, SET_OWNER];
+
+/// A device that did `operations`, and `more` other commits: they fill pages, so that others are full or erased later.
+fn device(operations: &[Operation], more: u64) -> Flash {
+    let mut flash = blank();
+    for operation in operations {
+        operation(&mut open(&mut flash).0).unwrap();
+    }
+    for issued_at in 1000..1000 + more {
+        open(&mut flash).0.advance_watermark(Slot::Factory, issued_at).unwrap();
+    }
+    flash
+}
+
+/// Cuts the power at every `step`th byte that `operation` programs or erases. Returns the number of cuts.
+fn cut_once(before: &Flash, operation: Operation, step: usize) -> u64 {
+    let old = before_operation(before);
+    let new = after_operation(before, operation);
+    let mut cuts = 0;
+    for cut in (0..).step_by(step) {
+        let mut flash = before.clone();
+        flash.cut_power_after(cut);
+        let result = operation(&mut open(&mut flash).0);
+        let power_failed = flash.restore_power();
+        let (need, found) = start(&mut flash).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        check(&old, &new, need, &found).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        assert!(result.is_err() || found == new, "cut at {cut}: it said that it was done");
+        if cut % 8 == 0 {
+            goes_on(&mut flash).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        }
+        if !power_failed {
+            assert_eq!(result, Ok(new.snapshot));
+            break;
+        }
+        cuts += 1;
+    }
+    cuts
+}
+
+/// Cuts the power during `operation`, and again while the device recovers. Returns the number of second cuts.
+fn cut_twice(before: &Flash, operation: Operation, steps: [usize; 2]) -> u64 {
+    let old = before_operation(before);
+    let new = after_operation(before, operation);
+    let mut cuts = 0;
+    for first in (0..).step_by(steps[0]) {
+        let mut torn = before.clone();
+        torn.cut_power_after(first);
+        let _ = operation(&mut open(&mut torn).0);
+        if !torn.restore_power() {
+            break;
+        }
+        for second in (0..).step_by(steps[1]) {
+            let mut flash = torn.clone();
+            flash.cut_power_after(second);
+            let _ = start(&mut flash);
+            if !flash.restore_power() {
+                break;
+            }
+            let (need, found) = start(&mut flash).unwrap_or_else(|error| panic!("cuts at {first}, {second}: {error}"));
+            check(&old, &new, need, &found).unwrap_or_else(|error| panic!("cuts at {first}, {second}: {error}"));
+            cuts += 1;
+        }
+    }
+    cuts
+}
+
+/// The device before `operation`; a blank one counts as one that starts for the first time later.
+fn before_operation(flash: &Flash) -> Device {
+    start(&mut flash.clone()).unwrap().1
+}
+
+fn after_operation(flash: &Flash, operation: Operation) -> Device {
+    let mut flash = flash.clone();
+    operation(&mut open(&mut flash).0).unwrap();
+    start(&mut flash).unwrap().1
+}
+
+/// Old or new, never between.
+fn check(old: &Device, new: &Device, need: Option<Need>, found: &Device) -> Result<(), String> {
+    // A key that was given up before anything was answered is followed by another one.
+    let renewed = new.key != old.key && *found == new.clone().with_spare_key();
+    if found != old && found != new && !renewed {
+        return Err(format!("neither old nor new: {found:?}"));
+    }
+    if !found.is_consistent() {
+        return Err(format!("a certificate of another key: {found:?}"));
+    }
+    if need == Some(Need::FirstStart) && old.key != SPARE_KEY {
+        return Err("a key was lost".to_string());
+    }
+    Ok(())
+}
+
+/// The next commit works, and lasts.
+fn goes_on(flash: &mut Flash) -> Result<(), String> {
+    let snapshot = open(flash).0.set_owner(&LATER_CERTIFICATE, 77, Some(6000)).map_err(|error| error.to_string())?;
+    match start(flash)? {
+        (None, found) if found.snapshot == snapshot => Ok(()),
+        other => Err(format!("the next commit is gone: {other:?}")),
+    }
+}
+
+/// Cuts the power up to `most` times in a row, after random numbers of bytes. Returns the number of cuts.
+fn cut_often(before: &Flash, operation: Operation, most: usize, random: &mut Random) -> u64 {
+    let old = before_operation(before);
+    let new = after_operation(before, operation);
+    let mut flash = before.clone();
+    let mut history = Vec::new();
+    for number in 0..most {
+        // within an item, within an item after erasing a range, or anywhere
+        let pages = [0, 2, 3, 4, random.below(9), 9][random.below(6)];
+        let bytes = (pages * PAGE + random.below(250)) as u64;
+        history.push(bytes);
+        flash.cut_power_after(bytes);
+        if number == 0 {
+            let _ = operation(&mut open(&mut flash).0);
+        } else {
+            let _ = start(&mut flash);
+        }
+        flash.restore_power();
+    }
+    let (need, found) = start(&mut flash).unwrap_or_else(|error| panic!("cuts at {history:?}: {error}"));
+    check(&old, &new, need, &found).unwrap_or_else(|error| panic!("cuts at {history:?}: {error}"));
+    goes_on(&mut flash).unwrap_or_else(|error| panic!("cuts at {history:?}: {error}"));
+    most as u64
+}
+
+#[test]
+fn first_start_survives_power_cuts() {
+    let cuts = cut_once(&blank(), FIRST_START, 1);
+    assert!(cuts > 150, "{cuts}");
+    let cuts = cut_twice(&blank(), FIRST_START, [5, 97]);
+    assert!(cuts > 1000, "{cuts}");
+}
+
+#[test]
+fn setting_a_slot_survives_power_cuts() {
+    for more in [0, 2] {
+        let cuts = cut_once(&device(&[FIRST_START], more), SET_OWNER, 1);
+        assert!(cuts > 300, "{cuts}");
+        let cuts = cut_once(&device(&[FIRST_START], more), SET_FACTORY, 1);
+        assert!(cuts > 300, "{cuts}");
+    }
+}
+
+#[test]
+fn replacing_a_slot_survives_power_cuts() {
+    for more in [0, 1] {
+        let cuts = cut_once(&device(&OWNED, more), REPLACE_OWNER, 1);
+        assert!(cuts > 300, "{cuts}");
+    }
+    assert!(ages(REPLACE_OWNER, 13) > 500);
+}
+
+#[test]
+fn a_watermark_survives_power_cuts() {
+    for more in [0, 1] {
+        let cuts = cut_once(&device(&OWNED, more), WATERMARK, 1);
+        assert!(cuts > 200, "{cuts}");
+    }
+    assert!(ages(WATERMARK, 13) > 300);
+}
+
+#[test]
+fn a_rekey_survives_power_cuts() {
+    let cuts = cut_once(&device(&OWNED, 0), REKEY, 1);
+    assert!(cuts > 2 * PAGE as u64, "{cuts}");
+    assert!(ages(REKEY, 29) > 1000);
+    let cuts = cut_twice(&device(&OWNED, 1), REKEY, [41, 83]);
+    assert!(cuts > 1000, "{cuts}");
+}
+
+#[test]
+fn a_reset_survives_power_cuts() {
+    let cuts = cut_once(&device(&OWNED, 0), RESET, 1);
+    assert!(cuts > 3 * PAGE as u64, "{cuts}");
+    assert!(ages(RESET, 37) > 1000);
+    let cuts = cut_twice(&device(&OWNED, 1), RESET, [53, 97]);
+    assert!(cuts > 1000, "{cuts}");
+}
+
+#[test]
+fn many_power_cuts_in_a_row_are_survived() {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut cuts = 0;
+    for _ in 0..250 {
+        cuts += cut_often(&blank(), FIRST_START, 8, &mut random);
+    }
+    for operation in [REPLACE_OWNER, REKEY, RESET] {
+        for more in 0..30 {
+            cuts += cut_often(&device(&OWNED, more), operation, 5, &mut random);
+        }
+    }
+    assert_eq!(cuts, 250 * 8 + 3 * 30 * 5);
+}
+
+/// Devices of many ages, so that at some of them `operation` moves items to another page and erases one.
+fn ages(operation: Operation, step: usize) -> u64 {
+    (0..40).step_by(3).map(|more| cut_once(&device(&OWNED, more), operation, step)).sum()
+}
+
+// ---------------------------------------------------------------- damage
+
+/// Devices at different points of their life, all of them owned.
+fn owned_devices() -> Vec<Flash> {
+    let histories: [&[Operation]; 5] = [
+        &[FIRST_START, SET_OWNER],
+        &[FIRST_START, SET_FACTORY, SET_OWNER, REPLACE_OWNER],
+        &[FIRST_START, SET_FACTORY, SET_OWNER, REKEY],
+        &[FIRST_START, SET_OWNER, RESET, REPLACE_OWNER],
+        &[FIRST_START, SET_FACTORY, REKEY, SET_OWNER, RESET, SET_OWNER],
+    ];
+    let lives = histories.iter().flat_map(|operations| [(operations, 0), (operations, 1), (operations, 9)]);
+    lives.map(|(operations, more)| device(operations, more)).collect()
+}
+
+/// Damages one page: some or all of it erased, cleared, flipped or made noise.
+fn damage(page: &mut [u8], kind: usize, random: &mut Random) {
+    let from = random.below(page.len());
+    let to = from + 1 + random.below(page.len() - from);
+    match kind {
+        0 => page.fill(0xFF),
+        1 => page.fill(0x00),
+        2 => page.fill_with(|| random.below(256) as u8),
+        3 => page[from..].fill(0xFF),
+        4 => page[..from].fill(0xFF),
+        5 => page[from..to].fill(0x00),
+        6 => page[from..to].fill_with(|| random.below(256) as u8),
+        7 => page[from] ^= 1 << random.below(8),
+        _ => page[from & !3..][..4].fill(0xFF),
+    }
+}
+
+#[test]
+fn one_damaged_page_leaves_the_intact_state_or_a_fault() {
+    let mut random = Random(0x2545_F491_4F6C_DD1D);
+    let (mut intact, mut faults) = (0, 0);
+    for flash in owned_devices() {
+        let expected = before_operation(&flash);
+        for page in 0..Layout::smallest::<Flash>(0).state.end as usize / PAGE {
+            for kind in (0..9).chain(2..9).chain(2..9).chain(3..9) {
+                let mut flash = flash.clone();
+                damage(&mut flash.bytes_mut()[page * PAGE..][..PAGE], kind, &mut random);
+                // Several starts: what one start repairs must not mislead the next.
+                for _ in 0..3 {
+                    match start(&mut flash) {
+                        Ok((need, found)) => {
+                            assert_eq!((need, &found), (None, &expected), "damage {kind} of page {page}");
+                            intact += 1;
+                        }
+                        Err(_) => faults += 1,
+                    }
+                }
+            }
+        }
+    }
+    assert!(intact > 1000 && faults > 1000, "{intact} starts with the intact state, {faults} with a fault");
+}
+
+// ---------------------------------------------------------------- long use
+
+/// Random commits with the longest contents on the smallest layout: they always fit, and the last one is what counts.
+fn uses<const WORD: usize, const PAGE: usize>(commits: usize) {
+    let layout = Layout::smallest::<RamFlash<Vec<u8>, WORD, PAGE>>(PAGE as u32);
+    let mut flash = RamFlash::<_, WORD, PAGE>::erased(vec![0; layout.state.end as usize]);
+    let mut random = Random(WORD as u64 * 1_000_003 + PAGE as u64);
+    Store::open(&mut flash, layout.clone()).unwrap().0.provide_key(&KEY, KeyOrigin::Generated).unwrap();
+    let (mut factory, mut owner) = (None, None);
+    for commit in 0..commits {
+        let (mut store, opened) = Store::open(&mut flash, layout.clone()).unwrap();
+        assert!(matches!(opened, Opened::Ready { .. }), "words of {WORD}, pages of {PAGE}, commit {commit}");
+        let len = if random.below(3) == 0 { 1 + random.below(MAX_CONTENTS_LEN) } else { MAX_CONTENTS_LEN };
+        let bytes = vec![commit as u8; len];
+        let some = |slot: &Option<Vec<u8>>| slot.is_some().then_some(&bytes[..]);
+        let result = match random.below(8) {
+            0 | 1 => {
+                factory = Some(bytes);
+                store.set_factory(factory.as_ref().unwrap(), None)
+            }
+            2 | 3 => {
+                owner = Some(bytes);
+                store.set_owner(owner.as_ref().unwrap(), 1, None)
+            }
+            4 => {
+                let result = store.rekey(&[commit as u8; 32], KeyOrigin::Generated, some(&factory), some(&owner));
+                factory = factory.map(|_| bytes.clone());
+                owner = owner.map(|_| bytes);
+                result
+            }
+            5 if random.below(4) == 0 => {
+                owner = None;
+                store.reset()
+            }
+            _ => store.advance_watermark(Slot::Factory, commit as u64),
+        };
+        result.unwrap_or_else(|error| panic!("words of {WORD}, pages of {PAGE}, commit {commit}: {error}"));
+        let mut scratch = Scratch::new();
+        assert_eq!(store.slot(Slot::Factory, &mut scratch).unwrap(), factory.as_deref());
+        assert_eq!(store.slot(Slot::Owner, &mut scratch).unwrap(), owner.as_deref());
+    }
+    assert_eq!(flash.wear().words_rewritten, 0);
+    assert!(flash.bytes_mut()[..PAGE].iter().all(|byte| *byte == 0xFF), "wrote outside of its ranges");
+}
+
+#[test]
+fn the_smallest_layout_is_large_enough() {
+    uses::<4, 1024>(600);
+    uses::<8, 1024>(300);
+    uses::<16, 1024>(300);
+    uses::<32, 1024>(300);
+    uses::<4, 2048>(300);
+    uses::<32, 2048>(300);
+    uses::<8, 4096>(300);
+    uses::<32, 8192>(100);
+}
