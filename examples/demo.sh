@@ -21,8 +21,9 @@ expect() { # exit code, then a command of which that is demanded
     local want=$1 code
     shift
     printf '\033[36m$ commissioner %s\033[0m\n' "$(printf '%s' "$*" | sed "s#$scratch#.#g")"
-    "$target/commissioner" "$@" 2>&1 | sed "s#$scratch#.#g" || true
-    code=${PIPESTATUS[0]}
+    code=0
+    "$target/commissioner" "$@" >"$scratch/output" 2>&1 || code=$?
+    sed "s#$scratch#.#g" "$scratch/output"
     [ "$code" -eq 0 ] || echo "(exit code $code)"
     if [ "$code" -ne "$want" ]; then
         echo "demo: expected exit code $want" >&2

@@ -121,7 +121,8 @@ fn sink_bstr(bytes: &[u8], sink: &mut dyn FnMut(&[u8])) {
 }
 
 const fn bstr_len(content: usize) -> usize {
-    let head = match content {
+    // As u64, because usize has 16 bits on the smallest targets.
+    let head = match content as u64 {
         0..24 => 1,
         24..0x100 => 2,
         0x100..0x1_0000 => 3,

@@ -100,7 +100,7 @@ fn a_writer_that_refuses() {
 
 #[test]
 fn any_device() {
-    proptest!(|(info in values::device_info(), before in ".*", after in "([^0-9A-Za-z_-].*)?")| {
+    proptest!(common::cases_of(100), |(info in values::device_info(), before in ".*", after in "([^0-9A-Za-z_-].*)?")| {
         let mut line = before;
         report::write(&info, &mut line).unwrap();
         line.push_str(&after);

@@ -15,7 +15,7 @@ macro_rules! round_trip {
         #[test]
         fn $name() {
             let max_len = $max_len;
-            proptest!(ProptestConfig::with_cases(100), |(value in values::$name())| {
+            proptest!(common::cases_of(100), |(value in values::$name())| {
                 let bytes = encode_with(|out| value.encode(out)).unwrap();
                 prop_assert!(bytes.len() <= max_len, "{} bytes", bytes.len());
                 accepted(stringify!($type), &bytes)?;
@@ -44,7 +44,7 @@ round_trip!(problem_details, ProblemDetails);
 
 #[test]
 fn ccs() {
-    proptest!(|(key in values::cose_key())| {
+    proptest!(common::cases_of(100), |(key in values::cose_key())| {
         let bytes = Ccs(key).to_bytes();
         prop_assert_eq!(encode_with(|out| Ccs(key).encode(out)).unwrap(), bytes);
         accepted("Ccs", &bytes)?;
@@ -54,7 +54,7 @@ fn ccs() {
 
 #[test]
 fn names() {
-    proptest!(|(device in values::device_id(), issuer in values::issuer_id())| {
+    proptest!(common::cases_of(100), |(device in values::device_id(), issuer in values::issuer_id())| {
         let bytes = encode_with(|out| device.encode(out)).unwrap();
         accepted("device-id", &bytes)?;
         prop_assert_eq!(DeviceId::decode(&bytes), Ok(device));
@@ -68,7 +68,7 @@ fn names() {
 
 #[test]
 fn private_cose_key_and_rekey_request() {
-    proptest!(|(key in values::private_cose_key())| {
+    proptest!(common::cases_of(100), |(key in values::private_cose_key())| {
         let bytes = encode_with(|out| key.encode(out)).unwrap();
         prop_assert_eq!(bytes.len(), PrivateCoseKey::MAX_LEN);
         accepted("PrivateCoseKey", &bytes)?;
@@ -97,7 +97,7 @@ fn signed_objects() {
 }
 
 fn signed_object(rule: &str, kind: Kind, payload: impl Strategy<Value = Result<Vec<u8>, Error>>) {
-    proptest!(ProptestConfig::with_cases(50), |(bytes in values::signed(kind, payload))| {
+    proptest!(common::cases_of(50), |(bytes in values::signed(kind, payload))| {
         accepted(rule, bytes)?;
         let object = Sign1::decode(bytes).unwrap();
         prop_assert_eq!(object.kind, kind);

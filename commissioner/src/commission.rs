@@ -14,13 +14,14 @@
 //! device got.
 
 use cbor_schemas::{
-    Condition, DeviceCertificateClaims, Kind, ProofLevel, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView,
+    Condition, DeviceCertificateClaims, Kind, ProofLevel, Receipt, RekeyResponse, Sign1, SlotContents, SlotRequest,
+    SlotState, SlotView,
 };
 use protocol::key::PublicKey;
 use rand_core::OsRng;
 use sha2::{Digest, Sha256};
 
-use crate::client::{Client, Refusal, Request, content_format};
+use crate::client::{Client, Method, Refusal, Request, content_format};
 use crate::error::{CommandError, ExitCode};
 use crate::issuer;
 use crate::progress::{Progress, Step};
@@ -30,6 +31,8 @@ use crate::registry::{
 use crate::visit::{self, Account, Station, Visit};
 
 const OWNER: &str = "/comm/owner";
+const REKEY: &str = "/comm/rekey";
+const RESET: &str = "/comm/reset";
 
 /// Under which circumstances a device is commissioned.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +121,42 @@ pub async fn commission(
     renew(visit, station, progress).await
 }
 
+/// Lets a device of ours make a new key. Its certificate goes with the old one: [`commission`] it again.
+///
+/// # Errors
+/// See [`Error`]. If the answer is lost, the new key is a key change for the next visit.
+pub async fn rekey(client: &mut Client, seen: &Account, station: &Station, progress: &Progress) -> Result<(), Error> {
+    let mut visit = Visit::station(client, seen, station, progress).await?;
+    let (device, old) = (seen.info().device, *visit.key());
+    station.registry.begin_rekey(&device, &old).await?;
+    progress.working("the device makes a new key");
+    let response = visit.request(&Request::new(Method::Post, REKEY)).await?.success().map_err(Error::Refused)?;
+    let response = RekeyResponse::decode(&response.payload)?;
+    let new = PublicKey::from_cose(&response.key).map_err(visit::Error::Credential)?;
+    let succession = station.registry.rekeyed(&device, &old, &new, response.generation).await?;
+    tell(&succession, &new, progress);
+    Ok(())
+}
+
+/// Empties the owner slot of a device of ours. Its key is no longer one of "my devices", but not revoked either.
+///
+/// # Errors
+/// See [`Error`]. If the answer is lost, repeating the command finds the slot empty and finishes.
+pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progress: &Progress) -> Result<(), Error> {
+    let device = seen.info().device;
+    let key = if seen.info().owner == SlotState::Empty {
+        // An earlier run may have come this far. Only what is proved counts.
+        *Visit::stranger(client, seen, progress).await?.key()
+    } else {
+        let mut visit = Visit::station(client, seen, station, progress).await?;
+        station.registry.begin_reset(&device, visit.key()).await?;
+        visit.request(&Request::new(Method::Post, RESET)).await?.success().map_err(Error::Refused)?;
+        *visit.key()
+    };
+    station.registry.released(&device, &key).await?;
+    Ok(())
+}
+
 /// Whether the owner slot may hold our anchor. Only then does the device see the station's key: a stranger's never does.
 fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
     let key = known.zip(seen.key()).and_then(|(known, key)| known.key(key));
@@ -139,13 +178,17 @@ async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms, progres
         }
         observed => observed?,
     };
+    tell(&succession, &key, progress);
+    Ok(())
+}
+
+fn tell(succession: &Succession, key: &PublicKey, progress: &Progress) {
     if let Succession::Active { revoked } = succession {
         for key in revoked {
             progress.step(Step::KeyRevoked { thumbprint: key.to_string() });
         }
         progress.step(Step::KeyActive { thumbprint: key.thumbprint().to_string() });
     }
-    Ok(())
 }
 
 /// For a device that we own: takes the certificate that it has into account, or gives it one.

@@ -55,8 +55,8 @@ impl Answer {
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<(), Problem> {
         self.set(code);
-        self.len = write(&mut self.body)
-            .map_err(|_| Problem::new(code::INTERNAL_SERVER_ERROR, "the answer does not fit"))?;
+        self.len =
+            write(&mut self.body).map_err(|_| Problem::new(code::INTERNAL_SERVER_ERROR, "the answer does not fit"))?;
         self.content_format = Some(content_format);
         Ok(())
     }
@@ -131,5 +131,94 @@ impl Answer {
 impl Default for Answer {
     fn default() -> Self {
         Answer::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coap_message::{MessageOption, ReadableMessage};
+    use protocol::coap::{Datagram, Header, Token, Type, Writer};
+
+    use super::*;
+
+    /// Code, options and payload of the message that `answer` writes.
+    fn written(answer: &mut Answer, requested: Option<Block>) -> (u8, Vec<(u16, Vec<u8>)>, Vec<u8>) {
+        let mut buffer = [0; 2048];
+        let header = Header { type_: Type::Ack, code: 0, message_id: 1, token: Token::EMPTY };
+        let mut writer = Writer::new(&mut buffer, &header).unwrap();
+        let mut message = writer.message();
+        answer.write(requested, BlockSize::MAX, &mut message).unwrap();
+        let len = message.finish().0;
+        let len = writer.finish(len).unwrap();
+        let datagram = Datagram::parse(&buffer[..len]).unwrap();
+        let message = datagram.message();
+        let options = message.options().map(|option| (option.number(), option.value().to_vec())).collect();
+        (message.code(), options, message.payload().to_vec())
+    }
+
+    fn block(number: u32, size: usize) -> Option<Block> {
+        Block::new(number, false, BlockSize::fitting(size).unwrap())
+    }
+
+    fn with_body(len: usize) -> Answer {
+        let mut answer = Answer::new();
+        answer
+            .set_body(code::CONTENT, 60, |out| {
+                out[..len].fill(b'x');
+                Ok::<_, ()>(len)
+            })
+            .unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_short_body_goes_whole() {
+        assert_eq!(written(&mut with_body(3), None), (code::CONTENT, vec![(12, vec![60])], b"xxx".to_vec()));
+        assert_eq!(written(&mut Answer::new(), None), (code::CHANGED, vec![], vec![]));
+    }
+
+    #[test]
+    fn a_block_is_cut_out_of_the_body() {
+        let (code, options, payload) = written(&mut with_body(40), block(2, 16));
+        assert_eq!((code, payload.len()), (code::CONTENT, 8));
+        assert_eq!(options.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [4, 12, 23]);
+        assert_eq!(options[2].1, [0x20]);
+        let (code, options, _) = written(&mut with_body(40), block(3, 16));
+        assert_eq!((code, &options[..]), (code::BAD_REQUEST, &[(12, vec![1, 1])][..]));
+    }
+
+    #[test]
+    fn what_has_no_body_and_what_is_refused_is_never_cut() {
+        assert_eq!(written(&mut Answer::new(), block(7, 16)).0, code::CHANGED);
+        let mut answer = with_body(40);
+        answer.set_problem(&Problem::UNAUTHORIZED);
+        let (code, options, _) = written(&mut answer, block(1, 16));
+        assert_eq!((code, options), (code::UNAUTHORIZED, vec![(12, vec![1, 1])]));
+    }
+
+    #[test]
+    fn a_problem_takes_nothing_over_from_the_answer_before() {
+        let mut answer = with_body(40);
+        answer.set_block_1(block(1, 16));
+        answer.set_problem(&Problem { size_1: Some(640), max_age: Some(1), ..Problem::new(0x8d, "too large") });
+        let (code, options, payload) = written(&mut answer, None);
+        assert_eq!((code, options), (0x8d, vec![(12, vec![1, 1]), (14, vec![1]), (60, vec![2, 128])]));
+        assert_eq!(cbor_schemas::ProblemDetails::decode(&payload).unwrap().title, Some("too large"));
+        answer.set(code::CHANGED);
+        assert_eq!(written(&mut answer, None), (code::CHANGED, vec![], vec![]));
+    }
+
+    #[test]
+    fn a_body_that_does_not_fit_is_our_own_fault() {
+        let set = Answer::new().set_body(code::CONTENT, 60, |_| Err(()));
+        assert_eq!(set.unwrap_err().code, code::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn only_a_success_has_to_be_acceptable() {
+        let mut answer = with_body(1);
+        assert!(answer.is_acceptable(60) && !answer.is_acceptable(40));
+        answer.set_problem(&Problem::UNAUTHORIZED);
+        assert!(answer.is_acceptable(60));
     }
 }

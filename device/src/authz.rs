@@ -196,3 +196,57 @@ impl Default for RateLimit {
         RateLimit::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cbor_schemas::Aif;
+    use protocol::key::PrivateKey;
+    use rand_core::OsRng;
+
+    use super::*;
+
+    fn grant() -> Grant {
+        let key = *PrivateKey::generate(&mut OsRng).public();
+        Grant { key, role: Role::Owner, scope: Aif::everything(), issued_at: 1 }
+    }
+
+    #[test]
+    fn a_full_table_forgets_what_was_resolved_longest_ago() {
+        let (mut grants, given) = (Grants::new(), [(); CAPACITY].map(|()| grant()));
+        given.iter().for_each(|grant| grants.insert(*grant));
+        assert_eq!(grants.resolve(&given[0].key.kid()), Some(given[0].key));
+        assert_eq!(grants.resolve(&grant().key.kid()), None);
+        let newest = grant();
+        grants.insert(newest);
+        let held = given.each_ref().map(|grant| grants.of(&grant.key).is_some());
+        assert_eq!(held, core::array::from_fn(|index| index != 1));
+        assert!(grants.of(&newest.key).is_some());
+        grants.clear();
+        assert!(grants.of(&newest.key).is_none());
+    }
+
+    #[test]
+    fn a_key_has_one_grant() {
+        let (mut grants, first) = (Grants::new(), grant());
+        let others = [(); CAPACITY - 1].map(|()| grant());
+        grants.insert(first);
+        others.iter().for_each(|grant| grants.insert(*grant));
+        grants.insert(Grant { role: Role::Factory, ..first });
+        assert_eq!(grants.of(&first.key).unwrap().role, Role::Factory);
+        assert!(others.iter().all(|grant| grants.of(&grant.key).is_some()), "none had to go");
+    }
+
+    #[test]
+    fn the_allowance_is_a_burst_of_four_and_one_a_second() {
+        let mut rate = RateLimit::new();
+        let mut taken = |now| (0..10).take_while(|_| rate.take(now).is_ok()).count();
+        assert_eq!(taken(0), 4);
+        assert_eq!(taken(999), 0);
+        assert_eq!(taken(1000), 1);
+        assert_eq!(taken(3500), 2);
+        assert_eq!(taken(1_000_000), 4, "it does not save up");
+        assert_eq!(taken(u64::MAX), 4);
+        let refusal = rate.take(u64::MAX).unwrap_err();
+        assert_eq!((refusal.code, refusal.max_age), (code::TOO_MANY_REQUESTS, Some(1)));
+    }
+}

@@ -236,3 +236,65 @@ impl core::fmt::Display for Rule {
         write!(f, "{:<20} {:<12?} {:<38?} {:?}", self.request, self.when, self.who, self.then)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states() -> impl Iterator<Item = State> {
+        let policies = ClaimPolicy::ALL.iter().flat_map(|policy| Condition::ALL.iter().map(move |at| (*policy, *at)));
+        let slots =
+            SlotState::ALL.iter().flat_map(|factory| SlotState::ALL.iter().map(move |owner| (*factory, *owner)));
+        policies.flat_map(move |(claim_policy, condition)| {
+            slots.clone().map(move |(factory, owner)| State {
+                condition,
+                claim_policy,
+                factory,
+                owner,
+                claim_counter: 1,
+                generation: 1,
+            })
+        })
+    }
+
+    fn requests() -> Vec<Request> {
+        let writes = [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(certified, same_anchor)| Request::WriteOwner(OwnerWrite { certified, same_anchor }));
+        let others = [
+            Request::Discover,
+            Request::ReadInfo,
+            Request::Authenticate,
+            Request::PresentToken,
+            Request::ReadSlotState,
+            Request::ReadFactoryContents,
+            Request::ReadOwnerContents,
+            Request::ReadPeers,
+            Request::Identify,
+            Request::Rekey,
+            Request::Reset,
+        ];
+        [&writes[..], &others].concat()
+    }
+
+    #[test]
+    fn the_order_of_the_rules_does_not_matter() {
+        for state in states() {
+            for request in requests() {
+                for role in EVERYONE {
+                    let holds =
+                        |rule: &&Rule| (rule.matches)(request) && rule.who.contains(role) && rule.when.holds(&state);
+                    assert!(RULES.iter().filter(holds).count() <= 1, "{role:?} {request:?} {state:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_is_for_something() {
+        for rule in RULES {
+            assert!(requests().into_iter().any(rule.matches), "{rule}");
+            assert!(states().any(|state| rule.when.holds(&state)), "{rule}");
+            assert!(!rule.who.is_empty(), "{rule}");
+        }
+    }
+}

@@ -115,3 +115,30 @@ fn is_path_of(path: &str, request: &impl ReadableMessage) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cbor_schemas::Aif;
+
+    use super::*;
+
+    #[test]
+    fn each_path_is_there_once_and_can_be_named_in_a_scope() {
+        for (index, entry) in RESOURCES.iter().enumerate() {
+            assert!(entry.path.starts_with('/') && !entry.path.ends_with('/'), "{}", entry.path);
+            assert!(RESOURCES[..index].iter().all(|other| other.path != entry.path), "{}", entry.path);
+            assert!(Aif::new(&[(entry.path, Get as u8)]).unwrap().allows(entry.path, Get), "{}", entry.path);
+            assert!(!entry.methods.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_scope_of_everything_covers_what_owners_do_and_nothing_else() {
+        for entry in RESOURCES {
+            let is_commissioning = entry.path == "/comm" || entry.path.starts_with("/comm/");
+            for method in entry.methods {
+                assert_eq!(Aif::everything().allows(entry.path, *method), is_commissioning, "{}", entry.path);
+            }
+        }
+    }
+}

@@ -5,8 +5,8 @@ use coap_message::{MessageOption, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
 use embedded_storage::nor_flash::NorFlash;
 use protocol::{
-    coap::{Assembled, Assembly, Block, BlockError, BlockSize, Datagram, Endpoint, Exchange, Incoming, Writer},
     coap::unsupported_option,
+    coap::{Assembled, Assembly, Block, BlockError, BlockSize, Datagram, Endpoint, Exchange, Incoming, Writer},
     edhoc::{self, Established, Responder},
     oscore::{self, OptionValue},
 };
@@ -336,7 +336,9 @@ fn problem_of(error: oscore::Error) -> Problem {
             oscore::Error::Replay => "replay detected",
             oscore::Error::Decryption => "decryption failed",
             oscore::Error::BadOption => "failed to decode COSE",
-            oscore::Error::Exhausted | oscore::Error::Unsupported | oscore::Error::NoSpace => "cannot protect the answer",
+            oscore::Error::Exhausted | oscore::Error::Unsupported | oscore::Error::NoSpace => {
+                "cannot protect the answer"
+            }
         },
     )
 }

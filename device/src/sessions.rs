@@ -108,3 +108,110 @@ impl<A: Copy + Eq> Default for Sessions<A> {
         Sessions::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use protocol::{
+        edhoc::{Initiator, Transfer},
+        key::PrivateKey,
+    };
+    use rand_core::OsRng;
+
+    use super::*;
+
+    fn id(byte: u8) -> oscore::Id {
+        oscore::Id::from(byte)
+    }
+
+    fn peer() -> Peer {
+        Peer { key: *PrivateKey::generate(&mut OsRng).public(), transfer: Transfer::ByValue }
+    }
+
+    /// A session that is reached by `recipient`.
+    fn establish(sessions: &mut Sessions<u8>, recipient: u8, peer: Peer, granted: &[PublicKey]) {
+        let context = Context::derive(b"secret", b"salt", id(0x30), id(recipient));
+        sessions.establish(context, peer, |key| granted.contains(key));
+    }
+
+    fn responder(c_r: ConnId) -> Responder {
+        let own = PrivateKey::generate(&mut OsRng);
+        let (_, message_1) = Initiator::start(&own, ConnId::new(0x37).unwrap(), &mut OsRng).unwrap();
+        Responder::start(&message_1, &PrivateKey::generate(&mut OsRng), c_r, &mut OsRng).unwrap().0
+    }
+
+    #[test]
+    fn connection_identifiers_in_use_are_passed_over_with_their_predecessors() {
+        let mut sessions = Sessions::new();
+        let next = |sessions: &Sessions<u8>, skip| sessions.unused_conn_id(skip).unwrap().byte();
+        assert_eq!([next(&sessions, 0), next(&sessions, 47), next(&sessions, 48)], [0, 0x37, 0]);
+        establish(&mut sessions, 2, peer(), &[]);
+        sessions.await_message_3(1, responder(ConnId::new(5).unwrap()));
+        let chosen = [0, 1, 2, 3, 4, 5, 6].map(|skip| next(&sessions, skip));
+        assert_eq!(chosen, [0, 3, 3, 3, 6, 6, 6]);
+    }
+
+    #[test]
+    fn strangers_make_room_first_and_the_oldest_among_equals() {
+        let (mut sessions, owner) = (Sessions::new(), peer());
+        let granted = [owner.key];
+        establish(&mut sessions, 0, owner, &granted);
+        for stranger in 1..10 {
+            establish(&mut sessions, stranger, peer(), &granted);
+        }
+        let alive: Vec<u8> = (0..10).filter(|recipient| sessions.find(id(*recipient)).is_some()).collect();
+        assert_eq!(alive, [0, 7, 8, 9]);
+        // Having been used, 7 is not the oldest any more.
+        sessions.find(id(7)).unwrap();
+        establish(&mut sessions, 10, peer(), &granted);
+        assert!(sessions.find(id(8)).is_none() && sessions.find(id(7)).is_some());
+    }
+
+    #[test]
+    fn among_owners_only_owners_find_room() {
+        let (mut sessions, owner) = (Sessions::new(), peer());
+        let granted = [owner.key];
+        for recipient in 0..4 {
+            establish(&mut sessions, recipient, owner, &granted);
+        }
+        establish(&mut sessions, 4, peer(), &granted);
+        assert!(sessions.find(id(4)).is_none());
+        establish(&mut sessions, 5, owner, &granted);
+        assert!(sessions.find(id(0)).is_none() && sessions.find(id(5)).is_some());
+    }
+
+    #[test]
+    fn every_session_has_a_number_of_its_own() {
+        let mut sessions = Sessions::new();
+        let mut numbers = Vec::new();
+        for recipient in 0..6 {
+            establish(&mut sessions, recipient, peer(), &[]);
+            numbers.push(sessions.find(id(recipient)).unwrap().number);
+            if recipient == 3 {
+                sessions.clear();
+            }
+        }
+        numbers.dedup();
+        assert_eq!(numbers.len(), 6);
+        assert!(!numbers.contains(&0), "that is for requests without security");
+    }
+
+    #[test]
+    fn a_handshake_is_taken_once_and_by_its_own_address() {
+        let mut sessions = Sessions::new();
+        let [one, two, three] = [1, 3, 5].map(|byte| ConnId::new(byte).unwrap());
+        sessions.await_message_3(1, responder(one));
+        sessions.await_message_3(2, responder(two));
+        assert!(sessions.take_pending(2, one.into()).is_none());
+        assert!(sessions.take_pending(1, one.into()).is_some());
+        assert!(sessions.take_pending(1, one.into()).is_none());
+        // Room for two addresses: a third displaces the older one.
+        sessions.await_message_3(3, responder(one));
+        sessions.await_message_3(4, responder(three));
+        assert!(sessions.take_pending(2, two.into()).is_none());
+        assert!(sessions.take_pending(3, one.into()).is_some());
+        sessions.clear();
+        assert!(sessions.take_pending(4, three.into()).is_none());
+    }
+}

@@ -7,7 +7,7 @@
 //! | range | items | erased by |
 //! |---|---|---|
 //! | *keys* | the identity key | rekey |
-//! | *owner* | a copy of the commit record; the owner slot's contents, side A or B; later the list and slot values | reset |
+//! | *owner* | a copy of the commit record; the owner slot's contents, side A or B (place of the list too) | reset |
 //! | *state* | the commit record; the pending mark; the factory slot's contents, side A or B | nothing |
 //!
 //! The **commit record** counts commits and names everything else by SHA-256: the key, and for each slot the side that
@@ -23,8 +23,8 @@
 //! - *Rekey and reset* erase pages, so they cannot be undone. A **pending mark** with the whole new record is durable
 //!   before the first page is erased. It is in force while the record in *state* is exactly one commit behind it and
 //!   *owner* holds nothing newer. Then opening carries it out, as often as it takes: everything it does can be
-//!   repeated. An interrupted rekey needs another key ([`Opened::NeedsKey`]), since no answer named the first one. Marks
-//!   are not cleared: once the record is written, they are out of force for good.
+//!   repeated. An interrupted rekey needs another key ([`Opened::NeedsKey`]), since no answer named the first one.
+//!   Marks are not cleared: once the record is written, they are out of force for good.
 //! - *The first start* writes the key, then the record in *owner*, then the record in *state*, and has no mark.
 //!
 //! # Failing closed
@@ -34,12 +34,15 @@
 //!
 //! A first start begins again only if there is no commit record in *either* range and *all three* ranges are blank
 //! behind the place of their very first item. A cut leaves that, because *state* is written last, and by the first
-//! record only. A device that ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a
-//! whole. *Owner* is, by a reset, but only while *state* has a record and a mark. So damage has to empty two ranges at
-//! the same time, and to leave blank bytes, not garbage. The same goes for older records that come back when a newer
-//! one is damaged: an old record in one range is overruled by the new one in the other range, if that is one commit
-//! ahead, and is a fault if it is further ahead. Contents or a key that the record does not describe are a fault. So
-//! one damaged page, whichever it is, leaves the intact state or a fault.
+//! record only. (If the record is whole in *owner*, so is the key, and *state* is completed instead.) A device that
+//! ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a whole. *Owner* is, by a
+//! reset, but only while *state* has a record and a mark. So damage has to empty two ranges at the same time, and to
+//! leave blank bytes, not garbage.
+//!
+//! The same goes for older records that come back when a newer one is damaged: an old record in one range is overruled
+//! by the new one in the other range, if that is one commit ahead, and is a fault if it is further ahead. Contents or a
+//! key that the record does not describe are a fault. So one damaged page, whichever it is, leaves the intact state or
+//! a fault.
 //!
 //! Nothing is reported as done before it was read back: each item right after it was written, and all of it at the end
 //! of a commit, by fresh instances of sequential-storage without a cache. A commit that reads back as something else is
@@ -51,13 +54,15 @@
 //! The flash needs words of 4 to 32 bytes and pages of at least 1024 bytes: others do not compile. How much flash:
 //! [`Layout::smallest`].
 
+mod error;
 mod record;
 mod region;
 
 use cbor_schemas::KeyOrigin;
-use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
+use embedded_storage::nor_flash::NorFlash;
 use zeroize::Zeroize as _;
 
+pub use error::{Error, FaultReason};
 pub use record::{Contents, Digest, Snapshot};
 pub use region::{Layout, LayoutError, Scratch};
 
@@ -106,50 +111,6 @@ pub enum Slot {
     Factory,
     /// Who owns it.
     Owner,
-}
-
-/// Why the state cannot be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultReason {
-    /// A commit record is missing, though the flash is not blank.
-    RecordMissing,
-    /// The two commit records contradict each other.
-    RecordsDisagree,
-    /// A commit record or a mark is written in a format that this firmware does not know.
-    UnknownFormat,
-    /// The private key is missing, or not the one that the record names.
-    Key,
-    /// The factory slot's contents are missing, or not those that the record names.
-    FactoryContents,
-    /// The owner slot's contents are missing, or not those that the record names.
-    OwnerContents,
-    /// A range can no longer be read as a map of items.
-    Unreadable,
-    /// The flash does not keep what is written to it.
-    Unwritable,
-    /// The driver of the flash reports an error.
-    Flash,
-}
-
-/// Why an operation failed. Then the flash holds the old state or the new one: see [`Store::reload`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The driver of the flash reports an error.
-    Flash(NorFlashErrorKind),
-    /// The state cannot be trusted.
-    Fault(FaultReason),
-    /// A key is due first: see [`Store::provide_key`].
-    NeedsKey,
-    /// No key is due: a new one takes [`Store::rekey`].
-    KeyNotNeeded,
-    /// Contents of a slot have 1 to [`MAX_CONTENTS_LEN`] bytes.
-    ContentsLength,
-    /// A counter cannot count further.
-    Exhausted,
-    /// No room in a range.
-    Full,
-    /// What was written twice did not read back.
-    NotDurable,
 }
 
 /// The bytes of a private key, overwritten when dropped.
@@ -254,8 +215,8 @@ impl<F: NorFlash> Store<F> {
 
     /// Replaces the key, counts the generation on, and erases the old key's pages.
     ///
-    /// `factory` and `owner` are the new contents of the slots, without the certificates of the old key; `None` leaves a
-    /// slot as it is. After a power cut the old state is there, or [`Opened::NeedsKey`] asks for another key.
+    /// `factory` and `owner` are the new contents of the slots, without the certificates of the old key; `None` leaves
+    /// a slot as it is. After a power cut the old state is there, or [`Opened::NeedsKey`] asks for another key.
     pub fn rekey(
         &mut self,
         key: &[u8; 32],
@@ -563,40 +524,6 @@ impl Drop for KeyBytes {
         self.0.zeroize();
     }
 }
-
-impl core::fmt::Display for FaultReason {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            FaultReason::RecordMissing => "the commit record is missing",
-            FaultReason::RecordsDisagree => "the commit records contradict each other",
-            FaultReason::UnknownFormat => "the storage was written in an unknown format",
-            FaultReason::Key => "the private key is missing or changed",
-            FaultReason::FactoryContents => "the factory slot's contents are missing or changed",
-            FaultReason::OwnerContents => "the owner slot's contents are missing or changed",
-            FaultReason::Unreadable => "the storage cannot be read",
-            FaultReason::Unwritable => "the flash does not keep what is written to it",
-            FaultReason::Flash => "the flash driver reports an error",
-        })
-    }
-}
-
-impl core::fmt::Display for Error {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Error::Flash(_) => "the flash driver reports an error; read the state again",
-            Error::Fault(reason) => return write!(f, "{reason}; erase the device's storage to begin again"),
-            Error::NeedsKey => "the device has no key yet; provide one",
-            Error::KeyNotNeeded => "the device has a key; use rekey",
-            Error::ContentsLength => "contents of a slot are 1 to 640 bytes long",
-            Error::Exhausted => "a counter is at its end; erase the device's storage to begin again",
-            Error::Full => "no room in a storage range; give it more pages",
-            Error::NotDurable => "the flash did not keep what was written; read the state again",
-        })
-    }
-}
-
-impl core::error::Error for Error {}
-impl core::error::Error for LayoutError {}
 
 #[cfg(test)]
 mod tests;

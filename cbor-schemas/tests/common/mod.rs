@@ -12,11 +12,12 @@ use cddl::{
         cbor_value::decode_cbor,
     },
 };
+use proptest::test_runner::Config as ProptestConfig;
 
 pub(crate) mod tree;
 pub(crate) mod values;
 
-const SCHEMA: &str = include_str!("../../cddl/commissioning.cddl");
+pub(crate) const SCHEMA: &str = include_str!("../../cddl/commissioning.cddl");
 const VECTORS: &str = include_str!("../vectors.txt");
 
 /// A rule of the CDDL and its Rust type.
@@ -192,6 +193,11 @@ fn schema_of(rule: &str) -> CDDL<'static> {
     let place = schema.rules.iter().position(|found| found.name() == rule);
     schema.rules.swap(0, place.unwrap_or_else(|| panic!("the CDDL has no rule {rule}")));
     schema
+}
+
+/// So many cases, and no file for the failed ones: they belong into a test of their own.
+pub(crate) fn cases_of(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {

@@ -14,7 +14,7 @@ use crate::{
     link::Link,
     progress::Progress,
     registry::Place,
-    visit::Station,
+    visit::{Account, Station},
 };
 
 /// How often `--watch` looks for devices.
@@ -192,6 +192,14 @@ impl Done {
             Outcome::AlreadyDone => format!("{} is one of your devices already; nothing was changed", self.device),
         });
         Ok(())
+    }
+}
+
+impl Context {
+    /// Our station, for a device that has to be ours already.
+    pub(super) async fn station_of_owned(&self, account: &Account) -> Result<Station, CommandError> {
+        let message = || format!("{} is not one of your devices; commission it first", account.info().device);
+        self.station_for(account).await?.ok_or_else(|| CommandError::new(ExitCode::Conflict, message()))
     }
 }
 

@@ -1,9 +1,14 @@
-//! `commissioner rekey DEVICE|LINK`.
+//! `commissioner rekey DEVICE|LINK`: lets a device of ours make a new key, and certifies that one.
 
 use clap::Args as ClapArgs;
 
 use super::{Context, Target};
-use crate::error::CommandError;
+use crate::{
+    commission::{self, Terms},
+    error::CommandError,
+    registry::Place,
+    visit::Account,
+};
 
 /// Let a device make a new key
 #[derive(Debug, ClapArgs)]
@@ -15,8 +20,20 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let _registry = context.registry().await?;
-        let _ = self.target;
-        Err(CommandError::internal("rekey is not wired up"))
+        let mut found = context.reach_target(Some(&self.target)).await?;
+        let progress = context.progress.on_link(&found.link);
+        let device = found.account.info().device;
+        let station = context.station_of_owned(&found.account).await?;
+        commission::rekey(&mut found.client, &found.account, &station, &progress).await?;
+
+        // The anchor is still there, the certificate went with the old key.
+        let account = Account::read(&mut found.client).await?;
+        let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
+        commission::commission(&mut found.client, &account, &station, &terms, &progress).await?;
+        if context.output.is_json() {
+            return context.json_record(&station.registry, &device).await;
+        }
+        context.output.text(format_args!("{device} has a new key; the old one is revoked"));
+        Ok(())
     }
 }

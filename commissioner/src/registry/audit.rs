@@ -100,6 +100,8 @@ pub(super) enum Event {
     KeyRevoked { key: String, reason: String },
     KeyConflict { key: String, conflict: String },
     RekeyBegun { key: String },
+    ResetBegun { key: String },
+    Released { key: String },
     CertificateIntended { cti: Cti, key: String, slot: Slot, proof: &'static str },
     CertificateIssued { cti: Cti, sha256: String },
     CertificateInstalled { cti: Cti, receipt: bool },
@@ -339,6 +341,24 @@ mod tests {
                 other => panic!("{tampering}: {other:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_entry_forged_with_its_hash_does_not_fit_the_next() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        fixture.commissioned(&device).await;
+        let mut forged = fixture.registry.history(&device).await.unwrap().swap_remove(1);
+        forged.time += 1;
+        sqlx::query("UPDATE audit SET time = $1, hash = $2 WHERE seq = $3")
+            .bind(sql::signed(forged.time))
+            .bind(forged.computed_hash())
+            .bind(sql::signed(forged.seq))
+            .execute(&fixture.registry.pool)
+            .await
+            .unwrap();
+        let verdict = fixture.registry.verify_audit().await;
+        assert!(matches!(verdict, Err(Error::Tampered { seq }) if seq == forged.seq + 1), "{verdict:?}");
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use super::{
     lookup,
     record::{Certificate, CertificateStatus, Cti, Device, Key, KeyStatus, Provenance, Slot},
     sql,
-    succession::is_first,
+    succession::may_become_active,
 };
 
 /// How long an open intent is taken up again, in seconds. Later than that, a device may hold a newer watermark.
@@ -195,7 +195,7 @@ impl Registry {
         }
         change.set_installed(&device.id, &key, &certificate, receipt).await?;
         let mut key_status = key.status;
-        if key.status == KeyStatus::Pending && is_first(&device, &key.x) {
+        if key.status == KeyStatus::Pending && may_become_active(&device, &key) {
             let public = PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?;
             change.activate(&device.id, &public, "its certificate is installed").await?;
             key_status = KeyStatus::Active;
@@ -282,7 +282,7 @@ fn may_be_certified(device: &Device, key: &Key) -> Result<ProofLevel, Error> {
     let refuse = |reason| Err(Error::NotIssuable { key: key.thumbprint.clone(), reason });
     match key.status {
         KeyStatus::Active => {}
-        KeyStatus::Pending if is_first(device, &key.x) => {}
+        KeyStatus::Pending if may_become_active(device, key) => {}
         KeyStatus::Pending => return refuse("it is in conflict with an older key; see --accept-new-key"),
         KeyStatus::Revoked => return refuse("it is revoked; let the device make a new key"),
     }

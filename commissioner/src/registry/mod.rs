@@ -12,6 +12,7 @@ pub mod audit;
 pub mod journal;
 mod lookup;
 mod record;
+mod release;
 mod schema;
 mod sql;
 pub mod succession;

@@ -95,6 +95,8 @@ spelled! {
         Installed = "installed",
         /// A newer one took its slot.
         Replaced = "replaced",
+        /// Gone with a reset of the device.
+        Removed = "removed",
         /// Its key was revoked.
         Revoked = "revoked",
         /// Given up before it was installed.

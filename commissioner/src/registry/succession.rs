@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | the active key | known | known |
 //! | first key of an ID | active | pending, until its certificate is installed |
+//! | a key that we gave up by a reset | active | pending, until its certificate is installed |
 //! | another key for a known ID | active, older keys revoked | key change: pending, until accepted |
 //! | a revoked key | alarm | alarm |
 //! | a key of another ID | alarm | alarm |
@@ -18,7 +19,7 @@ use super::{
     Error, Registry,
     audit::{Change, Event},
     lookup,
-    record::{Device, Key, KeyStatus, Provenance},
+    record::{CertificateStatus, Device, Key, KeyStatus, Provenance},
     sql,
 };
 use crate::{clock::rfc3339, progress::short};
@@ -292,14 +293,19 @@ fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation) -
         return Verdict::Activate;
     }
     match others(known, seen.key.x()) {
-        older if older.is_empty() => Verdict::Await,
+        older if older.is_empty() || key.is_some_and(was_released) => Verdict::Await,
         older => Verdict::Change(Conflict::KeyChange { device, key: thumbprint, older }),
     }
 }
 
-/// Whether a pending key is the only one its device ever had: only then may it become active by being certified.
-pub(super) fn is_first(device: &Device, x: &[u8; 32]) -> bool {
-    others(device, x).is_empty()
+/// Whether a pending key may become active by being certified: it is the only one its device ever had, or was ours before
+/// we reset the device.
+pub(super) fn may_become_active(device: &Device, key: &Key) -> bool {
+    others(device, &key.x).is_empty() || was_released(key)
+}
+
+fn was_released(key: &Key) -> bool {
+    key.certificates.iter().any(|certificate| certificate.status == CertificateStatus::Removed)
 }
 
 fn others(device: &Device, x: &[u8; 32]) -> Vec<(String, KeyStatus)> {
@@ -370,12 +376,11 @@ impl Change {
         Ok(PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?.thumbprint())
     }
 
-    /// Adds the device, or takes note that it was seen. A device once seen with the full profile keeps it.
+    /// Adds the device, or takes note that it was seen. Its profile only ever grows: the opposite was an alarm before.
     async fn note_device(&mut self, seen: &Observation) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO devices (device, profile, first_seen, last_seen) VALUES ($1, $2, $3, $3) \
-             ON CONFLICT (device) DO UPDATE SET last_seen = excluded.last_seen, \
-             profile = CASE WHEN devices.profile = 'full' THEN 'full' ELSE excluded.profile END",
+             ON CONFLICT (device) DO UPDATE SET last_seen = excluded.last_seen, profile = excluded.profile",
         )
         .bind(seen.device.as_str())
         .bind(seen.profile.as_str())

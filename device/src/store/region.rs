@@ -228,3 +228,5 @@ impl core::fmt::Display for LayoutError {
         })
     }
 }
+
+impl core::error::Error for LayoutError {}

@@ -107,7 +107,8 @@ fn bodies_that_are_no_slot_request() {
 #[test]
 fn a_certificate_may_grow_up_to_what_a_slot_holds() {
     let (issuer, mut device) = (Issuer::new(1), TestDevice::new());
-    let claims = encoded(|out| issuer.certificate_claims(device.server.device().info().credential.unwrap()).encode(out));
+    let claims =
+        encoded(|out| issuer.certificate_claims(device.server.device().info().credential.unwrap()).encode(out));
     // A claim that this version does not know, -70100: n bytes.
     let grown = |n: usize| {
         let mut claims = claims.clone();

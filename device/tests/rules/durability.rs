@@ -1,1 +1,197 @@
-//! durability
+//! Storage, seen from the wire: what is confirmed is there after a restart, and damage never looks like a new device.
+
+use cbor_schemas::{Condition, DeviceInfo, SlotState};
+
+use crate::common::{Driver, NOW, Owner, Request, TestDevice, Visitor, get, layout, post, put};
+
+#[test]
+fn a_restart_keeps_key_owner_and_counters() {
+    let (owner, mut device) = Owner::of_new_device(1);
+    owner.visit(&mut device).ask(&mut device, &post("/comm/rekey", &[])).expect("2.04");
+    let before = device.info();
+    let bytes = device.flash.bytes();
+    device.restart();
+    let info = device.info();
+    assert_ne!(info.nonce, before.nonce);
+    assert_eq!(info, DeviceInfo { nonce: info.nonce, ..before });
+    assert_eq!(device.flash.bytes(), bytes, "nothing is written");
+    owner.visit(&mut device).ask(&mut device, &get("/comm/peers")).expect("2.05");
+}
+
+#[test]
+fn the_nonce_is_fresh_at_each_start() {
+    let mut device = TestDevice::new();
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let nonce = device.info().nonce;
+        assert!(!seen.contains(&nonce));
+        seen.push(nonce);
+        device.restart();
+    }
+}
+
+/// Requests that change something, by those who may. Each leaves its session to be asked what became of it.
+fn commits() -> [fn(&Owner, &mut TestDevice) -> (crate::common::Session, Request); 4] {
+    [
+        |owner, device| {
+            let mut session = owner.visit(device);
+            session.ask(device, &post("/comm/reset", &[])).expect("2.04");
+            let body = owner.slot_request(device);
+            (Visitor::stranger(device).connect(device), put("/comm/owner", &body))
+        },
+        |owner, device| {
+            let body = Owner::new(2).slot_request(device);
+            (owner.visit(device), put("/comm/owner", &body))
+        },
+        |owner, device| (owner.visit(device), post("/comm/rekey", &[])),
+        |owner, device| (owner.visit(device), post("/comm/reset", &[])),
+    ]
+}
+
+#[test]
+fn a_commit_that_flash_does_not_take_is_refused_and_changes_nothing() {
+    for driver in [Driver::Refuses, Driver::Forgets] {
+        for prepare in commits() {
+            let (owner, mut device) = Owner::of_new_device(1);
+            let (mut session, request) = prepare(&owner, &mut device);
+            let (before, info) = (device.flash.bytes(), device.info());
+            device.flash.set_driver(driver);
+            let answer = session.ask(&mut device, &request);
+            assert_eq!(answer.refused("5.00").0, "storage failed");
+            assert_eq!((device.flash.bytes(), device.info()), (before, info));
+            // The session goes on, and the request can be repeated.
+            device.flash.set_driver(Driver::Works);
+            session.ask(&mut device, &request).expect("2.04");
+        }
+    }
+}
+
+#[test]
+fn a_token_whose_watermark_flash_does_not_take_is_refused() {
+    for driver in [Driver::Refuses, Driver::Forgets] {
+        let (owner, mut device) = Owner::of_new_device(1);
+        let token =
+            owner.issuer.token(&cbor_schemas::StationTokenClaims { issued_at: NOW + 1, ..owner.token_claims() });
+        device.flash.set_driver(driver);
+        assert_eq!(device.present(&token).refused("5.00").0, "storage failed");
+        device.flash.set_driver(Driver::Works);
+        assert_eq!(device.info().watermarks.owner, Some(NOW));
+        let begun = owner.station.begin(&mut device);
+        device.ask(&begun.message_3_alone()).edhoc_error();
+        device.present(&token).expect("2.01");
+    }
+}
+
+#[test]
+fn a_first_start_that_flash_does_not_take_is_a_fault_until_it_works() {
+    let mut device = TestDevice::new();
+    device.flash.overwrite(|bytes| bytes.fill(0xff));
+    device.flash.set_driver(Driver::Refuses);
+    device.restart();
+    assert_serves_nothing(&mut device);
+    device.flash.set_driver(Driver::Works);
+    device.restart();
+    assert_eq!((device.info().condition, device.info().generation), (Condition::Ok, 1));
+}
+
+#[test]
+fn power_cuts_leave_the_old_state_or_the_new_one() {
+    for prepare in commits() {
+        for cut in (0..).step_by(173) {
+            let (owner, mut device) = Owner::of_new_device(1);
+            let (mut session, request) = prepare(&owner, &mut device);
+            let before = device.info();
+            device.flash.cut_power_after(cut);
+            let (datagram, correlation) = session.protect(&mut device, &request);
+            let answer = device.receive(session.from, &datagram).expect("an answer");
+            let is_confirmed = session.open(&answer, &correlation).unwrap().code() == "2.04";
+            let was_cut = device.flash.restore_power();
+            assert_eq!(is_confirmed, !was_cut);
+            device.restart();
+            let info = device.info();
+            assert_eq!(info.condition, Condition::Ok, "after {cut} bytes");
+            let state = |info: &DeviceInfo| (info.owner, info.claim_counter, info.generation, info.credential);
+            if is_confirmed {
+                assert_ne!(state(&info), state(&before));
+                break;
+            }
+            // The key, the generation and the slots go together. An interrupted rekey ends in yet another key.
+            let is_rekeyed = info.generation != before.generation;
+            assert_eq!(info.credential != before.credential, is_rekeyed);
+            assert!(!is_rekeyed || info.owner == SlotState::Anchored);
+            assert_eq!(
+                info.claim_counter == before.claim_counter + 1,
+                state(&info) != state(&before) && !is_rekeyed,
+                "after {cut} bytes"
+            );
+        }
+    }
+}
+
+/// Damage to one range: everything erased, everything programmed, every byte off by one bit, each page torn.
+const DAMAGE: [fn(&mut [u8]); 4] = [
+    |range| range.fill(0xff),
+    |range| range.fill(0),
+    |range| range.iter_mut().for_each(|byte| *byte ^= 0x10),
+    |range| range.chunks_mut(1024).for_each(|page| page[..512].fill(0x55)),
+];
+
+#[test]
+fn damage_to_an_owned_device_never_makes_it_a_new_one() {
+    let layout = layout();
+    let ranges = [&layout.keys, &layout.owner, &layout.state].map(|range| range.start as usize..range.end as usize);
+    let mut faults = 0;
+    for range in ranges {
+        for damage in DAMAGE {
+            let (_, mut device) = Owner::of_new_device(1);
+            let before = device.info();
+            device.flash.overwrite(|bytes| damage(&mut bytes[range.clone()]));
+            device.restart();
+            let info = device.info();
+            if info.condition == Condition::Fault {
+                faults += 1;
+                assert_serves_nothing(&mut device);
+            } else {
+                assert_eq!(info, DeviceInfo { nonce: info.nonce, ..before });
+            }
+        }
+    }
+    assert_eq!(faults, 12, "no range can be rebuilt from the others");
+}
+
+/// In a fault there is `/comm` and discovery, and nothing else; and nothing is written.
+fn assert_serves_nothing(device: &mut TestDevice) {
+    let bytes = device.flash.bytes();
+    let info = device.info();
+    assert_eq!((info.condition, info.credential), (Condition::Fault, None));
+    device.ask(&get("/.well-known/core")).expect("2.05");
+
+    let owner = Owner::new(1);
+    let (_, message_1) = Visitor::stranger(device).message_1(device);
+    for request in [
+        message_1,
+        post("/.well-known/edhoc", b"garbage"),
+        post("/authz-info", &owner.issuer.token(&owner.token_claims())),
+        get("/comm/factory"),
+        get("/comm/owner"),
+        put("/comm/owner", b"garbage"),
+        get("/comm/peers"),
+        post("/comm/identify", &[]),
+        post("/comm/rekey", &[]),
+        post("/comm/reset", &[]),
+    ] {
+        assert_eq!(device.ask(&request).refused("5.03").0, "storage is damaged");
+    }
+    assert_eq!((device.flash.bytes(), device.blinks()), (bytes, 0));
+}
+
+#[test]
+fn a_fault_that_comes_up_while_running_ends_all_but_comm() {
+    let (owner, mut device) = Owner::of_new_device(1);
+    let mut session = owner.visit(&mut device);
+    device.flash.overwrite(|bytes| bytes.fill(0));
+    session.ask(&mut device, &post("/comm/reset", &[])).refused("5.00");
+    session.ask(&mut device, &post("/comm/reset", &[])).refused("5.03");
+    session.ask(&mut device, &get("/comm")).expect("2.05");
+    assert_serves_nothing(&mut device);
+}

@@ -85,7 +85,8 @@ fn branch(known: &[usize], request: Request, lines: &mut Vec<[String; 5]>) {
     }
     for (shared, below) in branches {
         for [when, anyone, stranger, factory, owner] in below {
-            let answer = if shared.len() == values.len() { String::new() } else { question.to_string() + &shared.join("|") };
+            let answer =
+                if shared.len() == values.len() { String::new() } else { question.to_string() + &shared.join("|") };
             let when = [answer, when].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
             lines.push([when, anyone, stranger, factory, owner]);
         }
@@ -136,9 +137,8 @@ fn cell(state: &State, decision: Result<State, Refusal>) -> String {
 /// Every question that can be asked of the table, with its answer.
 fn decisions() -> impl Iterator<Item = (State, Role, Request, Result<State, Refusal>)> {
     let questions = states().flat_map(|state| ROLES.map(|role| (state, role)));
-    questions.flat_map(|(state, role)| {
-        REQUESTS.map(|(_, request)| (state, role, request, decide(&state, role, request)))
-    })
+    questions
+        .flat_map(|(state, role)| REQUESTS.map(|(_, request)| (state, role, request, decide(&state, role, request))))
 }
 
 #[test]
@@ -185,9 +185,7 @@ fn the_claim_counter_counts_fillings_and_emptyings_and_the_generation_keys() {
 
 #[test]
 fn a_counter_at_its_end_refuses_rather_than_wraps() {
-    let all = |counter, generation| {
-        states().map(move |state| State { claim_counter: counter, generation, ..state })
-    };
+    let all = |counter, generation| states().map(move |state| State { claim_counter: counter, generation, ..state });
     for state in all(u32::MAX, 1) {
         for (_, request) in REQUESTS {
             for next in ROLES.iter().filter_map(|role| decide(&state, *role, request).ok()) {

@@ -84,19 +84,19 @@ fn what_is_no_request_is_not_answered_or_reset() {
         (&[][..], None),
         (&[0x40], None),
         (&[0x40, 1, 0], None),
-        (&[0x80, 1, 0, 1], None),          // version 2
-        (&[0x60, 0, 0, 1], None),          // acknowledgement
-        (&[0x70, 0, 0, 1], None),          // Reset
-        (&[0x60, 0x45, 0, 1], None),       // somebody else's piggybacked response
-        (&[0x50, 0x45, 0, 1], None),       // ... or one of its own
+        (&[0x80, 1, 0, 1], None),    // version 2
+        (&[0x60, 0, 0, 1], None),    // acknowledgement
+        (&[0x70, 0, 0, 1], None),    // Reset
+        (&[0x60, 0x45, 0, 1], None), // somebody else's piggybacked response
+        (&[0x50, 0x45, 0, 1], None), // ... or one of its own
         (&[0x40, 0x45, 0, 1], reset.clone()),
-        (&[0x49, 1, 0, 1], reset.clone()), // a token of 9 bytes
-        (&[0x42, 1, 0, 1, 9], reset.clone()), // a token cut short
-        (&[0x40, 1, 0, 1, 0xff], reset.clone()), // a payload marker without a payload
+        (&[0x49, 1, 0, 1], reset.clone()),             // a token of 9 bytes
+        (&[0x42, 1, 0, 1, 9], reset.clone()),          // a token cut short
+        (&[0x40, 1, 0, 1, 0xff], reset.clone()),       // a payload marker without a payload
         (&[0x40, 1, 0, 1, 0xb9, b'x'], reset.clone()), // an option cut short
-        (&[0x40, 1, 0, 1, 0xf0, 0], reset.clone()), // a reserved option delta
-        (&[0x50, 1, 0, 1, 0xb9, b'x'], None), // the same non-confirmable
-        (&[0x40, 0x20, 0, 1], reset.clone()), // a reserved class
+        (&[0x40, 1, 0, 1, 0xf0, 0], reset.clone()),    // a reserved option delta
+        (&[0x50, 1, 0, 1, 0xb9, b'x'], None),          // the same non-confirmable
+        (&[0x40, 0x20, 0, 1], reset.clone()),          // a reserved class
     ] {
         assert_eq!(device.receive(CABLE, datagram), answer, "{datagram:02x?}");
     }

@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use commissioner::{
-    client::Client,
+    client::{Client, Direction},
     clock::Clock,
     cmd::init::initialise,
     commission::{Terms, commission},
@@ -49,7 +49,7 @@ async fn visit(link: &Link, station: &Station) -> Result<()> {
     let records = client.take_records();
     println!("| | message | inside | CoAP | line |\n|---|---|---|---:|---:|");
     for record in &records {
-        let arrow = if record.is_sent() { "→" } else { "←" };
+        let arrow = if record.direction == Direction::Sent { "→" } else { "←" };
         println!("| {arrow} | {} | {} | {} | {} |", record.message, record.note, record.datagram, record.line);
     }
     let (datagrams, line): (usize, usize) =

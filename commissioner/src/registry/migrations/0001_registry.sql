@@ -42,7 +42,7 @@ CREATE TABLE certificates (
     cti BYTEA PRIMARY KEY NOT NULL,
     x BYTEA NOT NULL REFERENCES keys (x),
     slot TEXT NOT NULL CHECK (slot IN ('factory', 'owner')),
-    status TEXT NOT NULL CHECK (status IN ('intended', 'issued', 'installed', 'replaced', 'revoked', 'void')),
+    status TEXT NOT NULL CHECK (status IN ('intended', 'issued', 'installed', 'replaced', 'removed', 'revoked', 'void')),
     issued_at BIGINT NOT NULL,
     key_origin TEXT NOT NULL CHECK (key_origin IN ('generated', 'injected', 'derived')),
     proof TEXT NOT NULL CHECK (proof IN ('proved', 'unproven')),

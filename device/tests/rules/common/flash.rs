@@ -37,6 +37,15 @@ impl Flash {
         self.driver.set(driver);
     }
 
+    /// See [`RamFlash::cut_power_after`].
+    pub(crate) fn cut_power_after(&self, bytes: u64) {
+        self.cells.borrow_mut().cut_power_after(bytes);
+    }
+
+    pub(crate) fn restore_power(&self) -> bool {
+        self.cells.borrow_mut().restore_power()
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.cells.borrow_mut().bytes_mut().to_vec()
     }

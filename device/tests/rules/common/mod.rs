@@ -54,8 +54,7 @@ impl TestDevice {
     }
 
     pub(crate) fn with_policy(claim_policy: ClaimPolicy) -> Self {
-        let config =
-            Config { device: DEVICE_ID.parse().unwrap(), firmware: FIRMWARE, claim_policy, operation_ms: 250 };
+        let config = Config { device: DEVICE_ID.parse().unwrap(), firmware: FIRMWARE, claim_policy, operation_ms: 250 };
         let (flash, lamp) = (Flash::erased(), Lamp::default());
         let server = start(config, &flash, &lamp, 1);
         TestDevice { server, flash, now: 0, rng: TestRng::new(0), config, lamp, starts: 1, message_id: 0 }
