@@ -141,8 +141,10 @@ mod tests {
 
     use super::*;
 
+    type Written = (u8, Vec<(u16, Vec<u8>)>, Vec<u8>);
+
     /// Code, options and payload of the message that `answer` writes.
-    fn written(answer: &mut Answer, requested: Option<Block>) -> (u8, Vec<(u16, Vec<u8>)>, Vec<u8>) {
+    fn written(answer: &mut Answer, requested: Option<Block>) -> Written {
         let mut buffer = [0; 2048];
         let header = Header { type_: Type::Ack, code: 0, message_id: 1, token: Token::EMPTY };
         let mut writer = Writer::new(&mut buffer, &header).unwrap();

@@ -1,1 +1,233 @@
-//! Placeholder.
+//! A bench for tests that cross process borders: real `device-sim` and `commissioner` processes, found beside the test.
+//!
+//! `make test` builds both first; a test run by hand needs `cargo build -p device-sim -p commissioner`.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take on a busy machine before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The cable between a device and the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cable {
+    /// A pseudo-terminal with slipmux.
+    Pty,
+    /// CoAP over UDP on the loopback interface.
+    Udp,
+}
+
+/// A scratch directory, and commands that work in it.
+pub struct Bench {
+    scratch: TempDir,
+    /// The cable that devices are started with.
+    pub cable: Cable,
+}
+
+/// A running simulator. It is killed when it is dropped, as by pulling its plug.
+pub struct Device {
+    process: Child,
+    /// The link to reach it by.
+    pub link: String,
+    /// The first lines of its console, the report line included.
+    pub console: Vec<String>,
+    lines: Receiver<String>,
+}
+
+/// What a command left behind.
+pub struct Finished {
+    /// The exit code.
+    pub exit: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// A program of this workspace, built for the same profile as the test.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("tests live in target/PROFILE/deps");
+    let program = profile.join(name);
+    assert!(program.exists(), "{} is missing: run `cargo build -p {name}`", program.display());
+    program
+}
+
+impl Bench {
+    /// An empty scratch directory.
+    pub fn new(cable: Cable) -> Self {
+        Bench { scratch: tempfile::tempdir().expect("a scratch directory"), cable }
+    }
+
+    /// ... in which `commissioner init` was run.
+    pub fn initialised(cable: Cable) -> Self {
+        let bench = Bench::new(cable);
+        bench.commissioner(&["init"]).succeeded();
+        bench
+    }
+
+    /// A path in the scratch directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Starts a device with the flash image `flash`, and waits for its report line.
+    pub fn start(&self, flash: &str, id: &str) -> Device {
+        let mut command = Command::new(program("device-sim"));
+        match self.cable {
+            Cable::Pty => command.arg("--pty").arg(self.path(&format!("{flash}.port"))),
+            Cable::Udp => command.args(["--udp", "127.0.0.1:0"]),
+        };
+        command.arg("--flash").arg(self.path(flash)).args(["--id", id]);
+        Device::start(&mut command)
+    }
+
+    /// Runs the commissioner with the state directory `state`.
+    pub fn commissioner(&self, args: &[&str]) -> Finished {
+        self.commissioner_of("state", args)
+    }
+
+    /// ... with another state directory: another issuer.
+    pub fn commissioner_of(&self, state: &str, args: &[&str]) -> Finished {
+        self.commissioner_fed(state, args, b"")
+    }
+
+    /// ... with something on standard input.
+    pub fn commissioner_fed(&self, state: &str, args: &[&str], input: &[u8]) -> Finished {
+        let mut process = Command::new(program("commissioner"))
+            .arg("--state-dir")
+            .arg(self.path(state))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the commissioner starts");
+        process.stdin.take().expect("piped").write_all(input).expect("the commissioner takes its input");
+        Finished::from(process.wait_with_output().expect("the commissioner ends"))
+    }
+
+    /// The records that `devices --json --all` prints.
+    pub fn records(&self) -> Vec<Value> {
+        self.commissioner(&["devices", "--all", "--json"]).succeeded().json()
+    }
+
+    /// The status of a device's keys, oldest first.
+    pub fn statuses(&self) -> Vec<String> {
+        self.records().iter().map(|record| record["status"].as_str().expect("a status").to_owned()).collect()
+    }
+}
+
+impl Device {
+    /// Starts a simulator, and waits until it has said where it is and printed its report line.
+    pub fn start(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("device-sim starts");
+        let (sender, lines) = channel();
+        for stream in [
+            Box::new(process.stdout.take().expect("piped")) as Box<dyn std::io::Read + Send>,
+            Box::new(process.stderr.take().expect("piped")),
+        ] {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut device = Device { process, link: String::new(), console: Vec::new(), lines };
+        while device.link.is_empty() || !device.console.iter().any(|line| line.contains("commissioning-report:")) {
+            let line = device.next_line().expect("device-sim says where it is, and its report line");
+            match line.strip_prefix("device-sim: ").and_then(|line| line.split_once(" at ")) {
+                Some((_, link)) => device.link = link.to_owned(),
+                None => device.console.push(line),
+            }
+        }
+        device
+    }
+
+    /// Waits for the next line of the console; `None` if the device ended.
+    ///
+    /// # Panics
+    /// After [`PATIENCE`].
+    pub fn next_line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("device-sim has nothing to say"),
+        }
+    }
+
+    /// Waits for a line that contains `text`.
+    pub fn expect_line(&mut self, text: &str) {
+        while let Some(line) = self.next_line() {
+            if line.contains(text) {
+                return;
+            }
+        }
+        panic!("device-sim ended without saying {text:?}");
+    }
+
+    /// The report line.
+    pub fn report(&self) -> &str {
+        self.console.iter().find(|line| line.contains("commissioning-report:")).expect("it was waited for")
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Finished {
+    /// Demands exit code 0.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        self.ended_with(0)
+    }
+
+    /// Demands an exit code.
+    #[track_caller]
+    pub fn ended_with(self, exit: i32) -> Self {
+        assert_eq!(self.exit, exit, "standard output:\n{}\nstandard error:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Demands a text on standard error.
+    #[track_caller]
+    pub fn saying(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in:\n{}", self.stderr);
+        self
+    }
+
+    /// Standard output as JSON Lines.
+    #[track_caller]
+    pub fn json(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("programs speak UTF-8");
+        Finished {
+            exit: output.status.code().expect("no signal ended it"),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}

@@ -15,11 +15,11 @@ macro_rules! queries {
     ($condition:literal) => {
         [
             concat!("SELECT * FROM devices ", $condition, " ORDER BY device"),
-            concat!("SELECT * FROM keys ", $condition, " ORDER BY device, first_seen, thumbprint"),
+            concat!("SELECT * FROM keys ", $condition, " ORDER BY device, ordinal"),
             concat!(
                 "SELECT c.* FROM certificates c JOIN keys ON keys.x = c.x ",
                 $condition,
-                " ORDER BY device, first_seen, thumbprint, issued_at, cti"
+                " ORDER BY device, ordinal, issued_at, cti"
             ),
         ]
     };

@@ -415,8 +415,9 @@ impl Change {
 
     async fn add_key(&mut self, seen: &Observation, provenance: &'static str, key: String) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO keys (x, thumbprint, device, status, provenance, proof, generation, first_seen, last_seen) \
-             VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $7)",
+            "INSERT INTO keys \
+             (x, thumbprint, device, ordinal, status, provenance, proof, generation, first_seen, last_seen) \
+             VALUES ($1, $2, $3, (SELECT count(*) FROM keys WHERE device = $3), 'pending', $4, $5, $6, $7, $7)",
         )
         .bind(seen.key.x().to_vec())
         .bind(key.clone())

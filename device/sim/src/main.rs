@@ -104,10 +104,12 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         let (port, line) = pty::open(path).with_context(|| format!("pty {}", path.display()))?;
         let serial = Serial::new(FromTokio::new(port), Address::Serial(number));
         links.push(AnyLink::Serial(Box::new(serial), line, console.lines.subscribe()));
+        eprintln!("device-sim: {} at serial:{}", args.id, path.display());
     }
     for address in &args.udp {
         let socket = std::net::UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
         socket.set_nonblocking(true)?;
+        eprintln!("device-sim: {} at udp:{}", args.id, socket.local_addr()?);
         links.push(AnyLink::Udp(UdpLink(UdpSocket::from_std(socket)?)));
     }
 

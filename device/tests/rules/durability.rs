@@ -2,7 +2,7 @@
 
 use cbor_schemas::{Condition, DeviceInfo, SlotState};
 
-use crate::common::{Driver, NOW, Owner, Request, TestDevice, Visitor, get, layout, post, put};
+use crate::common::{Driver, NOW, Owner, Request, Session, TestDevice, Visitor, get, layout, post, put};
 
 #[test]
 fn a_restart_keeps_key_owner_and_counters() {
@@ -30,8 +30,10 @@ fn the_nonce_is_fresh_at_each_start() {
     }
 }
 
-/// Requests that change something, by those who may. Each leaves its session to be asked what became of it.
-fn commits() -> [fn(&Owner, &mut TestDevice) -> (crate::common::Session, Request); 4] {
+type Prepare = fn(&Owner, &mut TestDevice) -> (Session, Request);
+
+/// Requests that change something, by those who may. Each comes with the session to send it by.
+fn commits() -> [Prepare; 4] {
     [
         |owner, device| {
             let mut session = owner.visit(device);

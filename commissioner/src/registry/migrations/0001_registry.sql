@@ -21,6 +21,8 @@ CREATE TABLE keys (
     x BYTEA PRIMARY KEY NOT NULL,
     thumbprint TEXT NOT NULL UNIQUE,
     device TEXT NOT NULL REFERENCES devices (device),
+    -- 0 for the first key of its device, 1 for the second, ...
+    ordinal BIGINT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('active', 'pending', 'revoked')),
     provenance TEXT NOT NULL CHECK (provenance IN ('programming', 'proved', 'reported')),
     -- Whether the device ever proved by EDHOC that it has the private key.
@@ -34,7 +36,7 @@ CREATE TABLE keys (
 );
 
 CREATE UNIQUE INDEX keys_one_active ON keys (device) WHERE status = 'active';
-CREATE INDEX keys_by_device ON keys (device);
+CREATE UNIQUE INDEX keys_in_order ON keys (device, ordinal);
 
 -- Device certificates, and the journal of issuing them: 'intended' before anything is signed, 'issued' before anything is
 -- sent, 'installed' after the receipt.

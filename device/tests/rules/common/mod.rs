@@ -19,7 +19,7 @@ use protocol::key::PrivateKey;
 use rand_core::{CryptoRng, RngCore};
 use sha2::{Digest, Sha256};
 
-pub(crate) use client::{Begun, Request, Response, Session, Visitor, get, post, put};
+pub(crate) use client::{Request, Response, Session, Visitor, get, post, put};
 pub(crate) use flash::{Driver, Flash};
 pub(crate) use issuer::{HOUR, Issuer, NOW, Owner, encoded, raw, raw_map, slot_request};
 
