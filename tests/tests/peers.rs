@@ -1,0 +1,138 @@
+//! Implementations that no one here wrote, against the same programs that users run.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use cbor_schemas::DeviceInfo;
+use end_to_end::{Bench, Cable, Device};
+use serde_json::Value;
+
+const ID: &str = "urn:dev:ops:32473-peer-0024be";
+
+/// A program of the virtual environment that `tests/setup.sh` makes.
+fn peer(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/bin").join(name);
+    assert!(program.exists(), "{} is missing: run tests/setup.sh", program.display());
+    program
+}
+
+/// aiocoap's credentials for a host: a key of its own, sent by value.
+struct Credentials {
+    file: PathBuf,
+}
+
+impl Credentials {
+    fn new(bench: &Bench, host: &str, peer_credential: &str, options: &str) -> Self {
+        let key = bench.path("client.cosekey");
+        let _ = fs::remove_file(&key);
+        let generated =
+            Command::new(peer("aiocoap-keygen")).arg("generate").arg(&key).args(["--kid", "01", "--subject", "test"]).output();
+        let generated = generated.expect("aiocoap-keygen runs");
+        let own = String::from_utf8(generated.stdout).expect("diagnostic notation");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("the key file is there");
+        let file = bench.path("credentials.diag");
+        let credentials = format!(
+            "{{\"coap://{host}/*\": {{\"edhoc-oscore\": {{\"suite\": 2, \"method\": 3, {options} \
+             \"own_cred_style\": \"by-value\", \"own_cred\": {}, \"private_key_file\": \"client.cosekey\", \
+             \"peer_cred\": {peer_credential}}}}}}}",
+            own.trim()
+        );
+        fs::write(&file, credentials).expect("the scratch directory is writable");
+        Credentials { file }
+    }
+}
+
+fn aiocoap(path: &str, host: &str, credentials: Option<&Credentials>) -> Output {
+    let mut command = Command::new(peer("aiocoap-client"));
+    command.arg(format!("coap://{host}{path}"));
+    if let Some(Credentials { file }) = credentials {
+        command.arg("--credentials").arg(file).current_dir(file.parent().expect("in a directory"));
+    }
+    command.output().expect("aiocoap-client runs")
+}
+
+fn host(device: &Device) -> &str {
+    device.link.strip_prefix("udp:").expect("a UDP link")
+}
+
+/// What `get` shows of a resource, in bytes.
+fn payload(bench: &Bench, path: &str, device: &Device) -> Vec<u8> {
+    let answer = bench.commissioner(&["get", path, &device.link, "--json"]).succeeded().json();
+    hex::decode(answer.last().expect("an answer")["payload_hex"].as_str().expect("hex")).expect("hex")
+}
+
+/// The device's credential as aiocoap wants it.
+fn ccs(bench: &Bench, device: &Device) -> String {
+    let comm = payload(bench, "/comm", device);
+    let key = DeviceInfo::decode(&comm).expect("a DeviceInfo").credential.expect("a key");
+    let (kid, x, y) = (hex::encode(key.kid), hex::encode(key.x), hex::encode(key.y));
+    format!("{{14: {{8: {{1: {{1: 2, 2: h'{kid}', -1: 1, -2: h'{x}', -3: h'{y}'}}}}}}}}")
+}
+
+#[test]
+fn aiocoap_reads_comm_without_security() {
+    let bench = Bench::new(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let answer = aiocoap("/comm", host(&device), None);
+    let info = DeviceInfo::decode(answer.stdout.strip_suffix(b"\n").unwrap_or(&answer.stdout));
+    assert_eq!(info.expect("a DeviceInfo").device.as_str(), ID);
+
+    let refused = aiocoap("/comm/owner/", host(&device), None);
+    assert!(!refused.status.success());
+}
+
+#[test]
+fn aiocoap_reads_the_owner_slot_under_edhoc() {
+    let bench = Bench::new(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let known = ccs(&bench, &device);
+    for peer_credential in [known.as_str(), "{\"unauthenticated\": true}"] {
+        for options in ["", "\"use_combined_edhoc\": false,"] {
+            let credentials = Credentials::new(&bench, host(&device), peer_credential, options);
+            let answer = aiocoap("/comm/owner", host(&device), Some(&credentials));
+            let stderr = String::from_utf8_lossy(&answer.stderr);
+            assert!(answer.stdout.starts_with(b"\xa1\x00\x00"), "{peer_credential} {options} {:?} {stderr}", answer.stdout);
+        }
+    }
+}
+
+#[test]
+fn aiocoap_does_not_take_another_device_for_this_one() {
+    let bench = Bench::new(Cable::Udp);
+    let (device, other) = (bench.start("flash", ID), bench.start("other", "urn:dev:ops:32473-peer-other"));
+    let credentials = Credentials::new(&bench, host(&device), &ccs(&bench, &other), "");
+    let answer = aiocoap("/comm/owner", host(&device), Some(&credentials));
+    assert!(!answer.stdout.starts_with(b"\xa1\x00\x00"));
+}
+
+#[test]
+fn pycose_verifies_our_certificates() {
+    let bench = Bench::initialised(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let record = bench.commissioner(&["commission", &device.link, "--json"]).succeeded().json().pop().expect("a record");
+    let view = payload(&bench, "/comm/owner", &device);
+
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/verify_certificate.py");
+    let mut python = Command::new(peer("python"))
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python runs");
+    python.stdin.take().expect("piped").write_all(hex::encode(view).as_bytes()).expect("python reads");
+    let verified = python.wait_with_output().expect("python ends");
+    assert!(verified.status.success());
+    let claims: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    assert_eq!(claims["typ"], "application/comm-cert+cwt");
+    assert_eq!(claims["sub"], ID);
+    assert_eq!(claims["cti"], record["certificates"][0]["cti"]);
+    assert_eq!(claims["iss"], claims["anchor_kid"]);
+    let comm = payload(&bench, "/comm", &device);
+    let key = DeviceInfo::decode(&comm).expect("a DeviceInfo").credential.expect("a key");
+    assert_eq!(claims["x"], hex::encode(key.x));
+}
