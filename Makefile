@@ -13,7 +13,7 @@ demo:
 
 # All checks and all tests, the independent peers included.
 test: setup check check-no-std
-	$(CARGO) build --package commissioner --package device-sim
+	$(CARGO) build --package commissioner --package device-sim --package commissioning-examples
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --workspace
 else
@@ -35,7 +35,7 @@ check-no-std: setup
 # Every message of a commissioning session with its size, as docs/protocol.md shows it.
 bytes:
 	@tests/setup.sh build
-	@$(CARGO) build --quiet --package commissioner --package device-sim
+	@$(CARGO) build --quiet --package device-sim
 	@$(CARGO) run --quiet --package commissioning-examples --bin message-sizes
 
 setup:

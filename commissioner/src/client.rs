@@ -1,7 +1,7 @@
-//! A CoAP client (RFC 7252) over any [link](crate::link): one request at a time, to one device.
+//! A CoAP client (RFC 7252) over any [`link`](crate::link): one request at a time, to one device.
 //!
-//! [`Client::request`] exchanges whole bodies without protection; a [session](crate::session) does the same under OSCORE.
-//! Both rest on one confirmable message and its answer, which this module gets through: it retransmits, takes answers
+//! [`Client::request`] exchanges whole bodies without protection; a [`Session`](crate::session::Session) does the same
+//! under OSCORE. Both rest on one confirmable message and its answer, which this module gets through: it retransmits, takes answers
 //! that come with the acknowledgement or later, acknowledges those, and turns away what it did not ask for.
 
 mod blockwise;
@@ -45,7 +45,7 @@ pub enum Error {
     #[error(transparent)]
     Link(#[from] link::Error),
     /// Nothing came back.
-    #[error("no answer within {} s; is the device running, and is this its port and speed?", .waited.as_secs_f32().ceil())]
+    #[error("no answer within {} s; is the device running, and is this its port and speed?", .waited.as_millis().div_ceil(1000))]
     NoAnswer {
         /// How long we tried.
         waited: Duration,
@@ -302,8 +302,8 @@ impl Exchange for Client {
     }
 }
 
-/// Asks a multicast group (RFC 7252 section 8), and says where responses came from within `leisure`, or the first `most` of
-/// them.
+/// Asks a multicast group (RFC 7252 section 8), and says where responses came from within `leisure`.
+/// Listens no longer once there are `most` of them.
 ///
 /// What they say is not looked at: ask each member by itself.
 pub async fn ask_group(group: &Link, request: &Request, leisure: Duration, most: usize) -> Result<Vec<Link>, Error> {

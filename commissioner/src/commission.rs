@@ -68,7 +68,7 @@ pub enum Error {
     #[error("the device reports damaged storage and accepts nothing; erase its flash and program it again")]
     Fault,
     /// Somebody else owns the device.
-    #[error("the device has an owner, and that is not this issuer; its owner has to reset it before it can be yours")]
+    #[error("the device has an owner, and this registry does not know it as ours; its owner has to reset it before it can be yours")]
     Owned,
     /// What is in the owner slot cannot be ours.
     #[error("the certificate in the device's owner slot is not what this issuer signed ({0}); reset the device, then commission it again")]

@@ -257,8 +257,8 @@ mod tests {
         assert!(error.to_string().contains("serial:/dev/ttyNONE: /dev/ttyNONE does not exist"), "{error}");
     }
 
-    /// No multicast here, for not every machine's loopback interface carries it: the group is one socket, and answers come
-    /// from others.
+    /// No multicast here, for not every machine's loopback interface carries it: the group is one socket, and answers
+    /// come from others.
     #[tokio::test]
     async fn members_of_a_group_are_known_by_where_their_answers_come_from() {
         let group = UdpSocket::bind("127.0.0.1:0").await.unwrap();

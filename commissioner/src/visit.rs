@@ -1,8 +1,8 @@
 //! A visit to a device: who it says it is, proof of that, and what may be believed.
 //!
 //! `GET /comm` is answered to anyone, and by anyone. An [`Account`] read that way says which key to expect at the other
-//! end, and no more. A [`Visit`] runs EDHOC with that key and reads `/comm` again under OSCORE: only this copy counts, and
-//! if it differs from the first one, somebody meddles and the visit is over.
+//! end, and no more. A [`Visit`] runs EDHOC with that key and reads `/comm` again under OSCORE: only this copy counts,
+//! and if it differs from the first one, somebody meddles and the visit is over.
 
 use std::fmt;
 
@@ -183,7 +183,7 @@ pub struct Visit<'c> {
 }
 
 impl<'c> Visit<'c> {
-    /// Visits as nobody in particular, under a key that is thrown away afterwards: it tells a stranger's device nothing.
+    /// Visits as nobody in particular, under a key that is thrown away afterwards: a stranger's device learns nothing.
     pub async fn stranger(client: &'c mut Client, seen: &Account, progress: &Progress) -> Result<Self, Error> {
         let expected = seen.provable_key()?;
         progress.working("asking the device to prove its key");

@@ -60,8 +60,12 @@ impl Grants {
         Grants { held: Vec::new() }
     }
 
-    /// Keeps `grant` in place of an older one for the same key.
+    /// Keeps `grant` in place of an older one for the same key. Anyone can present a token again, so an older one does not
+    /// displace a newer one.
     pub fn insert(&mut self, grant: Grant) {
+        if self.of(&grant.key).is_some_and(|held| held.issued_at > grant.issued_at) {
+            return;
+        }
         self.held.retain(|held| held.key != grant.key);
         if self.held.is_full() {
             self.held.remove(0);
@@ -90,39 +94,26 @@ impl Grants {
     }
 }
 
-/// A token that was understood, signed by an anchor of ours as its `iss` claims, and not verified yet.
-///
-/// Two steps, so that the caller can bound how often the costly one (one ES256 verification) is taken.
-#[derive(Debug, Clone)]
-pub struct Unverified<'a> {
-    object: Sign1<'a>,
-    claims: StationTokenClaims,
-    anchor: Anchor,
-}
-
-impl<'a> Verifier<'a> {
-    /// Parses a token and finds its anchor.
+impl Verifier<'_> {
+    /// What a token grants. `take_allowance` is asked before the signature is verified, which is the costly part, and
+    /// whoever's anchor is named: its answer must not tell which anchors are installed.
     ///
     /// # Errors
-    /// 4.00 for what is not a station token, a bare 4.01 where no anchor of that name is installed.
-    pub fn parse<'t>(&self, token: &'t [u8]) -> Result<Unverified<'t>, Problem> {
+    /// 4.00 for what is not a station token, and what `take_allowance` says; a bare 4.01 for an anchor that is not
+    /// installed or did not sign it; after that 4.00, 4.01 or 4.03 (RFC 9200 section 5.10.1.1) with the reason.
+    pub fn accept(&self, token: &[u8], take_allowance: impl FnOnce() -> Result<(), Problem>) -> Result<Grant, Problem> {
         let malformed = |_| Problem::malformed("not a station token");
-        let object = Sign1::decode(token).map_err(malformed)?;
-        if object.kind != Kind::StationToken {
-            return Err(Problem::malformed("not a station token"));
-        }
+        let object = Sign1::decode_as(Kind::StationToken, token).map_err(malformed)?;
         let claims = StationTokenClaims::decode(object.payload).map_err(malformed)?;
+        take_allowance()?;
         let anchor = self.anchors.iter().find(|anchor| anchor.key.kid() == claims.issuer.0);
-        Ok(Unverified { object, claims, anchor: *anchor.ok_or(Problem::UNAUTHORIZED)? })
+        let anchor = anchor.ok_or(Problem::UNAUTHORIZED)?;
+        protocol::sign1::verify(&anchor.key, &object).map_err(|_| Problem::UNAUTHORIZED)?;
+        self.check(&claims, anchor)
     }
 
-    /// Verifies the signature, then the claims. Costs one ES256 verification.
-    ///
-    /// # Errors
-    /// A bare 4.01 for a wrong signature; after that 4.00, 4.01 or 4.03 (RFC 9200 section 5.10.1.1) with the reason.
-    pub fn verify(&self, token: Unverified<'_>) -> Result<Grant, Problem> {
-        let Unverified { object, claims, anchor } = token;
-        protocol::sign1::verify(&anchor.key, &object).map_err(|_| Problem::UNAUTHORIZED)?;
+    /// Checks the claims of a token that `anchor` signed.
+    fn check(&self, claims: &StationTokenClaims, anchor: &Anchor) -> Result<Grant, Problem> {
         let rejected = |code, detail| Err(Problem::new(code, "token rejected").with_detail(detail));
         let for_us = match claims.audience {
             Audience::Device(device) => device == self.device,

@@ -52,6 +52,8 @@ pub struct Device<F, R, B> {
     grants: Grants,
     token_rate: RateLimit,
     nonce: [u8; 8],
+    /// A key or a slot was changed since the last [`Device::take_change`].
+    changed: bool,
 }
 
 /// Storage that is whole, and what is in it.
@@ -77,16 +79,6 @@ impl Caller {
     pub const ANYONE: Caller = Caller { key: None, session: 0 };
 }
 
-/// What a served request means for the sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Outcome {
-    /// They go on.
-    Served,
-    /// A key or a slot was changed: all contexts and tokens end once the answer is under way.
-    EndsSessions,
-}
-
 /// What is known of a slot that is not empty.
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -101,17 +93,11 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// `layout` does not fit the flash. Damaged storage is no error: the device says so at `/comm`, and serves nothing
     /// else.
     pub fn start(config: Config, flash: F, layout: Layout, board: B, mut rng: R) -> Result<Self, LayoutError> {
-        let (mut store, mut opened) = Store::open(flash, layout)?;
-        if let Opened::NeedsKey(_) = opened {
-            let identity = Identity::generate(&mut rng);
-            // Whether that worked is what the next look at the flash tells.
-            let _ = store.provide_key(identity.key.as_bytes(), identity.origin);
-            opened = store.reload();
-        }
+        let (store, opened) = Store::open(flash, layout)?;
+        let whole = Whole::new(store, opened, &mut rng);
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
-        let whole = Whole::new(store, opened);
-        Ok(Device { config, board, rng, whole, grants: Grants::new(), token_rate: RateLimit::new(), nonce })
+        Ok(Device { config, board, rng, whole, grants: Grants::new(), token_rate: RateLimit::new(), nonce, changed: false })
     }
 
     /// What the device says of itself: the answer to `GET /comm`, and the report line.
@@ -154,6 +140,12 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         &mut self.grants
     }
 
+    /// Whether a key or a slot was changed since this was last asked: then all contexts and tokens end once the answer is
+    /// under way.
+    pub(crate) fn take_change(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
+    }
+
     /// Whether `caller` may send such a request at all, before its body is looked at.
     pub(crate) fn permit(&self, entry: &Entry, method: Method, caller: &Caller) -> Result<(), Problem> {
         let role = self.role(caller, entry.path, method);
@@ -169,12 +161,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             (Resource::Identify, _) => Request::Identify,
             (Resource::Rekey, _) => Request::Rekey,
             (Resource::Reset, _) => Request::Reset,
-            (Resource::Factory | Resource::Peers, _) => {
-                return Err(match role {
-                    Role::Anyone => Problem::UNAUTHORIZED,
-                    _ => Problem::new(code::NOT_IMPLEMENTED, "not supported by this firmware"),
-                });
-            }
+            (Resource::Factory | Resource::Peers, _) => Request::NotSupported,
         };
         decide(&self.state(), role, request)?;
         Ok(())
@@ -189,33 +176,31 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         caller: &Caller,
         now: u64,
         answer: &mut Answer,
-    ) -> Result<Outcome, Problem> {
+    ) -> Result<(), Problem> {
         let role = self.role(caller, entry.path, method);
         match (entry.resource, method) {
-            (Resource::Core, _) => discovery(answer)?,
+            (Resource::Core, _) => discovery(answer),
             (Resource::Info, _) => {
                 let info = self.info();
-                answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))?;
+                answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))
             }
-            (Resource::AuthzInfo, _) => self.accept_token(body, now, answer)?,
-            (Resource::Factory, _) => self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer)?,
-            (Resource::Owner, Method::Get) => {
-                self.show_slot(Slot::Owner, Request::ReadOwnerContents, role, answer)?;
-            }
-            (Resource::Owner, _) => return self.write_owner(body, role, answer),
+            (Resource::AuthzInfo, _) => self.accept_token(body, now, answer),
+            (Resource::Factory, _) => self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer),
+            (Resource::Owner, Method::Get) => self.show_slot(Slot::Owner, Request::ReadOwnerContents, role, answer),
+            (Resource::Owner, _) => self.write_owner(body, role, answer),
             (Resource::Peers, _) => {
                 let none = PeersView { version: None, mode: None, held: 0, capacity: LIST_KEYS };
-                answer.set_body(code::CONTENT, content_format::CBOR, |out| none.encode(out))?;
+                answer.set_body(code::CONTENT, content_format::CBOR, |out| none.encode(out))
             }
             (Resource::Identify, _) => {
                 self.board.identify();
                 answer.set(code::CHANGED);
+                Ok(())
             }
-            (Resource::Rekey, _) => return self.rekey(body, role, answer),
-            (Resource::Reset, _) => return self.reset(role, answer),
-            (Resource::Edhoc, _) => return Err(Problem::UNAUTHORIZED),
+            (Resource::Rekey, _) => self.rekey(body, role, answer),
+            (Resource::Reset, _) => self.reset(role, answer),
+            (Resource::Edhoc, _) => Err(Problem::UNAUTHORIZED),
         }
-        Ok(Outcome::Served)
     }
 
     fn state(&self) -> State {
@@ -249,11 +234,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let whole = self.whole()?;
         let anchors = whole.anchors();
         let verifier = Verifier { anchors: &anchors, device, own_key: *whole.identity.key.public(), nonce };
-        let token = verifier.parse(token)?;
-        let allowed = rate.take(now);
+        let verified = verifier.accept(token, || rate.take(now));
         self.token_rate = rate;
-        allowed?;
-        let grant = verifier.verify(token)?;
+        let grant = verified?;
         let slot = if grant.role == Role::Factory { Slot::Factory } else { Slot::Owner };
         let advanced = self.whole()?.store.advance_watermark(slot, grant.issued_at);
         self.committed(advanced)?;
@@ -282,7 +265,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         answer.set_body(code::CONTENT, content_format::CBOR, |out| view.encode(out))
     }
 
-    fn write_owner(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<Outcome, Problem> {
+    fn write_owner(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
         let (state, device) = (self.state(), self.config.device);
         let whole = self.whole()?;
         let checked = slots::check(body, &device, whole.identity.key.public())?;
@@ -298,11 +281,10 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             self.committed(written)?;
         }
         let receipt = self.whole()?.owner_receipt()?;
-        answer.set_body(code::CHANGED, content_format::CBOR, |out| receipt.encode(out))?;
-        Ok(if is_repeat { Outcome::Served } else { Outcome::EndsSessions })
+        answer.set_body(code::CHANGED, content_format::CBOR, |out| receipt.encode(out))
     }
 
-    fn rekey(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<Outcome, Problem> {
+    fn rekey(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
         if !body.is_empty() {
             let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
             if request.injected.is_some() {
@@ -320,23 +302,23 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let whole = self.whole()?;
         let response =
             RekeyResponse { key: whole.identity.key.public().cose_key(), generation: whole.snapshot.generation };
-        answer.set_body(code::CHANGED, content_format::CBOR, |out| response.encode(out))?;
-        Ok(Outcome::EndsSessions)
+        answer.set_body(code::CHANGED, content_format::CBOR, |out| response.encode(out))
     }
 
-    fn reset(&mut self, role: Role, answer: &mut Answer) -> Result<Outcome, Problem> {
+    fn reset(&mut self, role: Role, answer: &mut Answer) -> Result<(), Problem> {
         decide(&self.state(), role, Request::Reset)?;
         let reset = self.whole()?.store.reset();
         self.committed(reset)?;
         answer.set(code::CHANGED);
-        Ok(Outcome::EndsSessions)
+        Ok(())
     }
 
-    /// Takes over what a commit left in flash, be it done or not.
+    /// Takes over what a commit left in flash, be it done or not: a commit can fail and have taken effect.
     fn committed(&mut self, commit: Result<Snapshot, store::Error>) -> Result<(), Problem> {
-        if let Some(Whole { mut store, .. }) = self.whole.take() {
+        if let Some(Whole { mut store, snapshot: before, .. }) = self.whole.take() {
             let opened = store.reload();
-            self.whole = Whole::new(store, opened);
+            self.whole = Whole::new(store, opened, &mut self.rng);
+            self.changed |= self.whole.as_ref().is_none_or(|whole| whole.differs_from(&before));
         }
         match commit {
             Ok(_) => Ok(()),
@@ -346,8 +328,14 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
 }
 
 impl<F: NorFlash> Whole<F> {
-    /// `None` if the storage is not whole.
-    fn new(mut store: Store<F>, opened: Opened) -> Option<Self> {
+    /// What was opened, with a new key if one is due; `None` if the storage is not whole.
+    fn new(mut store: Store<F>, mut opened: Opened, rng: &mut impl CryptoRngCore) -> Option<Self> {
+        if let Opened::NeedsKey(_) = opened {
+            let identity = Identity::generate(rng);
+            // Whether that worked is what the next look at the flash tells.
+            let _ = store.provide_key(identity.key.as_bytes(), identity.origin);
+            opened = store.reload();
+        }
         let Opened::Ready { snapshot, key } = opened else { return None };
         let key = PrivateKey::from_bytes(key.as_bytes()).ok()?;
         let factory = held(&mut store, Slot::Factory).ok()?;
@@ -361,6 +349,13 @@ impl<F: NorFlash> Whole<F> {
         let Watermarks { factory, owner } = self.snapshot.watermarks;
         let anchors = [anchor(self.owner, Role::Owner, owner), anchor(self.factory, Role::Factory, factory)];
         anchors.into_iter().flatten().collect()
+    }
+
+    /// Whether key or slots are others than `before`.
+    fn differs_from(&self, before: &Snapshot) -> bool {
+        let Snapshot { generation, claim_counter, factory, owner, .. } = self.snapshot;
+        (generation, claim_counter) != (before.generation, before.claim_counter)
+            || (factory, owner) != (before.factory, before.owner)
     }
 
     /// What a PUT to the owner slot is answered with: what was read back.

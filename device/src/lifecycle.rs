@@ -48,6 +48,8 @@ pub enum Request {
     Rekey,
     /// `POST /comm/reset`
     Reset,
+    /// What this version of the firmware does not have yet: PUT to `/comm/factory` and `/comm/peers`.
+    NotSupported,
 }
 
 /// What a `PUT /comm/owner` would put there.
@@ -128,6 +130,8 @@ pub enum Refusal {
     Fault,
     /// A counter cannot count further.
     Exhausted,
+    /// Nobody may do that with this firmware.
+    NotSupported,
 }
 
 const EVERYONE: &[Role] = &[Anyone, Stranger, Factory, Owner];
@@ -176,6 +180,7 @@ pub fn decide(state: &State, role: Role, request: Request) -> Result<State, Refu
     Err(match (state.condition, role, known_to_role) {
         (Condition::Fault, ..) => Refusal::Fault,
         (_, Anyone, _) => Refusal::Unauthorized,
+        _ if request == Request::NotSupported => Refusal::NotSupported,
         (_, _, true) => Refusal::WrongState,
         (_, _, false) => Refusal::Forbidden,
     })

@@ -62,6 +62,7 @@ impl From<Refusal> for Problem {
                 .with_detail("read /comm for the slots and the claim policy"),
             Refusal::Fault => Problem::new(code::SERVICE_UNAVAILABLE, "storage is damaged")
                 .with_detail("nothing is accepted until the device is erased and provisioned anew"),
+            Refusal::NotSupported => Problem::new(code::NOT_IMPLEMENTED, "not supported by this firmware"),
             Refusal::Exhausted => {
                 Problem::new(code::CONFLICT, "counter exhausted").with_detail("erase the device and provision it anew")
             }

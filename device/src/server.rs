@@ -15,7 +15,7 @@ use rand_core::CryptoRngCore;
 use crate::{
     BODY_LEN, DATAGRAM_LEN,
     answer::Answer,
-    device::{Board, Caller, Device, Outcome},
+    device::{Board, Caller, Device},
     problem::Problem,
     resources::{self, Resource, content_format},
     sessions::Sessions,
@@ -95,7 +95,7 @@ where
         let caller = Caller::ANYONE;
         let served = match is_edhoc {
             true => self.edhoc(from, request),
-            false => self.serve(request, &caller, now).map(|_| ()),
+            false => self.serve(request, &caller, now),
         };
         if let Err(problem) = served {
             self.answer.set_problem(&problem);
@@ -126,13 +126,12 @@ where
         let opened = session.context.open_request(option, ciphertext);
         let (request, correlation) = opened.map_err(|error| self.plain_problem(error))?;
 
-        let outcome = self.serve(&request, &caller, now).unwrap_or_else(|problem| {
+        if let Err(problem) = self.serve(&request, &caller, now) {
             self.answer.set_problem(&problem);
-            Outcome::Served
-        });
+        }
         let requested = requested_block(&request);
         let sealed = self.write_protected(exchange, kid, &correlation, requested, out);
-        if outcome == Outcome::EndsSessions {
+        if self.device.take_change() {
             self.sessions.clear();
             self.device.grants().clear();
             self.body.clear();
@@ -141,7 +140,7 @@ where
     }
 
     /// Whatever is asked: options, path, method, permission, body, and then what the resource does.
-    fn serve<M>(&mut self, request: &M, caller: &Caller, now: u64) -> Result<Outcome, Problem>
+    fn serve<M>(&mut self, request: &M, caller: &Caller, now: u64) -> Result<(), Problem>
     where
         M: ReadableMessage + WithSortedOptions,
     {
@@ -155,20 +154,21 @@ where
         }
         self.device.permit(entry, method, caller)?;
 
-        let gathered = match caller.key {
-            // Whoever proved nothing must not disturb the body that a session sends.
-            None => Assembled::Complete { body: request.payload(), block: only_block(request)? },
-            Some(_) => self.body.receive((caller.session, entry.resource), request, BODY_LEN, BLOCK)?,
+        // There is one place for a body that comes in blocks: only for who was permitted to write one.
+        let may_gather = caller.key.is_some() && method != Method::Get && entry.resource != Resource::AuthzInfo;
+        let gathered = match may_gather {
+            false => Assembled::Complete { body: request.payload(), block: only_block(request)? },
+            true => self.body.receive((caller.session, entry.resource), request, BODY_LEN, BLOCK)?,
         };
         let (body, block) = match gathered {
             Assembled::Continue(block) => {
                 self.answer.set(code::CONTINUE);
                 self.answer.set_block_1(Some(block));
-                return Ok(Outcome::Served);
+                return Ok(());
             }
             Assembled::Complete { body, block } => (body, block),
         };
-        let outcome = self.device.serve(entry, method, body, caller, now, &mut self.answer)?;
+        self.device.serve(entry, method, body, caller, now, &mut self.answer)?;
         self.answer.set_block_1(block);
         if method == Method::Get
             && let Some(wanted) = uint_option(request, option::ACCEPT)
@@ -176,7 +176,7 @@ where
         {
             return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
         }
-        Ok(outcome)
+        Ok(())
     }
 
     /// `POST /.well-known/edhoc`: message_1, or message_3 alone (RFC 9528 appendix A.2).
@@ -366,11 +366,11 @@ where
     Ok(())
 }
 
-/// The Block1 option of a request without security, whose body has to come at once.
+/// The Block1 option of a request whose body has to come at once.
 fn only_block(request: &impl ReadableMessage) -> Result<Option<Block>, Problem> {
     let block = Block::of(request, option::BLOCK1)?;
     if block.is_some_and(|block| block.more || block.number() > 0) {
-        return Err(Problem::new(code::BAD_OPTION, "blocks need a session").with_detail("use EDHOC and OSCORE"));
+        return Err(Problem::new(code::BAD_OPTION, "no blocks here").with_detail("send the body in one message"));
     }
     Ok(block)
 }

@@ -1,7 +1,7 @@
 //! Handshakes under way and OSCORE contexts, in RAM only.
 //!
-//! Strangers can start as many handshakes as they like; they only ever displace each other. A context whose key holds
-//! a grant gives way to nothing but another such context.
+//! Strangers can start as many handshakes as they like: they displace handshakes under way, and each other's contexts. A
+//! context whose key holds a grant gives way to nothing but another such context.
 
 use heapless::Vec;
 use protocol::{

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use cbor_schemas::{ClaimPolicy, Condition, DeviceId, KeyOrigin, Limits, Profile, SlotState, Watermarks};
 use coap_lite::CoapOption;
+use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
@@ -453,7 +454,7 @@ fn a_refusal_is_a_sentence_without_control_characters() {
 proptest! {
     /// Whatever the device sends, nothing panics, and the client is done in its time.
     #[test]
-    fn any_datagrams_are_survived(datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
+    fn any_datagrams_are_survived(datagrams in vec(vec(any::<u8>(), 0..40), 0..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let (mut client, mut device) = client(Timers::PROBE);
@@ -466,7 +467,7 @@ proptest! {
 
     /// The same, with what looks like an answer to the request.
     #[test]
-    fn any_answer_is_survived(code in any::<u8>(), options_and_payload in proptest::collection::vec(any::<u8>(), 0..60)) {
+    fn any_answer_is_survived(code in any::<u8>(), options_and_payload in vec(any::<u8>(), 0..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let (mut client, link) = client(Timers::PROBE);

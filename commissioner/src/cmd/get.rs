@@ -66,8 +66,8 @@ impl Context {
         Ok(found)
     }
 
-    /// Asks a device under protection: as its station where the device is ours and the request needs that, else as nobody
-    /// in particular.
+    /// Asks a device under protection: as its station where the device is ours and the request needs that, else as
+    /// nobody in particular.
     pub(super) async fn ask(&self, found: &mut Found, request: &Request) -> Result<Response, CommandError> {
         let station = match is_open_to_anyone(request, &found.account) {
             true => None,

@@ -53,8 +53,8 @@ pub(super) fn open(path: &Path, baud: u32, log: DeviceLog) -> Result<SlipmuxLine
     Ok(SlipmuxLine::new(stream, port, log))
 }
 
-/// A pty outlives its openers, for the simulator keeps it open, and so does the mark "exclusive" that opening leaves on it:
-/// nobody but root could open it again. Through this second handle the mark is taken off; the lock on the file remains.
+/// A pty outlives its openers, for the simulator keeps it open, and so does the mark "exclusive" that opening leaves on
+/// it: nobody but root could open it again. Through this second handle the mark is taken off; the file's lock remains.
 fn open_pty(path: &Path) -> Option<File> {
     let is_pty = path.canonicalize().is_ok_and(|target| target.starts_with("/dev/pts"));
     let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();

@@ -5,9 +5,9 @@
 mod flash;
 mod pty;
 
-use std::{cell::RefCell, io, net::SocketAddr, path::PathBuf, process::ExitCode, rc::Rc, time::Instant};
+use std::{cell::RefCell, io, net::{IpAddr, SocketAddr}, path::PathBuf, process::ExitCode, rc::Rc, time::Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use cbor_schemas::{ClaimPolicy, DeviceId, report};
 use clap::Parser;
 use device::{
@@ -35,7 +35,7 @@ struct Args {
     /// Serial line: makes a pty and a link to it at PATH. May be given several times.
     #[arg(long, value_name = "PATH")]
     pty: Vec<PathBuf>,
-    /// Serves CoAP over UDP at ADDR:PORT. May be given several times.
+    /// Serves CoAP over UDP at ADDR:PORT, a loopback or link-local address. May be given several times.
     #[arg(long, value_name = "ADDR:PORT")]
     udp: Vec<SocketAddr>,
     /// Flash image, made if it does not exist; without it the flash is RAM and gone with the process.
@@ -107,6 +107,9 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         eprintln!("device-sim: {} at serial:{}", args.id, path.display());
     }
     for address in &args.udp {
+        if !is_near(address) {
+            bail!("UDP {address}: only loopback and link-local addresses are served, so that nobody claims over a network");
+        }
         let socket = std::net::UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
         socket.set_nonblocking(true)?;
         eprintln!("device-sim: {} at udp:{}", args.id, socket.local_addr()?);
@@ -185,6 +188,14 @@ async fn next_line(lines: &mut broadcast::Receiver<LogLine>) -> LogLine {
 
 struct UdpLink(UdpSocket);
 
+/// Whether an address is on this machine or on the same link.
+fn is_near(address: &SocketAddr) -> bool {
+    match address.ip() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}
+
 impl Link<Address> for UdpLink {
     type Error = io::Error;
 
@@ -193,12 +204,12 @@ impl Link<Address> for UdpLink {
         let mut datagram = [0; DATAGRAM_LEN + 1];
         loop {
             match self.0.recv_from(&mut datagram).await {
-                Ok((len, from)) if len <= buffer.len() => {
+                Ok((len, from)) if len <= buffer.len() && is_near(&from) => {
                     buffer[..len].copy_from_slice(&datagram[..len]);
                     return Ok((len, Address::Udp(from)));
                 }
                 Ok(_) => {}
-                // The peer's port is closed; the others' are not.
+                // One peer's port is closed; the others' are not.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
             }

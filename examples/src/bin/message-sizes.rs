@@ -31,9 +31,9 @@ async fn main() -> Result<()> {
     let station = station(&scratch.path().join("state")).await?;
     let link: Link = format!("serial:{}", port.display()).parse()?;
 
-    println!("## First visit: an unowned device becomes ours\n");
+    println!("### Bytes of a first visit\n");
     visit(&link, &station).await?;
-    println!("\n## Later visit: it is ours, and proves so\n");
+    println!("\n### Bytes of a later visit\n");
     visit(&link, &station).await
 }
 
