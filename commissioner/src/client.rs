@@ -1,8 +1,9 @@
-//! A CoAP client (RFC 7252) over any [`link`](crate::link): one request at a time, to one device.
+//! A CoAP client (RFC 7252) over any [`link`]: one request at a time, to one device.
 //!
 //! [`Client::request`] exchanges whole bodies without protection; a [`Session`](crate::session::Session) does the same
-//! under OSCORE. Both rest on one confirmable message and its answer, which this module gets through: it retransmits, takes answers
-//! that come with the acknowledgement or later, acknowledges those, and turns away what it did not ask for.
+//! under OSCORE. Both rest on one confirmable message and its answer, which this module gets through: it retransmits,
+//! takes answers that come with the acknowledgement or later, acknowledges those, and turns away what it did not ask
+//! for.
 
 mod blockwise;
 mod message;
@@ -45,7 +46,10 @@ pub enum Error {
     #[error(transparent)]
     Link(#[from] link::Error),
     /// Nothing came back.
-    #[error("no answer within {} s; is the device running, and is this its port and speed?", .waited.as_millis().div_ceil(1000))]
+    #[error(
+        "no answer within {} s; is the device running, and is this its port and speed?",
+        .waited.as_millis().div_ceil(1000)
+    )]
     NoAnswer {
         /// How long we tried.
         waited: Duration,

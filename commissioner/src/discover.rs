@@ -44,12 +44,7 @@ pub struct Sighting {
 
 /// Tries one link: a device answers a CoAP ping within 3 s.
 pub async fn at(link: &Link) -> Result<Found, visit::Error> {
-    let client = Client::open(link).await?;
-    greet(link, client).await
-}
-
-/// The same over a link that is open already, for who wants the client to [record](Client::record) all of it.
-pub async fn greet(link: &Link, mut client: Client) -> Result<Found, visit::Error> {
+    let mut client = Client::open(link).await?;
     let account = Account::probe(&mut client).await?;
     Ok(Found { link: link.clone(), client, account })
 }
@@ -71,8 +66,7 @@ pub async fn survey(links: impl IntoIterator<Item = Link>) -> Vec<Sighting> {
     sightings
 }
 
-/// The devices among what was seen, each once: one with a serial and a network function is at two links.
-/// The devices among what was tried, each once.
+/// The devices among what was tried, each once: one with a serial and a network function is at two links.
 pub fn devices(sightings: Vec<Sighting>) -> Vec<Found> {
     let mut devices: Vec<Found> = Vec::new();
     for found in sightings.into_iter().filter_map(|sighting| sighting.found.ok()) {

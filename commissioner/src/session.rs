@@ -53,6 +53,13 @@ pub enum Error {
     Oscore(#[from] oscore::Error),
 }
 
+/// Lets the device prove by message_2 that it holds `expected`, to a key that is thrown away: before it is sent anything
+/// that tells who we are. That is a proof of 64 bits, and good for nothing else.
+pub async fn prove(client: &mut Client, expected: PublicKey) -> Result<(), Error> {
+    let throwaway = PrivateKey::generate(&mut OsRng);
+    exchange_first_messages(client, &throwaway, Transfer::ByValue, expected).await.map(drop)
+}
+
 /// A protected conversation with one device.
 pub struct Session<'c> {
     client: &'c mut Client,

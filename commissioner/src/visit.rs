@@ -5,13 +5,14 @@
 //! and if it differs from the first one, somebody meddles and the visit is over.
 
 use std::fmt;
+use std::time::Duration;
 
 use cbor_schemas::{Aif, Audience, DeviceInfo, Profile, Watermarks};
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
 use rand_core::OsRng;
 
-use crate::client::{self, Client, Refusal, Request, Response, Timers, content_format, printable};
+use crate::client::{self, Client, Code, Refusal, Request, Response, Timers, content_format, printable};
 use crate::error::{CommandError, ExitCode};
 use crate::issuer::{self, Issuer};
 use crate::progress::{Progress, Step};
@@ -20,6 +21,10 @@ use crate::session::{self, Session};
 
 const COMM: &str = "/comm";
 const AUTHZ_INFO: &str = "/authz-info";
+/// How often a token is presented to a device that has verified too many of them.
+const TOKEN_ATTEMPTS: u32 = 4;
+/// How long we wait for such a device at most, whatever it asks for.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a visit came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +197,8 @@ impl<'c> Visit<'c> {
         Self::begin(session, seen, None, progress).await
     }
 
-    /// Visits a device of ours as its owner: presents a token for this station, then proves to be the station.
+    /// Visits a device of ours as its owner: presents a token for this station, then proves to be the station. Before the
+    /// token, which names the station, the device proves its key to nobody in particular: `/comm` alone can be copied.
     ///
     /// The token is good until the device's next start, for everything below `/comm`.
     pub async fn station(
@@ -203,6 +209,8 @@ impl<'c> Visit<'c> {
     ) -> Result<Self, Error> {
         let expected = seen.provable_key()?;
         let info = seen.info();
+        progress.working("asking the device to prove its key");
+        session::prove(client, expected).await?;
         let wanted = TokenRequest {
             station: *station.key.public(),
             audience: Audience::Device(info.device),
@@ -212,9 +220,7 @@ impl<'c> Visit<'c> {
         let grant = station.registry.grant_token(&wanted).await?;
         let token = station.issuer.station_token(&grant)?;
         progress.working("presenting the station's token");
-        let response = client.request(&Request::post(AUTHZ_INFO, content_format::CWT, token)).await?;
-        response.success().map_err(Error::TokenRefused)?;
-        progress.working("asking the device to prove its key");
+        present(client, token).await?;
         let session = Session::establish(client, &station.key, Transfer::ByKid, expected).await?;
         Self::begin(session, seen, Some(grant.claims().issued_at), progress).await
     }
@@ -256,6 +262,19 @@ impl fmt::Debug for Visit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Visit").field("account", &self.account).finish_non_exhaustive()
     }
+}
+
+/// Presents a token, and waits where the device asks for that: it bounds how many signatures strangers make it verify.
+async fn present(client: &mut Client, token: Vec<u8>) -> Result<(), Error> {
+    let request = Request::post(AUTHZ_INFO, content_format::CWT, token);
+    for _ in 1..TOKEN_ATTEMPTS {
+        let response = client.request(&request).await?;
+        if response.code != Code::TOO_MANY_REQUESTS {
+            return response.success().map(drop).map_err(Error::TokenRefused);
+        }
+        tokio::time::sleep(response.max_age.min(MAX_WAIT)).await;
+    }
+    client.request(&request).await?.success().map(drop).map_err(Error::TokenRefused)
 }
 
 fn get_comm() -> Request {

@@ -97,7 +97,16 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let whole = Whole::new(store, opened, &mut rng);
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
-        Ok(Device { config, board, rng, whole, grants: Grants::new(), token_rate: RateLimit::new(), nonce, changed: false })
+        Ok(Device {
+            config,
+            board,
+            rng,
+            whole,
+            grants: Grants::new(),
+            token_rate: RateLimit::new(),
+            nonce,
+            changed: false,
+        })
     }
 
     /// What the device says of itself: the answer to `GET /comm`, and the report line.

@@ -1,6 +1,7 @@
 //! Requests and responses as the rest of the program sees them: whole bodies, no message IDs, no blocks.
 
 use std::fmt;
+use std::time::Duration;
 
 use cbor_schemas::{Method, ProblemDetails};
 use coap_lite::{CoapOption, Packet};
@@ -30,6 +31,9 @@ pub mod content_format {
     pub const ACE_TRL: u16 = 262;
 }
 
+/// Seconds of Max-Age where a response has none (RFC 7252 section 5.10.5).
+const DEFAULT_MAX_AGE: u32 = 60;
+
 /// A response code, shown as `4.03 Forbidden`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code(pub u8);
@@ -49,6 +53,8 @@ impl Code {
     pub const NOT_FOUND: Self = Self(code::NOT_FOUND);
     /// 4.13
     pub const REQUEST_ENTITY_TOO_LARGE: Self = Self(code::REQUEST_ENTITY_TOO_LARGE);
+    /// 4.29 (RFC 8516)
+    pub const TOO_MANY_REQUESTS: Self = Self(code::TOO_MANY_REQUESTS);
 
     /// Whether this is a 2.xx code.
     pub fn is_success(self) -> bool {
@@ -131,6 +137,8 @@ pub struct Response {
     pub content_format: Option<u16>,
     /// The body.
     pub payload: Vec<u8>,
+    /// Max-Age (RFC 7252 section 5.10.5): with 4.29, how long to wait.
+    pub max_age: Duration,
 }
 
 impl Response {
@@ -142,7 +150,9 @@ impl Response {
     /// Code, content format and payload of the last message of an exchange.
     pub(crate) fn new(last: &Packet, payload: Vec<u8>) -> Self {
         let content_format = uint_option(last, option::CONTENT_FORMAT).and_then(|format| format.try_into().ok());
-        Self { code: Code(last.header.code.into()), content_format, payload }
+        let max_age = uint_option(last, option::MAX_AGE).unwrap_or(DEFAULT_MAX_AGE);
+        let max_age = Duration::from_secs(max_age.into());
+        Self { code: Code(last.header.code.into()), content_format, payload, max_age }
     }
 }
 

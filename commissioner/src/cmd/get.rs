@@ -191,6 +191,7 @@ mod tests {
                 code: crate::client::Code::CHANGED,
                 content_format: Some(60),
                 payload: payload.into(),
+                max_age: std::time::Duration::ZERO,
             })
         };
         assert_eq!(answer(b"").to_string(), "2.04 Changed");

@@ -140,6 +140,47 @@ async fn a_station_presents_a_token_for_this_start_of_this_device() {
 }
 
 #[tokio::test]
+async fn a_device_that_only_copied_an_account_never_sees_a_token() {
+    let temp = tempfile::tempdir().unwrap();
+    let station = station(&temp).await;
+    let copied = |info: &mut DeviceInfo<'_>| info.credential = Some(PrivateKey::generate(&mut OsRng).public().cose_key());
+    let mut impostor = device(Some(*station.registry.issuer()), copied, as_is);
+    let seen = Account::read(&mut impostor.client).await.unwrap();
+    assert!(Visit::station(&mut impostor.client, &seen, &station, &progress().0).await.is_err());
+    assert_eq!(impostor.tokens.lock().unwrap().len(), 0);
+    let history = station.registry.history(&ID.parse().unwrap()).await.unwrap();
+    assert_eq!(history.len(), 0, "not even signed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_presented_again_when_the_device_asks_for_patience() {
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    let answers = move |refusals: u32| {
+        let count = count.clone();
+        TestDevice::new(move |_, _| {
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            let mut answer = match *count > refusals {
+                true => response(Code::CREATED, content_format::TEXT, b""),
+                false => response(Code::TOO_MANY_REQUESTS, content_format::TEXT, b""),
+            };
+            answer.add_option(coap_lite::CoapOption::MaxAge, vec![1]);
+            answer
+        })
+        .serve()
+    };
+    let (mut client, _serving) = answers(TOKEN_ATTEMPTS - 1);
+    present(&mut client, vec![0]).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), TOKEN_ATTEMPTS);
+
+    *asked.lock().unwrap() = 0;
+    let (mut client, _serving) = answers(u32::MAX);
+    assert!(matches!(present(&mut client, vec![0]).await, Err(Error::TokenRefused(_))));
+    assert_eq!(*asked.lock().unwrap(), TOKEN_ATTEMPTS);
+}
+
+#[tokio::test]
 async fn a_device_of_another_issuer_refuses_the_token() {
     let temp = tempfile::tempdir().unwrap();
     let station = station(&temp).await;

@@ -144,8 +144,8 @@ fn message_3_counts_from_the_address_of_message_1_only() {
 #[test]
 fn a_new_message_1_takes_the_place_of_the_last_one_from_that_address() {
     let mut device = TestDevice::new();
-    let first = Visitor::stranger(&mut device).begin(&mut device);
     let elsewhere = Visitor { from: NETWORK, ..Visitor::stranger(&mut device) }.begin(&mut device);
+    let first = Visitor::stranger(&mut device).begin(&mut device);
     let second = Visitor::stranger(&mut device).begin(&mut device);
     device.ask(&first.message_3_alone()).edhoc_error();
     device.ask(&second.message_3_alone()).expect("2.04");

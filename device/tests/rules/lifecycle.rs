@@ -10,7 +10,7 @@ use device::{
 
 const ROLES: [Role; 4] = [Role::Anyone, Role::Stranger, Role::Factory, Role::Owner];
 
-const REQUESTS: [(&str, Request); 15] = [
+const REQUESTS: [(&str, Request); 16] = [
     ("discover", Request::Discover),
     ("read info", Request::ReadInfo),
     ("authenticate", Request::Authenticate),
@@ -26,6 +26,7 @@ const REQUESTS: [(&str, Request); 15] = [
     ("identify", Request::Identify),
     ("rekey", Request::Rekey),
     ("reset", Request::Reset),
+    ("what comes with a later version", Request::NotSupported),
 ];
 
 const fn write_owner(certified: bool, same_anchor: bool) -> Request {

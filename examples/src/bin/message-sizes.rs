@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "the tables are the output")]
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result};
 use commissioner::{
@@ -64,7 +64,8 @@ async fn start_device(port: &Path) -> Result<Child> {
     let device = Command::new(&program)
         .arg("--pty")
         .arg(port)
-        .stdout(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot start {}: build it with `cargo build -p device-sim`", program.display()))?;

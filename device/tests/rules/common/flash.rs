@@ -15,13 +15,18 @@ pub(crate) struct Flash {
 }
 
 /// What becomes of writing and erasing. Reading always works.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
     Works,
     /// Every write is an error.
     Refuses,
     /// Every write is reported as done, and is not.
     Forgets,
+    /// Some writes are errors, then it works again.
+    Fails {
+        after: u32,
+        times: u32,
+    },
 }
 
 impl Flash {
@@ -35,6 +40,10 @@ impl Flash {
 
     pub(crate) fn set_driver(&self, driver: Driver) {
         self.driver.set(driver);
+    }
+
+    pub(crate) fn driver(&self) -> Driver {
+        self.driver.get()
     }
 
     /// See [`RamFlash::cut_power_after`].
@@ -66,6 +75,15 @@ impl Flash {
             Driver::Works => operation(&mut self.cells.borrow_mut()),
             Driver::Refuses => Err(FlashError::PowerOff),
             Driver::Forgets => Ok(()),
+            Driver::Fails { after: 0, times } => {
+                let rest = Driver::Fails { after: 0, times: times - 1 };
+                self.driver.set(if times == 1 { Driver::Works } else { rest });
+                Err(FlashError::PowerOff)
+            }
+            Driver::Fails { after, times } => {
+                self.driver.set(Driver::Fails { after: after - 1, times });
+                operation(&mut self.cells.borrow_mut())
+            }
         }
     }
 }
