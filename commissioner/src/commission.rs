@@ -26,7 +26,8 @@ use crate::error::{CommandError, ExitCode};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{
-    self, CertificateStatus, Conflict, Cti, Device, Intent, KeyStatus, NewCertificate, Observation, Place, Slot, Succession,
+    self, CertificateStatus, Conflict, Cti, Device, Intent, KeyStatus, NewCertificate, Observation, Place, Slot,
+    Succession,
 };
 use crate::visit::{self, Account, Station, Visit};
 
@@ -68,10 +69,14 @@ pub enum Error {
     #[error("the device reports damaged storage and accepts nothing; erase its flash and program it again")]
     Fault,
     /// Somebody else owns the device.
-    #[error("the device has an owner, and this registry does not know it as ours; its owner has to reset it before it can be yours")]
+    #[error(
+        "the device has an owner, and this registry does not know it as ours; its owner has to reset it before it can be yours"
+    )]
     Owned,
     /// What is in the owner slot cannot be ours.
-    #[error("the certificate in the device's owner slot is not what this issuer signed ({0}); reset the device, then commission it again")]
+    #[error(
+        "the certificate in the device's owner slot is not what this issuer signed ({0}); reset the device, then commission it again"
+    )]
     ForeignCertificate(&'static str),
     /// The device refused the certificate.
     #[error("the device refused its certificate: {0}")]
@@ -216,8 +221,10 @@ async fn renew(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> 
 /// The ID of a certificate that we signed about this device and its key.
 fn own_certificate(certificate: &[u8], visit: &Visit<'_>, station: &Station) -> Result<Cti, Error> {
     let foreign = |what| move |_| Error::ForeignCertificate(what);
-    let issuer = PublicKey::from_cose(&station.issuer.anchor()).map_err(|_| Error::ForeignCertificate("the issuer's key"))?;
-    let object = Sign1::decode_as(Kind::DeviceCertificate, certificate).map_err(foreign("it is no device certificate"))?;
+    let issuer =
+        PublicKey::from_cose(&station.issuer.anchor()).map_err(|_| Error::ForeignCertificate("the issuer's key"))?;
+    let object =
+        Sign1::decode_as(Kind::DeviceCertificate, certificate).map_err(foreign("it is no device certificate"))?;
     protocol::sign1::verify(&issuer, &object).map_err(|_| Error::ForeignCertificate("another key signed it"))?;
     let claims = DeviceCertificateClaims::decode(object.payload).map_err(foreign("its claims"))?;
     if claims.subject != visit.account().info().device || claims.key.x != *visit.key().x() {

@@ -78,11 +78,6 @@ impl Answer {
         self.block_1 = block;
     }
 
-    /// Whether the body may be of `content_format`, which a request's Accept option asks for.
-    pub fn is_acceptable(&self, content_format: u16) -> bool {
-        self.code >> 5 != 2 || self.content_format.is_none_or(|own| own == content_format)
-    }
-
     /// Writes the response; of a body longer than `largest`, the block that `requested` (or nobody) asked for.
     ///
     /// # Errors
@@ -214,13 +209,5 @@ mod tests {
     fn a_body_that_does_not_fit_is_our_own_fault() {
         let set = Answer::new().set_body(code::CONTENT, 60, |_| Err(()));
         assert_eq!(set.unwrap_err().code, code::INTERNAL_SERVER_ERROR);
-    }
-
-    #[test]
-    fn only_a_success_has_to_be_acceptable() {
-        let mut answer = with_body(1);
-        assert!(answer.is_acceptable(60) && !answer.is_acceptable(40));
-        answer.set_problem(&Problem::UNAUTHORIZED);
-        assert!(answer.is_acceptable(60));
     }
 }

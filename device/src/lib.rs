@@ -1,4 +1,44 @@
-//! Placeholder.
+//! A commissionable device: what it accepts, in which state, and what it keeps in flash.
+//!
+//! A firmware brings a [`Board`](device::Board), flash ([`embedded_storage::nor_flash::NorFlash`]), a random number
+//! generator and one or more [`Link`](transport::Link)s, and gives them to each other:
+//!
+//! ```no_run
+//! # async fn firmware<F, R, B, P>(flash: F, rng: R, board: B, uart: P, clock: impl Fn() -> u64)
+//! # where
+//! #     F: embedded_storage::nor_flash::NorFlash,
+//! #     R: rand_core::CryptoRngCore,
+//! #     B: device::device::Board,
+//! #     P: embedded_io_async::Read + embedded_io_async::Write,
+//! # {
+//! use core::{cell::RefCell, future::pending};
+//!
+//! use cbor_schemas::ClaimPolicy;
+//! use device::{
+//!     device::{Config, Device},
+//!     server::Server,
+//!     store::Layout,
+//!     transport::{serial::Serial, serve},
+//! };
+//!
+//! let config = Config {
+//!     device: "urn:dev:ops:32473-blinky-0024beffe804ff1".parse().unwrap(), // from the hardware
+//!     firmware: "blinky 1.0",
+//!     claim_policy: ClaimPolicy::Open,
+//!     operation_ms: 300,
+//! };
+//! let layout = Layout::smallest::<F>(0x0008_0000);
+//! let device = Device::start(config, flash, layout, board, rng).unwrap();
+//! let server = RefCell::new(Server::<(), _, _, _, 2>::new(device));
+//! let mut serial = Serial::new(uart, ());
+//! let _closed = serve(&server, &mut serial, clock, async || pending().await).await;
+//! # }
+//! ```
+//!
+//! Read [`lifecycle`] and [`resources`] first: the specification in two tables. Then [`server`] for how a datagram becomes
+//! a request, [`device`](mod@device) for what each resource does, and [`store`] for what survives a power cut.
+//!
+//! No input of a peer makes anything here panic, and nothing is answered before it is durable.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(

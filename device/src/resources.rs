@@ -56,6 +56,8 @@ pub struct Entry {
     pub methods: &'static [Method],
     /// Content format of request bodies; `None` where there is none.
     pub takes: Option<u16>,
+    /// Content format of what it answers when it does not refuse.
+    pub answers: u16,
     /// Link attributes shown to discovery; `None` keeps the resource out of it.
     pub attributes: Option<&'static str>,
 }
@@ -65,16 +67,16 @@ use Method::{Get, Post, Put};
 /// The table.
 #[rustfmt::skip]
 pub const RESOURCES: &[Entry] = &[
-    Entry { path: "/.well-known/core",  resource: Resource::Core,      methods: &[Get],      takes: None,                       attributes: None },
-    Entry { path: "/.well-known/edhoc", resource: Resource::Edhoc,     methods: &[Post],     takes: None,                       attributes: Some("rt=\"core.edhoc\"") },
-    Entry { path: "/authz-info",        resource: Resource::AuthzInfo, methods: &[Post],     takes: Some(content_format::CWT),  attributes: Some("rt=\"ace.ai\";ct=61") },
-    Entry { path: "/comm",              resource: Resource::Info,      methods: &[Get],      takes: None,                       attributes: Some("rt=\"commissioning\";ct=60") },
-    Entry { path: "/comm/factory",      resource: Resource::Factory,   methods: &[Get, Put], takes: Some(content_format::CBOR), attributes: None },
-    Entry { path: "/comm/owner",        resource: Resource::Owner,     methods: &[Get, Put], takes: Some(content_format::CBOR), attributes: None },
-    Entry { path: "/comm/peers",        resource: Resource::Peers,     methods: &[Get, Put], takes: Some(content_format::CWT),  attributes: None },
-    Entry { path: "/comm/identify",     resource: Resource::Identify,  methods: &[Post],     takes: None,                       attributes: None },
-    Entry { path: "/comm/rekey",        resource: Resource::Rekey,     methods: &[Post],     takes: Some(content_format::CBOR), attributes: None },
-    Entry { path: "/comm/reset",        resource: Resource::Reset,     methods: &[Post],     takes: None,                       attributes: None },
+    Entry { path: "/.well-known/core",  resource: Resource::Core,      methods: &[Get],      takes: None,                       answers: content_format::LINK_FORMAT, attributes: None },
+    Entry { path: "/.well-known/edhoc", resource: Resource::Edhoc,     methods: &[Post],     takes: None,                       answers: content_format::EDHOC,       attributes: Some("rt=\"core.edhoc\"") },
+    Entry { path: "/authz-info",        resource: Resource::AuthzInfo, methods: &[Post],     takes: Some(content_format::CWT),  answers: content_format::CBOR,        attributes: Some("rt=\"ace.ai\";ct=61") },
+    Entry { path: "/comm",              resource: Resource::Info,      methods: &[Get],      takes: None,                       answers: content_format::CBOR,        attributes: Some("rt=\"commissioning\";ct=60") },
+    Entry { path: "/comm/factory",      resource: Resource::Factory,   methods: &[Get, Put], takes: Some(content_format::CBOR), answers: content_format::CBOR,        attributes: None },
+    Entry { path: "/comm/owner",        resource: Resource::Owner,     methods: &[Get, Put], takes: Some(content_format::CBOR), answers: content_format::CBOR,        attributes: None },
+    Entry { path: "/comm/peers",        resource: Resource::Peers,     methods: &[Get, Put], takes: Some(content_format::CWT),  answers: content_format::CBOR,        attributes: None },
+    Entry { path: "/comm/identify",     resource: Resource::Identify,  methods: &[Post],     takes: None,                       answers: content_format::CBOR,        attributes: None },
+    Entry { path: "/comm/rekey",        resource: Resource::Rekey,     methods: &[Post],     takes: Some(content_format::CBOR), answers: content_format::CBOR,        attributes: None },
+    Entry { path: "/comm/reset",        resource: Resource::Reset,     methods: &[Post],     takes: None,                       answers: content_format::CBOR,        attributes: None },
 ];
 
 /// Critical options that are understood, of requests as the application sees them.

@@ -153,6 +153,9 @@ where
             return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
         }
         self.device.permit(entry, method, caller)?;
+        if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != entry.answers) {
+            return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
+        }
 
         // There is one place for a body that comes in blocks: only for who was permitted to write one.
         let may_gather = caller.key.is_some() && method != Method::Get && entry.resource != Resource::AuthzInfo;
@@ -170,12 +173,6 @@ where
         };
         self.device.serve(entry, method, body, caller, now, &mut self.answer)?;
         self.answer.set_block_1(block);
-        if method == Method::Get
-            && let Some(wanted) = uint_option(request, option::ACCEPT)
-            && !self.answer.is_acceptable(wanted)
-        {
-            return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
-        }
         Ok(())
     }
 

@@ -210,7 +210,10 @@ fn refusals_are_sentences(bench: &Bench) {
     let link = &device.link;
     bench.commissioner(&["get", "/no/such/thing", link]).ended_with(5).saying("4.04");
     bench.commissioner_fed("state", &["put", "/comm/owner", link, "--file", "-"], b"\xa1").ended_with(5).saying("4.00");
-    bench.commissioner_fed("state", &["put", "/comm/owner", link, "--file", "-"], &[0; 4000]).ended_with(5).saying("4.13");
+    bench
+        .commissioner_fed("state", &["put", "/comm/owner", link, "--file", "-"], &[0; 4000])
+        .ended_with(5)
+        .saying("4.13");
     bench.commissioner_fed("state", &["put", "/comm", link, "--file", "-"], b"").ended_with(5).saying("4.05");
     bench.commissioner(&["rekey", link]).ended_with(6).saying("commission it first");
     let error = bench.commissioner(&["get", "/no", link, "--json"]).ended_with(5).json().pop().unwrap();
@@ -233,7 +236,8 @@ fn garbage_on_the_link_disturbs_nobody(bench: &Bench) {
     match device.link.strip_prefix("serial:") {
         Some(port) => {
             // Noise, a frame that never ends well, and a frame with a wrong checksum.
-            std::fs::write(port, [&noise[..], b"\xc0\xa9\x40\x01\xdb", b"\xc0\xc0\xa9\x40\x01\x00\x00\xc0"].concat()).unwrap();
+            std::fs::write(port, [&noise[..], b"\xc0\xa9\x40\x01\xdb", b"\xc0\xc0\xa9\x40\x01\x00\x00\xc0"].concat())
+                .unwrap();
         }
         None => {
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

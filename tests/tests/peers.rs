@@ -30,8 +30,11 @@ impl Credentials {
     fn new(bench: &Bench, host: &str, peer_credential: &str, options: &str) -> Self {
         let key = bench.path("client.cosekey");
         let _ = fs::remove_file(&key);
-        let generated =
-            Command::new(peer("aiocoap-keygen")).arg("generate").arg(&key).args(["--kid", "01", "--subject", "test"]).output();
+        let generated = Command::new(peer("aiocoap-keygen"))
+            .arg("generate")
+            .arg(&key)
+            .args(["--kid", "01", "--subject", "test"])
+            .output();
         let generated = generated.expect("aiocoap-keygen runs");
         let own = String::from_utf8(generated.stdout).expect("diagnostic notation");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("the key file is there");
@@ -96,7 +99,11 @@ fn aiocoap_reads_the_owner_slot_under_edhoc() {
             let credentials = Credentials::new(&bench, host(&device), peer_credential, options);
             let answer = aiocoap("/comm/owner", host(&device), Some(&credentials));
             let stderr = String::from_utf8_lossy(&answer.stderr);
-            assert!(answer.stdout.starts_with(b"\xa1\x00\x00"), "{peer_credential} {options} {:?} {stderr}", answer.stdout);
+            assert!(
+                answer.stdout.starts_with(b"\xa1\x00\x00"),
+                "{peer_credential} {options} {:?} {stderr}",
+                answer.stdout
+            );
         }
     }
 }
@@ -114,7 +121,8 @@ fn aiocoap_does_not_take_another_device_for_this_one() {
 fn pycose_verifies_our_certificates() {
     let bench = Bench::initialised(Cable::Udp);
     let device = bench.start("flash", ID);
-    let record = bench.commissioner(&["commission", &device.link, "--json"]).succeeded().json().pop().expect("a record");
+    let record =
+        bench.commissioner(&["commission", &device.link, "--json"]).succeeded().json().pop().expect("a record");
     let view = payload(&bench, "/comm/owner", &device);
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/verify_certificate.py");

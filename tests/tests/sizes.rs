@@ -15,7 +15,8 @@ const FIRST_VISIT: &[&str] = &[
     "PUT /comm/owner",
     "2.04 Changed",
 ];
-const LATER_VISIT: &[&str] = &["EDHOC message_1, 37 bytes", "EDHOC message_2, 53 bytes", "EDHOC message_3, 28 bytes + GET /comm"];
+const LATER_VISIT: &[&str] =
+    &["EDHOC message_1, 37 bytes", "EDHOC message_2, 53 bytes", "EDHOC message_3, 28 bytes + GET /comm"];
 
 #[test]
 fn messages_have_the_sizes_that_are_promised() {

@@ -435,7 +435,8 @@ fn a_request_names_its_path_query_and_formats() {
 #[test]
 fn a_refusal_is_a_sentence_without_control_characters() {
     let refusal = |format, payload: &[u8]| {
-        let response = Response { code: Code(0x83), content_format: format, payload: payload.to_vec(), max_age: Duration::ZERO };
+        let response =
+            Response { code: Code(0x83), content_format: format, payload: payload.to_vec(), max_age: Duration::ZERO };
         response.success().unwrap_err().to_string()
     };
     let problem = |title: Option<&str>, detail: Option<&str>| {

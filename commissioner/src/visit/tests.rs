@@ -143,7 +143,8 @@ async fn a_station_presents_a_token_for_this_start_of_this_device() {
 async fn a_device_that_only_copied_an_account_never_sees_a_token() {
     let temp = tempfile::tempdir().unwrap();
     let station = station(&temp).await;
-    let copied = |info: &mut DeviceInfo<'_>| info.credential = Some(PrivateKey::generate(&mut OsRng).public().cose_key());
+    let copied =
+        |info: &mut DeviceInfo<'_>| info.credential = Some(PrivateKey::generate(&mut OsRng).public().cose_key());
     let mut impostor = device(Some(*station.registry.issuer()), copied, as_is);
     let seen = Account::read(&mut impostor.client).await.unwrap();
     assert!(Visit::station(&mut impostor.client, &seen, &station, &progress().0).await.is_err());

@@ -33,8 +33,7 @@ pub(crate) enum SimFlash {
 impl SimFlash {
     /// Flash in `file`, which is made blank, readable by its owner alone, if it does not exist.
     pub(crate) fn in_file(path: &Path) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let len = file.metadata()?.len();
         match usize::try_from(len) {
             Ok(0) => file.write_all_at(&[0xff; PAGE * PAGES], 0)?,

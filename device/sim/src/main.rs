@@ -5,7 +5,15 @@
 mod flash;
 mod pty;
 
-use std::{cell::RefCell, io, net::{IpAddr, SocketAddr}, path::PathBuf, process::ExitCode, rc::Rc, time::Instant};
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    rc::Rc,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use cbor_schemas::{ClaimPolicy, DeviceId, report};
@@ -108,7 +116,9 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
     }
     for address in &args.udp {
         if !is_near(address) {
-            bail!("UDP {address}: only loopback and link-local addresses are served, so that nobody claims over a network");
+            bail!(
+                "UDP {address}: only loopback and link-local addresses are served, so that nobody claims over a network"
+            );
         }
         let socket = std::net::UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
         socket.set_nonblocking(true)?;

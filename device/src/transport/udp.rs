@@ -11,8 +11,8 @@
 
 use core::{
     convert::Infallible,
+    fmt,
     future::pending,
-    mem,
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -80,6 +80,17 @@ pub enum Error {
     /// The multicast group cannot be joined.
     Group(MulticastError),
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Port(_) => "CoAP's port cannot be bound; give the stack's port 5683 to this link only",
+            Self::Group(_) => "the group of all CoAP nodes cannot be joined; leave another group first",
+        })
+    }
+}
+
+impl core::error::Error for Error {}
 
 /// CoAP's port on a network stack.
 ///
@@ -153,7 +164,7 @@ impl<A: From<IpEndpoint> + TryInto<IpEndpoint>> Link<A> for Udp<'_> {
 
     async fn send(&mut self, to: A, datagram: &[u8]) -> Result<(), Self::Error> {
         let Ok(to) = to.try_into() else { return Ok(()) };
-        if !mem::take(&mut self.answers_group) {
+        if !self.answers_group {
             transmit(&mut self.socket, to, datagram).await;
         } else if is_success(datagram)
             && let Ok(answer) = heapless::Vec::from_slice(datagram)
