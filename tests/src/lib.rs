@@ -33,14 +33,19 @@ pub struct Bench {
     pub cable: Cable,
 }
 
-/// A running simulator. It is killed when it is dropped, as by pulling its plug.
-pub struct Device {
+/// A program that runs beside the test. It is killed when it is dropped, as by pulling its plug.
+pub struct Running {
     process: Child,
+    lines: Receiver<String>,
+}
+
+/// A running simulator.
+pub struct Device {
+    program: Running,
     /// The link to reach it by.
     pub link: String,
     /// The first lines of its console, the report line included.
     pub console: Vec<String>,
-    lines: Receiver<String>,
 }
 
 /// What a command left behind.
@@ -116,6 +121,13 @@ impl Bench {
         Finished::from(process.wait_with_output().expect("the commissioner ends"))
     }
 
+    /// Starts a command of the commissioner that runs until it is told to stop.
+    pub fn watch(&self, args: &[&str]) -> Running {
+        let mut command = Command::new(program("commissioner"));
+        command.arg("--state-dir").arg(self.path("state")).args(args);
+        Running::start(&mut command)
+    }
+
     /// The records that `devices --json --all` prints.
     pub fn records(&self) -> Vec<Value> {
         self.commissioner(&["devices", "--all", "--json"]).succeeded().json()
@@ -127,10 +139,10 @@ impl Bench {
     }
 }
 
-impl Device {
-    /// Starts a simulator, and waits until it has said where it is and printed its report line.
+impl Running {
+    /// Starts a program, and listens to all that it says.
     pub fn start(command: &mut Command) -> Self {
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("device-sim starts");
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let (sender, lines) = channel();
         for stream in [
             Box::new(process.stdout.take().expect("piped")) as Box<dyn std::io::Read + Send>,
@@ -145,19 +157,10 @@ impl Device {
                 }
             });
         }
-        drop(sender);
-        let mut device = Device { process, link: String::new(), console: Vec::new(), lines };
-        while device.link.is_empty() || !device.console.iter().any(|line| line.contains("commissioning-report:")) {
-            let line = device.next_line().expect("device-sim says where it is, and its report line");
-            match line.strip_prefix("device-sim: ").and_then(|line| line.split_once(" at ")) {
-                Some((_, link)) => device.link = link.to_owned(),
-                None => device.console.push(line),
-            }
-        }
-        device
+        Running { process, lines }
     }
 
-    /// Waits for the next line of the console; `None` if the device ended.
+    /// Waits for the next line on standard output or standard error; `None` if the program ended.
     ///
     /// # Panics
     /// After [`PATIENCE`].
@@ -165,7 +168,7 @@ impl Device {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("device-sim has nothing to say"),
+            Err(RecvTimeoutError::Timeout) => panic!("the program has nothing to say"),
         }
     }
 
@@ -176,19 +179,46 @@ impl Device {
                 return;
             }
         }
-        panic!("device-sim ended without saying {text:?}");
+        panic!("the program ended without saying {text:?}");
+    }
+
+    /// Ctrl-C. Returns the exit code that the program ends with.
+    pub fn interrupt(mut self) -> Option<i32> {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+        self.process.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Device {
+    /// Starts a simulator, and waits until it has said where it is and printed its report line.
+    pub fn start(command: &mut Command) -> Self {
+        let mut device = Device { program: Running::start(command), link: String::new(), console: Vec::new() };
+        while device.link.is_empty() || !device.console.iter().any(|line| line.contains("commissioning-report:")) {
+            let line = device.program.next_line().expect("device-sim says where it is, and its report line");
+            match line.strip_prefix("device-sim: ").and_then(|line| line.split_once(" at ")) {
+                Some((_, link)) => device.link = link.to_owned(),
+                None => device.console.push(line),
+            }
+        }
+        device
+    }
+
+    /// Waits for a line on the console that contains `text`.
+    pub fn expect_line(&mut self, text: &str) {
+        self.program.expect_line(text);
     }
 
     /// The report line.
     pub fn report(&self) -> &str {
         self.console.iter().find(|line| line.contains("commissioning-report:")).expect("it was waited for")
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -34,6 +34,8 @@ cases![
     a_device_that_goes_away_is_a_failed_link,
     garbage_on_the_link_disturbs_nobody,
     a_report_line_is_only_a_report,
+    several_devices_are_commissioned_side_by_side,
+    a_watch_takes_each_device_that_comes_along,
 ];
 
 fn commission(bench: &Bench, device: &Device) -> Value {
@@ -259,6 +261,31 @@ fn a_report_line_is_only_a_report(bench: &Bench) {
     assert_eq!((&records[0]["status"], &records[0]["provenance"]), (&"pending".into(), &"reported".into()));
     let record = commission(bench, &device);
     assert_eq!((&record["status"], &record["provenance"]), (&"active".into(), &"proved".into()));
+    assert_eq!(bench.statuses(), ["active"]);
+}
+
+fn several_devices_are_commissioned_side_by_side(bench: &Bench) {
+    let ids = ["urn:dev:ops:32473-e2e-1", "urn:dev:ops:32473-e2e-2", "urn:dev:ops:32473-e2e-3"];
+    let devices = ids.map(|id| bench.start(id.rsplit(':').next().unwrap(), id));
+    let links: Vec<_> = devices.iter().map(|device| device.link.as_str()).collect();
+    bench.commissioner(&[&["commission"], &links[..]].concat()).succeeded();
+    assert_eq!(bench.statuses(), ["active"; 3]);
+
+    // One that does not answer does not stop the others.
+    let lost = bench.start("lost", "urn:dev:ops:32473-e2e-4").link.clone();
+    let fresh = bench.start("fresh", "urn:dev:ops:32473-e2e-5");
+    let partly = bench.commissioner(&["commission", &lost, &fresh.link]);
+    assert_ne!(partly.exit, 0);
+    partly.saying(&lost);
+    assert_eq!(bench.statuses(), ["active"; 4]);
+}
+
+fn a_watch_takes_each_device_that_comes_along(bench: &Bench) {
+    let device = bench.start("flash", ID);
+    let mut watch = bench.watch(&["commission", "--watch", &device.link, "--json"]);
+    watch.expect_line("\"status\":\"active\"");
+    // It goes on until it is told to stop.
+    assert_eq!(watch.interrupt(), Some(0));
     assert_eq!(bench.statuses(), ["active"]);
 }
 

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{Context, not_in_this_version};
 use crate::{
     commission::{self, Outcome, Terms},
-    discover::{self, Found},
+    discover::{self, Found, Sighting},
     error::{CommandError, ExitCode},
     link::Link,
     progress::Progress,
@@ -23,9 +23,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Make a device one of "my devices"
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Where the device is; left out, exactly one device must answer
-    #[arg(conflicts_with = "all")]
-    link: Option<Link>,
+    /// Where the device is; left out, exactly one device must answer. Several are commissioned side by side
+    #[arg(value_name = "LINK", conflicts_with = "all")]
+    links: Vec<Link>,
     /// This is the trusted place: a new key replaces the older ones at once
     #[arg(long)]
     trusted: bool,
@@ -38,7 +38,7 @@ pub struct Args {
     /// All devices that answer, side by side
     #[arg(long)]
     all: bool,
-    /// Every device that comes along (at LINK, or anywhere), until stopped with Ctrl-C
+    /// Every device that comes along (at the links given, or anywhere), until stopped with Ctrl-C
     #[arg(long)]
     watch: bool,
     /// A factory's voucher for the device [not in this version]
@@ -69,14 +69,26 @@ impl Args {
             progress: context.progress.clone(),
         };
         if self.watch {
-            return work.watch(self.link, context).await;
+            return work.watch(&self.links, context).await;
         }
         if self.all {
-            return work.all(context).await;
+            // A port where nothing answers has no device; only links that were named have to have one.
+            let devices = discover::devices(discover::survey(discover::links()).await);
+            return work.side_by_side(devices, Vec::new(), context).await;
         }
-        let found = match self.link {
-            Some(link) => discover::at(&link).await?,
-            None => discover::only().await?,
+        let found = match &self.links[..] {
+            [] => discover::only().await?,
+            [link] => discover::at(link).await?,
+            links => {
+                let (mut devices, mut failures) = (Vec::new(), Vec::new());
+                for Sighting { link, found } in discover::survey(links.to_vec()).await {
+                    match found {
+                        Ok(found) => devices.push(found),
+                        Err(error) => failures.push((link.to_string(), error.into())),
+                    }
+                }
+                return work.side_by_side(devices, failures, context).await;
+            }
         };
         let done = work.commission(found).await?;
         done.show(context, &work.station).await
@@ -119,10 +131,14 @@ impl Work {
         Ok(Done { device: found.account.info().device, outcome })
     }
 
-    /// Every device that answers. One failure does not stop the others; the first one decides the exit code.
-    async fn all(&self, context: &Context) -> Result<(), CommandError> {
-        let devices = discover::devices(discover::survey(discover::links()).await);
-        if devices.is_empty() {
+    /// Several devices. One failure does not stop the others; the first one decides the exit code.
+    async fn side_by_side(
+        &self,
+        devices: Vec<Found>,
+        mut failures: Vec<(String, CommandError)>,
+        context: &Context,
+    ) -> Result<(), CommandError> {
+        if devices.is_empty() && failures.is_empty() {
             return Err(CommandError::new(ExitCode::NoDevice, "no device answers; plug one in, or name its link"));
         }
         let mut tasks = JoinSet::new();
@@ -133,28 +149,20 @@ impl Work {
                 work.commission(found).await.map_err(|error| (link, error))
             });
         }
-        let mut failures = Vec::new();
-        let mut exit = None;
         for result in tasks.join_all().await {
             match result {
                 Ok(done) => done.show(context, &self.station).await?,
-                Err((link, error)) => {
-                    exit.get_or_insert(error.exit());
-                    failures.push(format!("{link}: {error}"));
-                }
+                Err(failure) => failures.push(failure),
             }
         }
-        match exit {
-            None => Ok(()),
-            Some(exit) => {
-                let message = "not all devices were commissioned; see to these, then repeat the command";
-                Err(CommandError::new(exit, message).with_candidates(failures))
-            }
-        }
+        let Some((_, first)) = failures.first() else { return Ok(()) };
+        let message = "not all devices were commissioned; see to these, then repeat the command";
+        let failures = failures.iter().map(|(link, error)| format!("{link}: {error}"));
+        Err(CommandError::new(first.exit(), message).with_candidates(failures))
     }
 
     /// Every start of every device, one after the other. A device shows a new nonce after each start.
-    async fn watch(&self, link: Option<Link>, context: &Context) -> Result<(), CommandError> {
+    async fn watch(&self, links: &[Link], context: &Context) -> Result<(), CommandError> {
         let mut handled = BTreeMap::new();
         let mut stop = pin!(tokio::signal::ctrl_c());
         let mut interval = tokio::time::interval(WATCH_INTERVAL);
@@ -164,7 +172,7 @@ impl Work {
                 _ = &mut stop => return Ok(()),
                 _ = interval.tick() => {}
             }
-            let links = link.clone().map_or_else(discover::links, |link| vec![link]);
+            let links = if links.is_empty() { discover::links() } else { links.to_vec() };
             for found in discover::devices(discover::survey(links).await) {
                 let (link, nonce) = (found.link.to_string(), found.account.info().nonce);
                 if handled.insert(link.clone(), nonce) == Some(nonce) {

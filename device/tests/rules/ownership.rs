@@ -42,6 +42,18 @@ fn a_new_key_is_told_under_the_old_one() {
 }
 
 #[test]
+fn an_answer_that_would_not_be_accepted_is_asked_for_in_vain() {
+    let (owner, mut device) = Owner::of_new_device(1);
+    let before = device.info();
+    let mut session = owner.visit(&mut device);
+    for path in ["/comm/rekey", "/comm/reset"] {
+        session.ask(&mut device, &post(path, &[]).accept(50)).refused("4.06");
+    }
+    let after = device.info();
+    assert_eq!((after.credential, after.owner), (before.credential, before.owner));
+}
+
+#[test]
 fn the_certificate_of_the_old_key_is_not_taken_back() {
     let (owner, mut device) = Owner::of_new_device(1);
     let old = owner.slot_request(&mut device);
