@@ -98,7 +98,9 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         Some(path) => SimFlash::in_file(path).with_context(|| format!("flash image {}", path.display()))?,
         None => SimFlash::in_ram(),
     };
-    let device: DeviceId = args.id.parse().map_err(|error| anyhow!("--id {}: {error}", args.id))?;
+    let device: DeviceId = args.id.parse().map_err(|_| {
+        anyhow!("--id {}: not a device ID; it is urn:dev:mac:... or urn:dev:ops:..., at most 48 characters", args.id)
+    })?;
     let console = Console { lines: broadcast::Sender::new(LOG_LINES) };
     let config = Config {
         device,

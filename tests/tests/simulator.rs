@@ -1,0 +1,64 @@
+//! `device-sim` as its users start it.
+
+use std::process::{Command, Output};
+
+use end_to_end::{Bench, Cable, Device, program};
+
+fn device_sim(args: &[&str]) -> Output {
+    Command::new(program("device-sim")).args(args).output().expect("device-sim runs")
+}
+
+#[test]
+fn what_cannot_be_simulated_is_said_plainly() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let (file, short) = (scratch.path().join("file"), scratch.path().join("short"));
+    std::fs::write(&file, "something of the user's").expect("writable");
+    std::fs::write(&short, [0xff; 100]).expect("writable");
+    let (file, short) = (file.to_str().expect("UTF-8"), short.to_str().expect("UTF-8"));
+    let port = scratch.path().join("port");
+    let port = port.to_str().expect("UTF-8");
+    for (args, exit, says) in [
+        (&[][..], 2, "nothing to serve"),
+        (&["--udp", "0.0.0.0:0"], 1, "loopback and link-local"),
+        (&["--udp", "127.0.0.1:0", "--id", "urn:uuid:1"], 1, "not a device ID"),
+        (&["--udp", "127.0.0.1:0", "--id", "urn:dev:ops:32473-0123456789-0123456789-0123456789"], 1, "not a device ID"),
+        (&["--udp", "127.0.0.1:0", "--flash", short], 1, "a flash image has"),
+        (&["--pty", file], 1, "pty"),
+        (&["--pty", port, "--flash", "/no/such/folder/flash"], 1, "flash image"),
+    ] {
+        let output = device_sim(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(exit), "{args:?}: {stderr}");
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+    }
+    assert_eq!(std::fs::read_to_string(file).expect("still there"), "something of the user's");
+}
+
+#[test]
+fn several_devices_in_one_process_are_several_devices() {
+    let bench = Bench::initialised(Cable::Pty);
+    let port = |number: &str| bench.path(&format!("port-{number}")).to_str().expect("UTF-8").to_owned();
+    let mut command = Command::new(program("device-sim"));
+    command.args(["--count", "3", "--pty", &port("{}"), "--id", "urn:dev:ops:32473-fleet-{}"]);
+    let mut fleet = Device::start(&mut command);
+    fleet.expect_line("fleet-2");
+    let links: Vec<_> = ["0", "1", "2"].iter().map(|number| format!("serial:{}", port(number))).collect();
+    let links: Vec<_> = links.iter().map(String::as_str).collect();
+    bench.commissioner(&[&["commission"], &links[..]].concat()).succeeded();
+    let ids: Vec<_> =
+        bench.records().iter().map(|record| record["device"].as_str().expect("an ID").to_owned()).collect();
+    assert_eq!(ids, ["0", "1", "2"].map(|number| format!("urn:dev:ops:32473-fleet-{number}")));
+}
+
+#[test]
+fn one_device_on_two_cables_is_one_device() {
+    let bench = Bench::initialised(Cable::Pty);
+    let port = bench.path("port");
+    let mut command = Command::new(program("device-sim"));
+    command.arg("--pty").arg(&port).args(["--udp", "127.0.0.1:0"]);
+    let device = Device::start(&mut command);
+    let serial = format!("serial:{}", port.display());
+    bench.commissioner(&["commission", &serial]).succeeded();
+    let again = bench.commissioner(&["commission", &device.link]).succeeded();
+    assert!(again.stdout.contains("already"), "{}", again.stdout);
+}
