@@ -14,12 +14,12 @@ demo:
 # All checks and all tests, the independent peers included.
 test: setup check check-no-std
 	$(CARGO) build --package commissioner --package device-sim --package commissioning-examples
+	$(CARGO) test --workspace --doc --quiet
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --workspace
 else
 	$(CARGO) test --workspace --all-targets
 endif
-	$(CARGO) test --workspace --doc --quiet
 
 # Format, lints, documentation, licences.
 check: setup
