@@ -1,5 +1,5 @@
 # The two commands a newcomer needs: `make demo` and `make test`. Everything else serves them.
-.PHONY: demo test check check-no-std bytes clean setup
+.PHONY: demo test check check-no-std bytes fuzz clean setup
 
 CARGO ?= cargo
 # cargo-nextest runs the tests side by side and prints them better; plain cargo test does as well.
@@ -43,3 +43,8 @@ setup:
 
 clean:
 	$(CARGO) clean
+
+# Fuzzes every entry point for SECONDS each (cargo-fuzz, nightly); `make test` runs a smoke of the same on stable.
+SECONDS ?= 60
+fuzz:
+	@tests/fuzz/run.sh $(SECONDS)

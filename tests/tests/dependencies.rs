@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
     ("end-to-end", None),
+    ("fuzzing", None),
 ];
 
 /// The crates that have to do without an operating system, and what would bring one in.

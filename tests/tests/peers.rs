@@ -8,9 +8,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use cbor_schemas::DeviceInfo;
+use cbor_schemas::{DeviceInfo, Receipt};
 use end_to_end::{Bench, Cable, Device};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const ID: &str = "urn:dev:ops:32473-peer-0024be";
 
@@ -61,6 +61,15 @@ fn aiocoap(path: &str, host: &str, credentials: Option<&Credentials>) -> Output 
 
 fn host(device: &Device) -> &str {
     device.link.strip_prefix("udp:").expect("a UDP link")
+}
+
+/// Lets `peers/station.py` do one of its scenarios with the device. Returns what it saw.
+fn station(scenario: &str, device: &Device, more: &[&str]) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/station.py");
+    let seen = Command::new(peer("python")).arg(script).args([scenario, host(device)]).args(more).output();
+    let seen = seen.expect("python runs");
+    assert!(seen.status.success(), "{}", String::from_utf8_lossy(&seen.stderr));
+    serde_json::from_slice(&seen.stdout).expect("JSON")
 }
 
 /// What `get` shows of a resource, in bytes.
@@ -115,6 +124,87 @@ fn aiocoap_does_not_take_another_device_for_this_one() {
     let credentials = Credentials::new(&bench, host(&device), &ccs(&bench, &other), "");
     let answer = aiocoap("/comm/owner", host(&device), Some(&credentials));
     assert!(!answer.stdout.starts_with(b"\xa1\x00\x00"));
+
+    // The device goes on serving those who mean it.
+    let credentials = Credentials::new(&bench, host(&device), &ccs(&bench, &device), "");
+    assert!(aiocoap("/comm/owner", host(&device), Some(&credentials)).stdout.starts_with(b"\xa1\x00\x00"));
+}
+
+#[test]
+fn a_station_with_a_token_is_known_by_kid() {
+    let bench = Bench::initialised(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let record =
+        bench.commissioner(&["commission", &device.link, "--json"]).succeeded().json().pop().expect("a record");
+    let issuer_key = bench.path("state/issuer.key");
+
+    let seen = station("by_kid", &device, &[issuer_key.to_str().expect("UTF-8"), ID]);
+    assert_eq!(seen["stranger"], json!({"unprotected": "4.00"}));
+    assert_eq!(seen["token"], json!({"code": "2.01", "payload": ""}));
+    assert_eq!(seen["impostor"], json!({"unprotected": "4.00"}));
+    // The owner sees the certificate.
+    assert_eq!(seen["combined"]["code"], "2.05");
+    let view = seen["combined"]["payload"].as_str().expect("hex");
+    assert!(view.contains(record["certificates"][0]["cti"].as_str().expect("hex")), "{view}");
+    assert_eq!(seen["apart"], seen["combined"]);
+}
+
+#[test]
+fn a_body_in_inner_blocks_arrives_whole_or_changes_nothing() {
+    let bench = Bench::new(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let seen = station("block1", &device, &[]);
+    for (length, code, requests) in [("1600", "4.00", 2), ("3000", "4.13", 1)] {
+        assert_eq!(seen[length]["code"], code);
+        assert_eq!(seen[length]["requests"], requests);
+    }
+    assert_eq!(seen["before"]["code"], "2.05");
+    assert_eq!(seen["after"], seen["before"]);
+
+    assert_eq!(seen["claim"]["code"], "2.04");
+    assert_eq!(seen["claim"]["requests"], 2);
+    let receipt = hex::decode(seen["claim"]["payload"].as_str().expect("hex")).expect("hex");
+    let receipt = Receipt::decode(&receipt).expect("a receipt");
+    assert_eq!(hex::encode(receipt.digest), seen["digest"]);
+}
+
+#[test]
+fn aiocoap_reads_in_small_blocks() {
+    let bench = Bench::new(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let seen = station("block2", &device, &[]);
+    let resources = seen.as_array().expect("a list");
+    assert_eq!(resources.len(), 4); // two, without security and under OSCORE
+    for resource in resources {
+        let (whole, blocks) = (&resource["whole"], &resource["blocks"]);
+        let name = format!("{} ({})", resource["path"], resource["security"]);
+        assert_eq!((&whole["code"], &blocks["code"]), (&json!("2.05"), &json!("2.05")), "{name}");
+        assert_eq!(blocks["payload"], whole["payload"], "{name}");
+        let length = whole["payload"].as_str().expect("hex").len() / 2;
+        assert!(length > 64, "{name} fits one block");
+        assert_eq!(blocks["block_size"], 64, "{name}");
+        assert_eq!(blocks["last_block"], (length - 1) / 64, "{name}");
+    }
+}
+
+#[test]
+fn a_session_serves_a_thousand_requests() {
+    let bench = Bench::new(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let seen = station("thousand", &device, &[]);
+    assert_eq!(seen, json!({"codes": {"2.05": 1000}, "sessions": 1, "requests": 1000}));
+}
+
+#[test]
+fn a_credential_without_its_key_is_refused() {
+    let bench = Bench::new(Cable::Udp);
+    let device = bench.start("flash", ID);
+    let seen = station("wrong_key", &device, &[]);
+    let (refused, served) = (json!({"unprotected": "4.00"}), json!({"code": "2.05", "payload": "a10000"}));
+    assert_eq!(
+        seen,
+        json!({"wrong, combined": refused, "wrong, apart": refused, "right, combined": served, "right, apart": served})
+    );
 }
 
 #[test]
