@@ -22,6 +22,7 @@ use rand_core::OsRng;
 use sha2::{Digest, Sha256};
 
 use crate::client::{Client, Method, Refusal, Request, content_format};
+use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
 use crate::issuer;
 use crate::progress::{Progress, Step};
@@ -281,6 +282,7 @@ async fn sign(intent: &Intent, station: &Station, progress: &Progress) -> Result
         return Ok(object.to_vec());
     }
     let object = station.issuer.certificate(intent)?;
+    crash::at(Point::Signed);
     station.registry.issued(intent.cti(), &object).await?;
     progress.step(Step::Issued { cti: intent.cti().to_string() });
     Ok(object)

@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod cmd;
 pub mod commission;
+mod crash;
 pub mod discover;
 pub mod edn;
 pub mod error;

@@ -13,6 +13,7 @@ use protocol::key::{KeyError, PrivateKey, PublicKey};
 use rand_core::OsRng;
 
 use crate::client::{self, Client, Code, Refusal, Request, Response, Timers, content_format, printable};
+use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
 use crate::issuer::{self, Issuer};
 use crate::progress::{Progress, Step};
@@ -237,7 +238,10 @@ impl<'c> Visit<'c> {
 
     /// One protected request with its whole response, a refusal included.
     pub async fn request(&mut self, request: &Request) -> Result<Response, Error> {
-        Ok(self.session.request(request).await?)
+        crash::at(Point::BeforeRequest);
+        let response = self.session.request(request).await?;
+        crash::at(Point::AfterAnswer);
+        Ok(response)
     }
 
     async fn begin(

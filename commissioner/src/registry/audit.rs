@@ -20,7 +20,10 @@ use sha2::{Digest, Sha256};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Error, Registry, record::Cti, record::Slot, sql};
-use crate::clock::rfc3339;
+use crate::{
+    clock::rfc3339,
+    crash::{self, Point},
+};
 
 /// How far ahead of the last believed time the clock may be, in seconds.
 const ONE_DAY: u64 = 24 * 60 * 60;
@@ -190,7 +193,10 @@ impl Change {
 
     /// Makes the change durable.
     pub(super) async fn commit(self) -> Result<(), Error> {
-        Ok(self.tx.commit().await?)
+        crash::at(Point::BeforeCommit);
+        self.tx.commit().await?;
+        crash::at(Point::AfterCommit);
+        Ok(())
     }
 
     async fn append(&mut self, device: Option<&DeviceId>, event: String, payload: String) -> Result<(), Error> {

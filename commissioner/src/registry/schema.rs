@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use sqlx::{
-    AnyPool, SqlSafeStr,
+    AnyConnection, AnyPool, Connection, SqlSafeStr,
     any::AnyPoolOptions,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
@@ -22,26 +22,33 @@ pub(super) async fn connect(dir: &StateDir, _: &Lock) -> Result<AnyPool, Error> 
     let path = dir.registry();
     // SQLite gives its -wal and -shm files the mode of the main file.
     state_dir::make_private(&path)?;
+    let url = sqlite_url(&path);
+    // A pool hides why it cannot connect behind a time-out; a connection says it at once.
+    let mut first = AnyConnection::connect(&url).await?;
+    configure(&mut first).await?;
+    first.close().await?;
     let pool = AnyPoolOptions::new()
         .max_connections(4)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                if connection.backend_name() == "SQLite" {
-                    // "Durable" is a promise here: each commit is synchronised to the disk before it returns.
-                    sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000;")
-                        .execute(connection)
-                        .await?;
-                }
-                Ok(())
-            })
-        })
-        .connect(&sqlite_url(&path))
+        .after_connect(|connection, _| Box::pin(configure(connection)))
+        .connect(&url)
         .await?;
     match migrator().run(&pool).await {
         Ok(()) => Ok(pool),
         Err(MigrateError::VersionMissing(version)) => Err(Error::Newer { path, version }),
+        // Such as a full disk.
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(Error::Database(error)),
         Err(other) => Err(Error::Migration(other)),
     }
+}
+
+async fn configure(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    if connection.backend_name() == "SQLite" {
+        // "Durable" is a promise here: each commit is synchronised to the disk before it returns.
+        sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000;")
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 fn migrator() -> Migrator {

@@ -1,0 +1,337 @@
+//! A bad day for the host: killed at every step, no right to write, two of it at once. Processes, SQLite files
+//! and devices are real.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::Path,
+    process::{Command, Output},
+    thread,
+};
+
+use cbor_schemas::SlotView;
+use commissioner::{
+    clock::Clock,
+    registry::{self, CertificateStatus, KeyStatus, Registry},
+    state_dir::StateDir,
+};
+use end_to_end::{Bench, Cable, Device, Finished, program};
+
+/// Where a run can die, in debug builds.
+#[cfg(debug_assertions)]
+const POINTS: [&str; 5] = ["before-commit", "after-commit", "before-request", "after-answer", "signed"];
+
+#[cfg(debug_assertions)]
+mod killed {
+    use super::*;
+
+    #[test]
+    fn while_commissioning_over_pty() {
+        commissioning(Cable::Pty);
+    }
+
+    #[test]
+    fn while_commissioning_over_udp() {
+        commissioning(Cable::Udp);
+    }
+
+    /// The next run finishes with the certificate that was begun.
+    fn commissioning(cable: Cable) {
+        let bench = Bench::initialised(cable);
+        let deaths = sweep(|point| {
+            let id = format!("urn:dev:ops:32473-kill-{}", point.replace(':', "-"));
+            let device = bench.start(&point.replace(':', "-"), &id);
+            let died = dies(&bench, &["commission", &device.link], point);
+            check_audit(&bench);
+            bench.commissioner(&["commission", &device.link]).succeeded();
+            let known = check(&bench, &device, &id);
+            assert!(known.keys.len() == 1 && known.keys[0].certificates.len() == 1, "{point}: {known:?}");
+            died
+        });
+        // Seen, intended, issued, installed; one PUT; one signature.
+        assert_eq!(deaths, [4, 4, 1, 1, 1]);
+    }
+
+    /// The next run finishes it; only where the answer with the new key was lost, that key is a change to be accepted.
+    #[test]
+    fn while_rekeying() {
+        let (bench, id) = (Bench::initialised(Cable::Udp), "urn:dev:ops:32473-kill-rekey");
+        commission(&bench, &bench.start("flash", id));
+        let mut alarms = Vec::new();
+        let deaths = sweep(|point| {
+            // A start fills up the number of tokens that a device is willing to verify.
+            let device = bench.start("flash", id);
+            let died = dies(&bench, &["rekey", &device.link], point);
+            check_audit(&bench);
+            let next = bench.commissioner(&["commission", &device.link]);
+            if next.exit == 6 {
+                next.saying("--accept-new-key");
+                alarms.push(point.to_owned());
+                bench.commissioner(&["commission", &device.link, "--accept-new-key"]).succeeded();
+            } else {
+                next.succeeded();
+            }
+            let known = check(&bench, &device, id);
+            assert!(known.keys.iter().all(|key| key.certificates.len() == 1), "{point}: {known:?}");
+            died
+        });
+        // Token, begun, rekeyed; token, seen, intended, issued, installed. POST, GET, PUT.
+        assert_eq!(deaths, [8, 8, 3, 3, 1]);
+        assert_eq!(alarms, ["before-commit:3", "after-answer:1"]);
+    }
+
+    /// The next run finishes it, whether it is the same command or one that wants the device back.
+    #[test]
+    fn while_resetting() {
+        let (bench, id) = (Bench::initialised(Cable::Udp), "urn:dev:ops:32473-kill-reset");
+        commission(&bench, &bench.start("flash", id));
+        for next in ["reset", "commission"] {
+            let deaths = sweep(|point| {
+                let device = bench.start("flash", id);
+                let died = dies(&bench, &["reset", &device.link], point);
+                let released = check_audit(&bench)[0].active().is_none();
+                if next == "reset" && !released {
+                    bench.commissioner(&["reset", &device.link]).succeeded();
+                    assert!(check(&bench, &device, id).active().is_none(), "{point}");
+                }
+                bench.commissioner(&["commission", &device.link]).succeeded();
+                check(&bench, &device, id);
+                died
+            });
+            // Token, begun, released; one POST; no signature of a certificate.
+            assert_eq!(deaths, [3, 3, 1, 1, 0], "{next}");
+        }
+    }
+
+    fn commission(bench: &Bench, device: &Device) {
+        bench.commissioner(&["commission", &device.link]).succeeded();
+    }
+
+    /// Lets `run` die at every point, for the first time, the second time ... How often it did, for each point.
+    fn sweep(mut run: impl FnMut(&str) -> bool) -> [usize; 5] {
+        POINTS.map(|name| (1..).take_while(|count| run(&format!("{name}:{count}"))).count())
+    }
+
+    /// Runs the commissioner; whether it died at `point`. If not, it was never there, and succeeded.
+    fn dies(bench: &Bench, args: &[&str], point: &str) -> bool {
+        let output = commissioner(bench).args(args).env("COMMISSIONER_STOP_AT", point).output().expect("it starts");
+        if output.status.signal() == Some(9) {
+            return true;
+        }
+        Finished::from(output).succeeded();
+        false
+    }
+}
+
+/// A limit on the size of files stands for a full disk: writes fail, in the middle of whatever was going on.
+#[test]
+fn a_full_disk_is_said_and_leaves_nothing_half_done() {
+    let bench = Bench::new(Cable::Udp);
+    let failures = until_it_fits(16, |limit| {
+        let init = limited(&bench, limit, &["init"]);
+        bench.commissioner(&["devices"]).exit.eq(&0).then(|| check_audit(&bench));
+        init
+    });
+    assert!(failures > 2, "{failures}");
+
+    let id = "urn:dev:ops:32473-full";
+    let device = bench.start("flash", id);
+    let failures = until_it_fits(4, |limit| {
+        let run = limited(&bench, limit, &["commission", &device.link]);
+        check_audit(&bench);
+        run
+    });
+    assert!(failures > 2, "{failures}");
+    bench.commissioner(&["commission", &device.link]).succeeded();
+    let known = check(&bench, &device, id);
+    assert_eq!(known.keys[0].certificates.len(), 1);
+}
+
+/// Repeats with more and more room, `step` blocks at a time; how often that was too little.
+fn until_it_fits(step: usize, mut run: impl FnMut(usize) -> Output) -> usize {
+    (0..)
+        .take_while(|attempt| {
+            let ended = Finished::from(run(attempt * step));
+            if ended.exit != 0 {
+                ended.ended_with(1).saying("error: ");
+                return true;
+            }
+            false
+        })
+        .count()
+}
+
+/// Runs the commissioner with files of at most `blocks` of 512 bytes.
+fn limited(bench: &Bench, blocks: usize, args: &[&str]) -> Output {
+    Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"", &blocks.to_string()])
+        .arg(program("commissioner"))
+        .arg("--state-dir")
+        .arg(bench.path("state"))
+        .args(args)
+        .output()
+        .expect("sh starts")
+}
+
+#[test]
+fn a_read_only_state_directory_is_said_and_nothing_is_sent() {
+    let (bench, id) = (Bench::initialised(Cable::Udp), "urn:dev:ops:32473-read-only");
+    let device = bench.start("flash", id);
+    let state = bench.path("state");
+    if !modes_bind(&state) {
+        return;
+    }
+    for (directory, file) in [(0o500, 0o400), (0o700, 0o400)] {
+        let before = contents(&state);
+        modes(&state, directory, file);
+        let refused = Command::new("setpriv")
+            .args(WITHOUT_PRIVILEGE)
+            .arg(program("commissioner"))
+            .arg("--state-dir")
+            .arg(&state)
+            .args(["commission", &device.link])
+            .output()
+            .expect("setpriv starts");
+        let refused = Finished::from(refused).ended_with(1);
+        assert!(refused.stderr.contains("denied") || refused.stderr.contains("read"), "{}", refused.stderr);
+        modes(&state, 0o700, 0o600);
+        assert!(contents(&state) == before, "{directory:o} {file:o}");
+        assert_eq!(held(&bench, &device), None);
+    }
+    bench.commissioner(&["commission", &device.link]).succeeded();
+    check(&bench, &device, id);
+}
+
+/// Nor does root write where modes forbid it.
+const WITHOUT_PRIVILEGE: [&str; 1] = ["--bounding-set=-dac_override,-dac_read_search,-fowner"];
+
+/// Whether this machine lets us drop the privilege to ignore modes. Says so if not.
+#[expect(clippy::print_stdout, reason = "a skipped test is spoken of")]
+fn modes_bind(dir: &Path) -> bool {
+    modes(dir, 0o500, 0o600);
+    let test = Command::new("setpriv").args(WITHOUT_PRIVILEGE).args(["test", "!", "-w"]).arg(dir).output();
+    modes(dir, 0o700, 0o600);
+    let binds = test.is_ok_and(|test| test.status.success());
+    if !binds {
+        println!("skipped: this user writes wherever it likes, and setpriv cannot stop it");
+    }
+    binds
+}
+
+fn modes(dir: &Path, directory: u32, file: u32) {
+    for entry in fs::read_dir(dir).expect("readable") {
+        fs::set_permissions(entry.expect("readable").path(), fs::Permissions::from_mode(file)).expect("ours");
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(directory)).expect("ours");
+}
+
+/// Names and contents of all files.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let entry = |entry: fs::DirEntry| {
+        (entry.file_name().into_string().expect("UTF-8"), fs::read(entry.path()).expect("readable"))
+    };
+    let mut files: Vec<_> = fs::read_dir(dir).expect("readable").map(|it| entry(it.expect("readable"))).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn two_commissioners_at_two_devices_at_once() {
+    let bench = Bench::initialised(Cable::Udp);
+    for round in 0..4 {
+        let ids = ["a", "b"].map(|name| format!("urn:dev:ops:32473-two-{name}{round}"));
+        let devices = ids.each_ref().map(|id| bench.start(&id.replace(':', "-"), id));
+        for finished in at_once(&bench, devices.each_ref()) {
+            finished.succeeded();
+        }
+        for (device, id) in devices.iter().zip(&ids) {
+            check(&bench, device, id);
+        }
+    }
+}
+
+#[test]
+fn two_commissioners_at_one_device_at_once() {
+    for cable in [Cable::Udp, Cable::Pty] {
+        let bench = Bench::initialised(cable);
+        for round in 0..4 {
+            let id = format!("urn:dev:ops:32473-one-{round}");
+            let device = bench.start(&id.replace(':', "-"), &id);
+            let both = at_once(&bench, [&device, &device]);
+            for Finished { exit, stderr, .. } in &both {
+                // A port is for one alone. Over UDP the other one may lose its session: it is told to repeat the command.
+                let allowed = if cable == Cable::Pty { [0, 4, 4, 4] } else { [0, 4, 5, 6] };
+                assert!(allowed.contains(exit), "{exit}: {stderr}");
+                assert!(
+                    cable == Cable::Udp || *exit == 0 || stderr.contains("is in use by another program"),
+                    "{stderr}"
+                );
+            }
+            // What was said to be done has to be true before anybody runs again. The loser may leave an intent open.
+            if both.iter().any(|ended| ended.exit == 0) {
+                agreed(&bench, &device, &id);
+            }
+            bench.commissioner(&["commission", &device.link]).succeeded();
+            check(&bench, &device, &id);
+        }
+    }
+}
+
+fn at_once(bench: &Bench, devices: [&Device; 2]) -> [Finished; 2] {
+    thread::scope(|scope| {
+        devices
+            .map(|device| device.link.as_str())
+            .map(|link| scope.spawn(move || bench.commissioner(&["commission", link])))
+            .map(|run| run.join().expect("it ends"))
+    })
+}
+
+fn commissioner(bench: &Bench) -> Command {
+    let mut command = Command::new(program("commissioner"));
+    command.arg("--state-dir").arg(bench.path("state"));
+    command
+}
+
+/// What must hold of a device whenever a run is over: registry and device agree, and nothing is open.
+fn check(bench: &Bench, device: &Device, id: &str) -> registry::Device {
+    let known = agreed(bench, device, id);
+    let open = [CertificateStatus::Intended, CertificateStatus::Issued];
+    assert!(open.into_iter().all(|status| certificates(&known, status).is_empty()), "{known:?}");
+    known
+}
+
+/// What the registry knows of a device, which must agree with what the device holds.
+fn agreed(bench: &Bench, device: &Device, id: &str) -> registry::Device {
+    let held = held(bench, device);
+    let known = check_audit(bench).into_iter().find(|known| known.id.as_str() == id).expect("the registry knows it");
+    let installed = certificates(&known, CertificateStatus::Installed);
+    assert_eq!(installed, held.iter().cloned().map(Some).collect::<Vec<_>>(), "{known:?}");
+    let active = known.keys.iter().filter(|key| key.status == KeyStatus::Active).count();
+    assert_eq!(active, usize::from(held.is_some()), "{known:?}");
+    known
+}
+
+/// The certificates of a device in a status, as signed objects.
+fn certificates(known: &registry::Device, status: CertificateStatus) -> Vec<Option<Vec<u8>>> {
+    let certificates = known.keys.iter().flat_map(|key| &key.certificates);
+    certificates.filter(|certificate| certificate.status == status).map(|it| it.object.clone()).collect()
+}
+
+/// Opens the registry as it lies there: its audit trail holds. What it knows.
+fn check_audit(bench: &Bench) -> Vec<registry::Device> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let dir = StateDir::open(&bench.path("state")).expect("a state directory");
+        let registry = Registry::open(&dir, Clock::System, false).await.expect("a registry");
+        registry.verify_audit().await.expect("the audit trail holds");
+        registry.devices().await.expect("devices")
+    })
+}
+
+/// The certificate in the device's owner slot.
+fn held(bench: &Bench, device: &Device) -> Option<Vec<u8>> {
+    let answer = bench.commissioner(&["get", "/comm/owner", &device.link, "--json"]).succeeded().json();
+    let payload = answer.last().expect("an answer")["payload_hex"].as_str().expect("hex").to_owned();
+    let payload = hex::decode(payload).expect("hex");
+    SlotView::decode(&payload).expect("a slot view").certificate.map(<[u8]>::to_vec)
+}
