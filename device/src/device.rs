@@ -324,6 +324,13 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
 
     /// Takes over what a commit left in flash, be it done or not: a commit can fail and have taken effect.
     fn committed(&mut self, commit: Result<Snapshot, store::Error>) -> Result<(), Problem> {
+        if let (Ok(snapshot), Some(whole)) = (&commit, &mut self.whole)
+            && !whole.differs_from(snapshot)
+        {
+            // A watermark alone, which the store has read back: no reason to compute the keys again for each token.
+            whole.snapshot = *snapshot;
+            return Ok(());
+        }
         if let Some(Whole { mut store, snapshot: before, .. }) = self.whole.take() {
             let opened = store.reload();
             self.whole = Whole::new(store, opened, &mut self.rng);
@@ -360,11 +367,11 @@ impl<F: NorFlash> Whole<F> {
         anchors.into_iter().flatten().collect()
     }
 
-    /// Whether key or slots are others than `before`.
-    fn differs_from(&self, before: &Snapshot) -> bool {
+    /// Whether key or slots are others than in `other`.
+    fn differs_from(&self, other: &Snapshot) -> bool {
         let Snapshot { generation, claim_counter, factory, owner, .. } = self.snapshot;
-        (generation, claim_counter) != (before.generation, before.claim_counter)
-            || (factory, owner) != (before.factory, before.owner)
+        (generation, claim_counter) != (other.generation, other.claim_counter)
+            || (factory, owner) != (other.factory, other.owner)
     }
 
     /// What a PUT to the owner slot is answered with: what was read back.
