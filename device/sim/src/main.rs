@@ -3,7 +3,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "standard output is the board's console")]
 
 mod flash;
-mod pty;
 
 use std::{
     cell::RefCell,
@@ -24,11 +23,11 @@ use device::{
     server::Server,
     transport::{Link, LogLine, serial::Serial, serve},
 };
+use device_sim::{pty, until_told_to_stop};
 use embedded_io_adapters::tokio_1::FromTokio;
 use rand_core::OsRng;
 use tokio::{
     net::UdpSocket,
-    signal::unix::{SignalKind, signal},
     sync::broadcast,
     task::{JoinSet, LocalSet},
 };
@@ -259,16 +258,5 @@ impl Args {
             id: numbered(&self.id),
             count: 1,
         })
-    }
-}
-
-async fn until_told_to_stop() {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(_) => return std::future::pending().await,
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }

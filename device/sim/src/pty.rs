@@ -11,7 +11,7 @@ use tokio_serial::{SerialPort, SerialStream};
 /// simulator left is replaced; anything else of that name is an error.
 ///
 /// Returns the device's end, and what has to be kept for as long as the line is to exist.
-pub(crate) fn open(link: &Path) -> io::Result<(SerialStream, Line)> {
+pub fn open(link: &Path) -> io::Result<(SerialStream, Line)> {
     let (device, user) = SerialStream::pair()?;
     let name = user.name().ok_or_else(|| io::Error::other("the pseudo-terminal has no name"))?;
     if fs::symlink_metadata(link).is_ok_and(|found| found.is_symlink()) {
@@ -22,7 +22,7 @@ pub(crate) fn open(link: &Path) -> io::Result<(SerialStream, Line)> {
 }
 
 /// Removes the link when it is dropped.
-pub(crate) struct Line {
+pub struct Line {
     /// Without an open user's end, reads on the device's end fail between two clients.
     _user: SerialStream,
     link: PathBuf,

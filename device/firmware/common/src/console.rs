@@ -1,0 +1,116 @@
+//! The board's console: lines of text that wait for their way out, as diagnostic frames between the CoAP messages.
+//!
+//! There is room for [`CAPACITY`] bytes. Lines that do not fit are dropped, and counted: whoever reads the console is
+//! told how many are missing.
+
+use core::{
+    cell::RefCell,
+    fmt::{self, Write as _},
+    future::poll_fn,
+    task::Poll,
+};
+
+use device::transport::LogLine;
+use embassy_sync::{
+    blocking_mutex::{Mutex, raw::CriticalSectionRawMutex},
+    waitqueue::WakerRegistration,
+};
+use heapless::Deque;
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// Bytes that wait at the most: a report line (361 bytes) and a few others.
+pub const CAPACITY: usize = 512;
+
+static CONSOLE: Mutex<CriticalSectionRawMutex, RefCell<Console>> = Mutex::new(RefCell::new(Console::new()));
+static LOGGER: Logger = Logger;
+
+struct Console {
+    /// Whole lines, each with its end of line.
+    bytes: Deque<u8, CAPACITY>,
+    dropped: u16,
+    reader: WakerRegistration,
+}
+
+struct Logger;
+
+/// Prints what the [`log`] facade is given, levels *info* and above. Once is enough.
+pub fn start() {
+    // Fails if the application has a logger of its own already: then that is what it wants.
+    let _ = log::set_logger(&LOGGER);
+    log::set_max_level(LevelFilter::Info);
+}
+
+/// Prints one line of at most 368 bytes; a longer one is cut, and so is what follows a line feed.
+pub fn print(write: impl FnOnce(&mut LogLine) -> fmt::Result) {
+    let mut line = LogLine::new();
+    // What fits is there, even if not all did.
+    let _ = write(&mut line);
+    let text = line.lines().next().unwrap_or_default();
+    CONSOLE.lock(|console| {
+        let Ok(mut console) = console.try_borrow_mut() else { return };
+        console.push(text);
+    });
+}
+
+/// Waits for the next line.
+pub async fn next_line() -> LogLine {
+    poll_fn(|context| {
+        CONSOLE.lock(|console| {
+            let Ok(mut console) = console.try_borrow_mut() else { return Poll::Pending };
+            match console.pop() {
+                Some(line) => Poll::Ready(line),
+                None => {
+                    console.reader.register(context.waker());
+                    Poll::Pending
+                }
+            }
+        })
+    })
+    .await
+}
+
+impl Console {
+    const fn new() -> Self {
+        Console { bytes: Deque::new(), dropped: 0, reader: WakerRegistration::new() }
+    }
+
+    fn push(&mut self, line: &str) {
+        let room = CAPACITY.saturating_sub(self.bytes.len());
+        if room <= line.len() {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        for byte in line.bytes().chain([b'\n']) {
+            let _ = self.bytes.push_back(byte);
+        }
+        self.reader.wake();
+    }
+
+    fn pop(&mut self) -> Option<LogLine> {
+        if self.bytes.is_empty() {
+            let dropped = core::mem::take(&mut self.dropped);
+            let mut line = LogLine::new();
+            let _ = write!(line, "({dropped} lines were lost)");
+            return Some(line).filter(|_| dropped > 0);
+        }
+        let mut text = heapless::Vec::new();
+        while let Some(byte) = self.bytes.pop_front().filter(|byte| *byte != b'\n') {
+            let _ = text.push(byte);
+        }
+        LogLine::from_utf8(text).ok()
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            print(|line| write!(line, "{} {}", record.level(), record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,118 @@
+//! What the firmware of every board shares. A board file brings a [`Hardware`] and [`run`]s it:
+//!
+//! - a UART, 115200 8N1, interrupt-driven, as embedded-io-async;
+//! - NOR flash whose operations block, and where in it the storage begins;
+//! - a real source of random numbers, a unique number, an LED.
+//!
+//! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the same UART, the report
+//! line first.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(clippy::arithmetic_side_effects)]
+
+pub mod console;
+mod identify;
+mod panic;
+
+use core::{cell::RefCell, fmt::Write as _};
+
+use cbor_schemas::{ClaimPolicy, DeviceId, report};
+use device::{
+    device::{Config, Device},
+    server::Server,
+    store::{Layout, LayoutError},
+    transport::{serial::Serial, serve},
+};
+use embassy_futures::join::join;
+use embassy_time::{Duration, Instant, Timer};
+use embedded_hal::digital::OutputPin;
+use embedded_io_async::{Read, Write};
+use embedded_storage::nor_flash::NorFlash;
+use rand_core::CryptoRngCore;
+
+pub use identify::Identify;
+
+/// The Private Enterprise Number in device IDs: 32473 is for documentation (RFC 5612). Whoever ships a product puts the
+/// one of their organisation here.
+pub const PEN: u32 = 32473;
+
+/// Answers kept for requests that come again. A UART has one peer, and that waits for each answer.
+pub const CACHED_ANSWERS: usize = 1;
+
+/// What a board brings.
+pub struct Hardware<F, R, P, L> {
+    /// The device ID, made from a unique number by [`device_id`].
+    pub device: DeviceId,
+    /// NOR flash with words of 4 to 32 bytes.
+    pub flash: F,
+    /// Where the storage is: see `docs/hardware.md` for what a reflash must not touch.
+    pub layout: Layout,
+    /// A real source of random numbers.
+    pub rng: R,
+    /// The UART.
+    pub port: P,
+    /// Blinks when the device is to be identified; on is high.
+    pub led: L,
+    /// Milliseconds that one P-256 operation takes, for the host's patience.
+    pub operation_ms: u32,
+}
+
+/// The device ID `urn:dev:ops:<PEN>-<product>-<uid>`: `uid` in lower-case hexadecimal. `None` if that is longer than 48
+/// characters.
+pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
+    let mut urn = heapless::String::<{ DeviceId::MAX_TEXT_LEN }>::new();
+    write!(urn, "urn:dev:ops:{PEN}-{product}-").ok()?;
+    for byte in uid {
+        write!(urn, "{byte:02x}").ok()?;
+    }
+    urn.parse().ok()
+}
+
+/// Starts the device of `hardware`, and reports it. The name of the firmware is in `/comm` and in the report.
+///
+/// # Errors
+/// The layout does not fit the flash.
+pub fn start<F, R, P, L>(
+    hardware: Hardware<F, R, P, L>,
+    firmware: &'static str,
+) -> Result<(Device<F, R, Identify>, P, L), LayoutError>
+where
+    F: NorFlash,
+    R: CryptoRngCore,
+{
+    console::start();
+    let Hardware { device, flash, layout, rng, port, led, operation_ms } = hardware;
+    let config = Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms };
+    let device = Device::start(config, flash, layout, Identify, rng)?;
+    let info = device.info();
+    log::info!("{} {firmware}: {}", info.device, if info.credential.is_some() { "started" } else { "storage fault" });
+    console::print(|line| report::write(&info, line).map_err(|_| core::fmt::Error));
+    Ok((device, port, led))
+}
+
+/// The commissionable device on one UART, for ever.
+pub async fn run<F, R, P, L>(hardware: Hardware<F, R, P, L>, firmware: &'static str)
+where
+    F: NorFlash,
+    R: CryptoRngCore,
+    P: Read + Write,
+    L: OutputPin,
+{
+    // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
+    let Ok((device, port, led)) = start(hardware, firmware) else { return };
+    let server = RefCell::new(Server::<(), _, _, _, CACHED_ANSWERS>::new(device));
+    let mut serial = Serial::new(port, ());
+    let serving = async {
+        loop {
+            // A UART reports noise and lost bytes as errors, and goes on.
+            let _ = serve(&server, &mut serial, now_ms, console::next_line).await;
+            Timer::after(Duration::from_millis(1)).await;
+        }
+    };
+    join(serving, identify::blink(led)).await;
+}
+
+/// Milliseconds since the start.
+pub fn now_ms() -> u64 {
+    Instant::now().as_millis()
+}

@@ -1,0 +1,59 @@
+//! The commissionable device on `emcraft-sf2`, a Cortex-M3 that QEMU emulates, with its storage in SPI NOR flash that the
+//! host keeps in a file.
+#![no_std]
+#![no_main]
+
+mod spi;
+mod spi_nor;
+mod uart;
+
+use cortex_m_rt::{entry, exception};
+use device::store::Layout;
+use firmware::{Hardware, device_id, run};
+use firmware_emulated::uart::on_interrupt;
+use firmware_emulated::{executor, led::NoLed, page, start_time, uart::Uart};
+
+use crate::{spi::Spi, spi_nor::SpiNor, uart::Uart16550};
+
+/// What QEMU lets the processor run at.
+const HERTZ: u32 = 142_000_000;
+/// The interrupt of UART 0.
+const UART: u16 = 10;
+
+#[embassy_executor::task]
+async fn commissioning(uid: [u8; 8], rng: page::Generator) {
+    let Some(device) = device_id("sf2", &uid) else { return };
+    let hardware = Hardware {
+        device,
+        flash: SpiNor::new(Spi::start()),
+        layout: Layout::smallest::<SpiNor>(0),
+        rng,
+        port: Uart::start(Uart16550, UART),
+        led: NoLed,
+        operation_ms: 50,
+    };
+    run(hardware, concat!("emcraft-sf2 ", env!("CARGO_PKG_VERSION"))).await;
+}
+
+#[entry]
+fn main() -> ! {
+    if let (Some((uid, rng)), Some(peripherals)) = (page::take(), cortex_m::Peripherals::take()) {
+        start_time(peripherals.SYST, HERTZ);
+        executor::run(|spawner| {
+            if let Ok(task) = commissioning(uid, rng) {
+                spawner.spawn(task);
+            }
+        })
+    }
+    // No page: no randomness, no device.
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
+
+#[exception]
+unsafe fn DefaultHandler(number: i16) {
+    if number == UART as i16 {
+        on_interrupt(&mut Uart16550);
+    }
+}

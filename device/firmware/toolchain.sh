@@ -1,0 +1,32 @@
+# To be sourced. Finds a compiler for a target without an operating system:
+#
+#   cross_cargo TARGET ARGUMENT...    cargo ARGUMENT... --target TARGET, with
+#
+# the installed rustup target; else what `rustup target add` brings; else Debian's rustc-web, which builds `core` from its
+# own sources where targets cannot be downloaded. Returns 3, and says what to do, if there is none of these.
+
+cross_cargo() {
+    local target=$1
+    shift
+    if rustup target list --installed 2>/dev/null | grep -qx "$target" || rustup target add "$target" >/dev/null 2>&1; then
+        cargo "$@" --target "$target"
+        return
+    fi
+    if ! debian_toolchain && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "toolchain: installing Debian's rustc-web, cargo-web, rust-web-src, lld-22" >&2
+        apt-get -o DPkg::Lock::Timeout=300 update -qq &&
+            DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
+                rustc-web cargo-web rust-web-src lld-22 >/dev/null || true
+    fi
+    if ! debian_toolchain; then
+        echo "toolchain: no compiler for $target here. Run: rustup target add $target" >&2
+        return 3
+    fi
+    # Not rustup's cargo and rustc, which may come first in PATH.
+    env -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTC_BOOTSTRAP=1 \
+        /usr/bin/cargo "$@" -Zbuild-std=core,alloc --target "$target"
+}
+
+debian_toolchain() {
+    [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && dpkg -s rust-web-src >/dev/null 2>&1
+}
