@@ -1,6 +1,8 @@
-//! A bench for tests that cross process borders: real `device-sim` and `commissioner` processes, found beside the test.
+//! A bench for tests that cross process borders: real `device-sim`, `device-emulator` and `commissioner` processes, found
+//! beside the test, and the firmware of an emulated board.
 //!
-//! `make test` builds both first; a test run by hand needs `cargo build -p device-sim -p commissioner`.
+//! `make test` builds them first; a test run by hand needs `cargo build -p device-sim -p commissioner` and
+//! `make firmware`.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -24,6 +26,8 @@ pub enum Cable {
     Pty,
     /// CoAP over UDP on the loopback interface.
     Udp,
+    /// The UART of an emulated board, at 115200 baud, that runs real firmware.
+    Uart,
 }
 
 /// A scratch directory, and commands that work in it.
@@ -60,11 +64,23 @@ pub struct Finished {
 
 /// A program of this workspace, built for the same profile as the test.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(Path::parent).expect("tests live in target/PROFILE/deps");
-    let program = profile.join(name);
-    assert!(program.exists(), "{} is missing: run `cargo build -p {name}`", program.display());
+    let program = profile().join(name);
+    assert!(program.exists(), "{} is missing: run `cargo build --workspace`", program.display());
     program
+}
+
+/// The firmware of a board with a Cortex-M3.
+pub fn firmware(board: &str) -> PathBuf {
+    let target = profile().parent().expect("a profile lies in target").join("firmware/thumbv7m-none-eabi/release");
+    let firmware = target.join(board);
+    assert!(firmware.exists(), "{} is missing: run `make firmware`", firmware.display());
+    firmware
+}
+
+/// Where the programs are that were built with the test.
+fn profile() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    test.parent().and_then(Path::parent).expect("tests live in target/PROFILE/deps").to_owned()
 }
 
 impl Bench {
@@ -85,15 +101,21 @@ impl Bench {
         self.scratch.path().join(name)
     }
 
-    /// Starts a device with the flash image `flash`, and waits for its report line.
+    /// Starts a device with the flash image `flash`, and waits for its report line. At the end of a UART, the ID has to
+    /// be one of an emulated board.
     pub fn start(&self, flash: &str, id: &str) -> Device {
-        let mut command = Command::new(program("device-sim"));
+        let port = self.path(&format!("{flash}.port"));
+        let mut command =
+            Command::new(program(if self.cable == Cable::Uart { "device-emulator" } else { "device-sim" }));
         match self.cable {
-            Cable::Pty => command.arg("--pty").arg(self.path(&format!("{flash}.port"))),
-            Cable::Udp => command.args(["--udp", "127.0.0.1:0"]),
+            Cable::Pty => command.args(["--id", id]).arg("--pty").arg(port),
+            Cable::Udp => command.args(["--id", id, "--udp", "127.0.0.1:0"]),
+            Cable::Uart => {
+                let uid = id.strip_prefix("urn:dev:ops:32473-sf2-").expect("the ID of an emulated board");
+                command.args(["--uid", uid]).arg("--pty").arg(port).arg(firmware("emcraft-sf2"))
+            }
         };
-        command.arg("--flash").arg(self.path(flash)).args(["--id", id]);
-        Device::start(&mut command)
+        Device::start(command.arg("--flash").arg(self.path(flash)))
     }
 
     /// Runs the commissioner with the state directory `state`.
@@ -203,7 +225,7 @@ impl Device {
         let mut device = Device { program: Running::start(command), link: String::new(), console: Vec::new() };
         while device.link.is_empty() || !device.console.iter().any(|line| line.contains("commissioning-report:")) {
             let line = device.program.next_line().expect("device-sim says where it is, and its report line");
-            match line.strip_prefix("device-sim: ").and_then(|line| line.split_once(" at ")) {
+            match line.strip_prefix("device-").and_then(|line| line.split_once(" at ")) {
                 Some((_, link)) => device.link = link.to_owned(),
                 None => device.console.push(line),
             }

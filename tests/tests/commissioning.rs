@@ -1,11 +1,11 @@
-//! The main job, end to end: one list of cases, over a serial line and over UDP.
+//! The main job, end to end: one list of cases, over a serial line, over UDP, and with real firmware on an emulated board.
 
 use end_to_end::{Bench, Cable, Device};
 use serde_json::Value;
 
-const ID: &str = "urn:dev:ops:32473-e2e-0024be";
+const ID: &str = "urn:dev:ops:32473-sf2-00000000000024be";
 
-/// Runs each case over both cables, as `pty::NAME` and `udp::NAME`.
+/// Runs each case over every cable, as `pty::NAME`, `udp::NAME` and `uart::NAME`.
 macro_rules! cases {
     ($($name:ident),+ $(,)?) => {
         mod pty {
@@ -13,6 +13,9 @@ macro_rules! cases {
         }
         mod udp {
             $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Udp)); })+
+        }
+        mod uart {
+            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Uart)); })+
         }
     };
 }
@@ -70,7 +73,7 @@ fn a_device_becomes_one_of_mine(bench: &Bench) {
 
     // By ID, by prefix of the ID or of the thumbprint, and by nickname.
     bench.commissioner(&["nickname", ID, "kitchen"]).succeeded();
-    for name in [ID, "urn:dev:ops:32473-e2e", &record["thumbprint"].as_str().unwrap()[..10], "kitchen"] {
+    for name in [ID, "urn:dev:ops:32473-sf2", &record["thumbprint"].as_str().unwrap()[..10], "kitchen"] {
         let shown = bench.commissioner(&["show", name]).succeeded();
         assert!(shown.stdout.contains(ID) && shown.stdout.contains("certificate-installed"), "{}", shown.stdout);
     }
@@ -228,7 +231,7 @@ fn refusals_are_sentences(bench: &Bench) {
 fn a_device_that_goes_away_is_a_failed_link(bench: &Bench) {
     let link = bench.start("flash", ID).link.clone();
     let gone = bench.commissioner(&["commission", &link]);
-    let wanted: &[i32] = if bench.cable == Cable::Pty { &[3, 4] } else { &[4] };
+    let wanted: &[i32] = if bench.cable == Cable::Udp { &[4] } else { &[3, 4] };
     assert!(wanted.contains(&gone.exit), "{}: {}", gone.exit, gone.stderr);
 }
 
@@ -265,15 +268,16 @@ fn a_report_line_is_only_a_report(bench: &Bench) {
 }
 
 fn several_devices_are_commissioned_side_by_side(bench: &Bench) {
-    let ids = ["urn:dev:ops:32473-e2e-1", "urn:dev:ops:32473-e2e-2", "urn:dev:ops:32473-e2e-3"];
-    let devices = ids.map(|id| bench.start(id.rsplit(':').next().unwrap(), id));
+    let id = |number: u8| format!("urn:dev:ops:32473-sf2-{number:016x}");
+    let ids = [id(1), id(2), id(3)];
+    let devices = ids.map(|id| bench.start(id.rsplit(':').next().unwrap(), &id));
     let links: Vec<_> = devices.iter().map(|device| device.link.as_str()).collect();
     bench.commissioner(&[&["commission"], &links[..]].concat()).succeeded();
     assert_eq!(bench.statuses(), ["active"; 3]);
 
     // One that does not answer does not stop the others.
-    let lost = bench.start("lost", "urn:dev:ops:32473-e2e-4").link.clone();
-    let fresh = bench.start("fresh", "urn:dev:ops:32473-e2e-5");
+    let lost = bench.start("lost", &id(4)).link.clone();
+    let fresh = bench.start("fresh", &id(5));
     let partly = bench.commissioner(&["commission", &lost, &fresh.link]);
     assert_ne!(partly.exit, 0);
     partly.saying(&lost);
