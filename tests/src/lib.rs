@@ -204,6 +204,12 @@ impl Running {
         panic!("the program ended without saying {text:?}");
     }
 
+    /// Waits for the end of the program. Returns its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        while self.next_line().is_some() {}
+        self.process.wait().expect("it ends").code()
+    }
+
     /// Ctrl-C. Returns the exit code that the program ends with.
     pub fn interrupt(mut self) -> Option<i32> {
         let pid = self.process.id().to_string();

@@ -1,0 +1,125 @@
+//! Firmware on an emulated board, beyond what `commissioning.rs` shows of it: power cuts, garbage, and a long session. The
+//! emulator, its flash image, the UART at 115200 baud and the commissioner are real.
+
+use std::{fs, io::Write, thread, time::Duration};
+
+use cbor_schemas::{DeviceInfo, report};
+use commissioner::{
+    client::{Client, Request},
+    link::Link,
+    output::Output,
+    progress::Progress,
+    visit::{Account, Visit},
+};
+use end_to_end::{Bench, Cable, Device};
+use rand_core::{OsRng, RngCore};
+
+const ID: &str = "urn:dev:ops:32473-sf2-00000000000024be";
+
+/// What a report says.
+fn read(report_line: &str) -> DeviceInfo<'static> {
+    let buffer = Box::leak(Box::new([0; 512]));
+    report::find(report_line, buffer).expect("a report").expect("a whole one")
+}
+
+#[test]
+fn a_first_start_makes_a_key_and_reports_it() {
+    let bench = Bench::new(Cable::Uart);
+    let first = read(bench.start("flash", ID).report());
+    assert_eq!(first.device.as_str(), ID);
+    assert_eq!((first.generation, first.claim_counter), (1, 0));
+    assert!(first.credential.is_some());
+
+    let again = read(bench.start("flash", ID).report());
+    assert_eq!(again.credential, first.credential);
+    assert_ne!(again.nonce, first.nonce, "random numbers are new ones at each start");
+    let other = read(bench.start("other", ID).report());
+    assert_ne!(other.credential, first.credential, "no key comes with the firmware");
+}
+
+/// The power fails at each step of a commissioning, and at different times while the certificate is written to flash. The
+/// next commissioning finishes it, about the same key.
+#[test]
+fn power_cuts_in_the_middle_of_a_commissioning() {
+    let steps = ["authenticated", "intended", "issued", "sent"].map(|step| (step, 0));
+    let while_it_writes = [5, 20, 60, 150, 400].map(|delay_ms| ("sent", delay_ms));
+    let (mut done, mut failed) = (0, 0);
+    for (step, delay_ms) in steps.into_iter().chain(while_it_writes) {
+        let bench = Bench::initialised(Cable::Uart);
+        let device = bench.start("flash", ID);
+        let key = read(device.report()).credential;
+        let mut run = bench.watch(&["commission", &device.link, "--json"]);
+        run.expect_line(&format!("\"step\":\"{step}\""));
+        thread::sleep(Duration::from_millis(delay_ms));
+        drop(device);
+        match run.ended() {
+            Some(0) => done += 1,
+            Some(4) => failed += 1,
+            other => panic!("{step}: exit {other:?}"),
+        }
+
+        let device = bench.start("flash", ID);
+        assert_eq!(read(device.report()).credential, key, "{step} {delay_ms}: another key");
+        bench.commissioner(&["commission", &device.link]).succeeded();
+        let records = bench.records();
+        let certificates = records[0]["certificates"].as_array().expect("a list");
+        let installed = certificates.iter().filter(|certificate| certificate["status"] == "installed").count();
+        assert_eq!((records.len(), installed), (1, 1), "{step} {delay_ms}: {records:?}");
+        let again = bench.commissioner(&["commission", &device.link]).succeeded();
+        assert!(again.stdout.contains("nothing was changed"), "{}", again.stdout);
+    }
+    println!("{done} cuts came after the receipt, {failed} before");
+    assert!(failed >= 4, "the cuts came too late to cut anything");
+}
+
+#[test]
+fn garbage_on_the_uart_is_survived() {
+    let bench = Bench::initialised(Cable::Uart);
+    let device = bench.start("flash", ID);
+    let port = device.link.strip_prefix("serial:").expect("a serial link");
+    let mut noise = vec![0; 24_000];
+    OsRng.fill_bytes(&mut noise);
+    // A third is noise, a third frames that never end, a third frames full of it.
+    for (number, chunk) in noise.chunks_mut(200).enumerate() {
+        match number % 3 {
+            1 => chunk[..2].copy_from_slice(b"\xc0\xa9"),
+            2 => {
+                chunk[..2].copy_from_slice(b"\xc0\xa9");
+                chunk[199] = 0xc0;
+            }
+            _ => {}
+        }
+    }
+    let mut line = fs::OpenOptions::new().write(true).open(port).expect("the port");
+    line.write_all(&noise).expect("a line that takes bytes");
+    drop(line);
+    bench.commissioner(&["commission", &device.link]).succeeded();
+    let now = bench.commissioner(&["get", "/comm", &device.link, "--json"]).succeeded().json();
+    let nonce = read(device.report()).nonce;
+    let told = now.last().expect("an answer")["payload_hex"].as_str().expect("hex").to_owned();
+    assert!(told.contains(&hex::encode(nonce)), "it did not restart");
+}
+
+/// At the pace of 115200 baud, without a byte that is lost: every request is sent once and answered once.
+#[tokio::test]
+async fn a_thousand_requests_in_one_session() {
+    let bench = Bench::new(Cable::Uart);
+    let device = bench.start("flash", ID);
+    let quiet = Progress::for_output(&Output::new(true, Box::new(std::io::sink())));
+    let mut client = Client::open(&link(&device)).await.expect("the port");
+    let account = Account::read(&mut client).await.expect("an account");
+    client.record();
+    let mut visit = Visit::stranger(&mut client, &account, &quiet).await.expect("a session");
+    for number in 0..1000 {
+        let path = if number % 10 == 0 { "/comm" } else { "/comm/factory" };
+        let response = visit.request(&Request::get(path)).await.expect("an answer").success().expect("the contents");
+        assert!(!response.payload.is_empty());
+    }
+    drop(visit);
+    // message_1 and message_2; the request that the visit begins with; ours.
+    assert_eq!(client.take_records().len(), 2 * (1 + 1 + 1000));
+}
+
+fn link(device: &Device) -> Link {
+    device.link.parse().expect("a link")
+}
