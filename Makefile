@@ -1,5 +1,5 @@
 # The two commands a newcomer needs: `make demo` and `make test`. Everything else serves them.
-.PHONY: demo test check check-no-std bytes fuzz clean setup
+.PHONY: demo test check firmware size bench-device bytes fuzz clean setup
 
 CARGO ?= cargo
 # cargo-nextest runs the tests side by side and prints them better; plain cargo test does as well.
@@ -12,7 +12,7 @@ demo:
 	@examples/demo.sh
 
 # All checks and all tests, the independent peers included.
-test: setup check check-no-std
+test: setup check firmware
 	$(CARGO) build --package commissioner --package device-sim --package commissioning-examples
 	$(CARGO) test --workspace --doc --quiet
 ifeq ($(NEXTEST),yes)
@@ -28,9 +28,14 @@ check: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@tests/deny.sh
 
-# The device's crates for a microcontroller without an operating system (thumbv6m).
-check-no-std: setup
-	@tests/no-std.sh
+# The firmware of every board, in target/firmware: it takes a compiler for its target, and says where to get one.
+firmware: setup
+	@device/firmware/build.sh
+
+# Flash, RAM and stack of each firmware, and what the device does in instructions: the tables of docs/benchmarks.md.
+size bench-device: firmware
+	@$(CARGO) build --quiet --package device-sim --package commissioner --package commissioning-examples
+	@$(CARGO) run --quiet --package commissioning-examples --bin firmware-costs -- $(if $(filter size,$@),sizes,instructions)
 
 # Every message of a commissioning session with its size, as docs/protocol.md shows it.
 bytes:

@@ -3,7 +3,7 @@
 # (as root, with apt-get), else says exactly what is missing.
 #
 #   tests/setup.sh build   what building needs
-#   tests/setup.sh all     ... and the independent peers of the tests, in target/peers
+#   tests/setup.sh all     ... and what the tests need: an emulator, and independent peers in target/peers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +19,9 @@ fi
 need cc gcc # SQLite is built from source
 if [ "${1:-all}" = all ]; then
     need python3 python3
+    need qemu-system-arm qemu-system-arm
+    need arm-none-eabi-objdump binutils-arm-none-eabi
+    need setpriv util-linux
     if command -v python3 >/dev/null 2>&1 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         missing+=(python3-venv)
     fi

@@ -16,7 +16,7 @@ target_of() {
     esac
 }
 
-[ $# -gt 0 ] || set -- emcraft-sf2
+[ $# -gt 0 ] || set -- emcraft-sf2 lm3s6965evb
 for board in "$@"; do
     target=$(target_of "$board")
     cross_cargo "$target" build --quiet --release --package "firmware-$board"

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
 };
 
 use crate::Args;
@@ -45,6 +45,8 @@ const FLASH_LEN: usize = 16 << 20;
 /// A running QEMU. It ends with this process, however that ends.
 pub(crate) struct Emulator {
     process: Child,
+    /// Held here, since waiting for a process closes its input.
+    monitor: Option<ChildStdin>,
     /// The other end of the board's UART.
     pub(crate) uart: Option<UnixStream>,
     _scratch: TempDir,
@@ -89,8 +91,9 @@ impl Emulator {
             .kill_on_drop(true)
             .spawn()
             .context("setpriv, of Debian's util-linux, does not start")?;
+        let monitor = process.stdin.take();
         tokio::select! {
-            uart = listener.accept() => Ok(Emulator { process, uart: Some(uart?.0), _scratch: scratch }),
+            uart = listener.accept() => Ok(Emulator { process, monitor, uart: Some(uart?.0), _scratch: scratch }),
             status = process.wait() => bail!(
                 "QEMU does not start ({}); is qemu-system-arm installed? On Debian and Ubuntu: apt-get install qemu-system-arm",
                 status?
@@ -105,7 +108,7 @@ impl Emulator {
 
     /// Stops QEMU; first writes its RAM to `dump`.
     pub(crate) async fn stop(mut self, dump: Option<&Path>) -> Result<()> {
-        if let (Some(dump), Some(monitor)) = (dump, &mut self.process.stdin) {
+        if let (Some(dump), Some(monitor)) = (dump, &mut self.monitor) {
             let save = format!("pmemsave {RAM_START:#x} {RAM_LEN} \"{}\"\nquit\n", dump.display());
             monitor.write_all(save.as_bytes()).await?;
             self.process.wait().await?;

@@ -1,0 +1,123 @@
+//! The commissionable device on `lm3s6965evb`, a Cortex-M3 that QEMU emulates, for measuring: it tells in its log what a
+//! key cost, and what each datagram did. Its storage is RAM.
+//!
+//! With `-icount shift=0` an instruction takes a nanosecond, so a microsecond here is a thousand instructions.
+#![no_std]
+#![no_main]
+
+mod uart;
+
+use core::cell::RefCell;
+
+use cortex_m_rt::{entry, exception};
+use device::{
+    flash::RamFlash,
+    server::Server,
+    store::Layout,
+    transport::{Service, serial::Serial, serve},
+};
+use embassy_time::Instant;
+use firmware::{CACHED_ANSWERS, Hardware, console, device_id, now_ms, start};
+use firmware_emulated::{
+    executor,
+    led::NoLed,
+    page, start_time,
+    uart::{Uart, on_interrupt},
+};
+use p256::{SecretKey, ecdh::diffie_hellman};
+use protocol::key::{PrivateKey, PublicKey};
+use static_cell::ConstStaticCell;
+
+use crate::uart::Pl011;
+
+const HERTZ: u32 = 50_000_000;
+/// The interrupt of UART 0.
+const UART: u16 = 5;
+/// Run-mode clock configuration: bits 23 to 26 divide the PLL's 200 MHz, bit 22 uses the divisor.
+const CLOCK_CONFIGURATION: usize = 0x400F_E060;
+
+/// As little flash as the storage takes: nine pages of 1 KiB.
+type Flash = RamFlash<&'static mut [u8; 9 * 1024], 4, 1024>;
+static CELLS: ConstStaticCell<[u8; 9 * 1024]> = ConstStaticCell::new([0; 9 * 1024]);
+
+/// Tells how long the device takes for each datagram.
+struct Metered<S>(S);
+
+impl<A, S: Service<A>> Service<A> for Metered<S> {
+    fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
+        let (before, received) = (Instant::now(), datagram.len());
+        let answered = self.0.handle(from, datagram, now, out);
+        let took = before.elapsed().as_micros();
+        log::info!("cost: {received} bytes in, {} bytes out, {took} us", answered.unwrap_or(0));
+        answered
+    }
+}
+
+/// What EDHOC does with an x: finds the point, and multiplies it by the scalar. Whether that worked.
+fn agree(own: &PrivateKey, peer: &PublicKey) -> bool {
+    let mut compressed = [2; 33];
+    if let Some((_, x)) = compressed.split_first_mut() {
+        x.copy_from_slice(peer.x());
+    }
+    let (Ok(own), Ok(peer)) = (SecretKey::from_slice(own.as_bytes()), p256::PublicKey::from_sec1_bytes(&compressed))
+    else {
+        return false;
+    };
+    let secret = diffie_hellman(own.to_nonzero_scalar(), peer.as_affine());
+    core::hint::black_box(secret.raw_secret_bytes());
+    true
+}
+
+#[embassy_executor::task]
+async fn commissioning(uid: [u8; 8], mut rng: page::Generator) {
+    let Some(device) = device_id("lm3s", &uid) else { return };
+    console::start();
+    let before = Instant::now();
+    let key = PrivateKey::generate(&mut rng);
+    log::info!("cost: key generation, {} us", before.elapsed().as_micros());
+    let before = Instant::now();
+    let agreed = agree(&key, key.public());
+    log::info!("cost: one ECDH, {} us", before.elapsed().as_micros());
+    if !agreed {
+        return;
+    }
+
+    let hardware = Hardware {
+        device,
+        flash: Flash::erased(CELLS.take()),
+        layout: Layout::smallest::<Flash>(0),
+        rng,
+        port: Uart::start(Pl011, UART),
+        led: NoLed,
+        operation_ms: 100,
+    };
+    let Ok((device, port, _)) = start(hardware, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION"))) else { return };
+    let server = RefCell::new(Metered(Server::<(), _, _, _, CACHED_ANSWERS>::new(device)));
+    let _ = serve(&server, &mut Serial::new(port, ()), now_ms, console::next_line).await;
+}
+
+#[entry]
+fn main() -> ! {
+    if let (Some((uid, rng)), Some(peripherals)) = (page::take(), cortex_m::Peripherals::take()) {
+        let clock = CLOCK_CONFIGURATION as *mut u32;
+        // SAFETY: the register is that of the clock, and nothing runs yet that depends on it.
+        unsafe { clock.write_volatile((clock.read_volatile() & !(0xF << 23)) | (3 << 23) | (1 << 22)) };
+        start_time(peripherals.SYST, HERTZ);
+        executor::run(|spawner| {
+            if let Ok(task) = commissioning(uid, rng) {
+                spawner.spawn(task);
+            }
+        })
+    }
+    // No page: no randomness, no device.
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
+
+#[exception]
+unsafe fn DefaultHandler(number: i16) {
+    if number == UART as i16 {
+        on_interrupt(&mut Pl011);
+    }
+}

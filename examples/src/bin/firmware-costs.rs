@@ -1,0 +1,232 @@
+//! What the firmware costs, in bytes and in instructions: the tables of docs/benchmarks.md, which this program writes.
+//!
+//! `make size` and `make bench-device` build what is measured, and run it.
+
+#![allow(clippy::print_stdout, reason = "the tables are the output")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use commissioner::{
+    client::{Client, Request},
+    commission::commission,
+    link::Link,
+    session::{Session, Transfer},
+    visit::Account,
+};
+use commissioning_examples::{TERMS, command, quiet, start, station};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _, SectionFlags, SectionKind, elf::SHF_ALLOC};
+use protocol::key::PrivateKey;
+use rand_core::OsRng;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout},
+};
+
+/// The boards, and the targets that they are built for.
+const BOARDS: [(&str, &str); 2] = [("emcraft-sf2", CORTEX_M3), ("lm3s6965evb", CORTEX_M3)];
+const CORTEX_M3: &str = "thumbv7m-none-eabi";
+/// RAM of the emulated boards; the last 64 bytes are the emulator's.
+const RAM_START: u64 = 0x2000_0000;
+const STACK_TOP: u64 = RAM_START + (64 << 10) - 64;
+/// What `device-emulator` fills RAM with.
+const PAINT: u8 = 0xA5;
+/// Requests that are averaged over.
+const REQUESTS: u32 = 20;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("sizes") => sizes().await,
+        Some("instructions") => instructions().await,
+        _ => bail!("say what to measure: sizes, or instructions"),
+    }
+}
+
+/// A firmware in the emulator.
+struct Running {
+    process: Child,
+    console: Lines<BufReader<ChildStdout>>,
+    link: Link,
+}
+
+impl Running {
+    fn start(scratch: &Path, board: &str, arguments: &[&str]) -> Result<Self> {
+        let port = scratch.join("port");
+        let mut emulator = command("device-emulator")?;
+        emulator.arg("--pty").arg(&port).args(["--board", board]).args(arguments).arg(firmware(board, CORTEX_M3)?);
+        let mut process = start(emulator.stdout(Stdio::piped()))?;
+        let console = BufReader::new(process.stdout.take().context("piped")?).lines();
+        Ok(Running { process, console, link: format!("serial:{}", port.display()).parse()? })
+    }
+
+    /// The next line with `text` in it.
+    async fn line(&mut self, text: &str) -> Result<String> {
+        while let Some(line) = self.console.next_line().await? {
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+        bail!("the firmware stopped; `device-emulator` says why")
+    }
+
+    /// What each of the next datagrams cost, in thousands of instructions.
+    async fn costs(&mut self, datagrams: u32) -> Result<Vec<u64>> {
+        let mut costs = Vec::new();
+        for _ in 0..datagrams {
+            costs.push(microseconds(&self.line("bytes out,").await?)?);
+        }
+        Ok(costs)
+    }
+
+    /// Ctrl-C.
+    async fn stop(mut self) -> Result<()> {
+        let pid = self.process.id().context("it runs")?.to_string();
+        ensure!(tokio::process::Command::new("kill").args(["-INT", &pid]).status().await?.success());
+        self.process.wait().await?;
+        Ok(())
+    }
+}
+
+/// The number before ` us` at the end of a line.
+fn microseconds(line: &str) -> Result<u64> {
+    let number = line.strip_suffix(" us").and_then(|line| line.rsplit(' ').next());
+    Ok(number.with_context(|| format!("no time in {line:?}"))?.parse()?)
+}
+
+async fn sizes() -> Result<()> {
+    let mut table =
+        "| firmware | flash | of it data | static RAM | stack, at most | RAM with stack |\n|---|---:|---:|---:|---:|---:|\n".to_owned();
+    for (board, target) in BOARDS {
+        let elf = fs::read(firmware(board, target)?)?;
+        let elf = object::File::parse(&*elf)?;
+        let mut flash = 0;
+        let (mut data, mut ram) = (0, 0);
+        for section in elf.sections() {
+            let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
+            if sh_flags & u64::from(SHF_ALLOC) == 0 {
+                continue;
+            }
+            match section.kind() {
+                SectionKind::UninitializedData => ram += section.size(),
+                SectionKind::Data => {
+                    (data, ram, flash) = (data + section.size(), ram + section.size(), flash + section.size())
+                }
+                _ => flash += section.size(),
+            }
+        }
+        let stack = match board {
+            "emcraft-sf2" => Some(stack(board, &elf).await?),
+            _ => None,
+        };
+        let or_dash = |bytes: Option<u64>| bytes.map_or("–".to_owned(), |bytes| bytes.to_string());
+        let row = format!(
+            "| {board} | {flash} | {data} | {ram} | {} | {} |\n",
+            or_dash(stack),
+            or_dash(stack.map(|stack| stack + ram))
+        );
+        table.push_str(&row);
+    }
+    publish("sizes", &table)
+}
+
+/// The most that the stack took while the device was started, commissioned, visited again, given a new key, and reset.
+async fn stack(board: &str, elf: &object::File<'_>) -> Result<u64> {
+    let scratch = tempfile::tempdir()?;
+    let (flash, dump, state) = (scratch.path().join("flash"), scratch.path().join("ram"), scratch.path().join("state"));
+    let arguments = ["--baud", "0", "--flash", &flash.to_string_lossy(), "--dump-ram", &dump.to_string_lossy()];
+    let mut device = Running::start(scratch.path(), board, &arguments)?;
+    device.line("commissioning-report:").await?;
+    let link = device.link.to_string();
+    for arguments in
+        [&["init"][..], &["commission", &link], &["commission", &link], &["rekey", &link], &["reset", &link]]
+    {
+        let mut commissioner = command("commissioner")?;
+        let done = commissioner.arg("--state-dir").arg(&state).args(arguments).output().await?;
+        ensure!(done.status.success(), "commissioner {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    device.stop().await?;
+
+    let used = elf.segments().map(|segment| segment.address() + segment.size());
+    let bottom = used.filter(|end| (RAM_START..STACK_TOP).contains(end)).max().context("a firmware with variables")?;
+    let ram = fs::read(&dump).context("the emulator wrote no RAM")?;
+    let untouched = ram[usize::try_from(bottom - RAM_START)?..].iter().take_while(|byte| **byte == PAINT).count();
+    Ok(STACK_TOP - bottom - u64::try_from(untouched)?)
+}
+
+async fn instructions() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let mut device = Running::start(scratch.path(), "lm3s6965evb", &["--count-instructions", "--baud", "0"])?;
+    let key_generation = microseconds(&device.line("key generation").await?)?;
+    let ecdh = microseconds(&device.line("ECDH").await?)?;
+    device.line("commissioning-report:").await?;
+
+    // A stranger's visit, message by message.
+    let mut client = Client::open(&device.link).await?;
+    let account = Account::read(&mut client).await?;
+    let read_plain = device.costs(1).await?[0];
+    let (throwaway, expected) = (PrivateKey::generate(&mut OsRng), *account.key().context("a key")?);
+    let mut session = Session::establish_separately(&mut client, &throwaway, Transfer::ByValue, expected).await?;
+    let handshake = device.costs(2).await?;
+    for _ in 0..REQUESTS {
+        session.request(&Request::get("/comm")).await?.success()?;
+    }
+    let request = device.costs(REQUESTS).await?.iter().sum::<u64>() / u64::from(REQUESTS);
+
+    // A whole commissioning, and a later visit.
+    let station = station(&scratch.path().join("state")).await?;
+    let mut visits = Vec::new();
+    for _ in 0..2 {
+        client.record();
+        let account = Account::read(&mut client).await?;
+        commission(&mut client, &account, &station, &TERMS, &quiet()).await?;
+        let records = client.take_records();
+        let costs = device.costs(u32::try_from(records.len() / 2)?).await?;
+        let line: usize = records.iter().map(|record| record.line).sum();
+        visits.push((costs.iter().sum::<u64>(), records.len(), line));
+    }
+    device.stop().await?;
+
+    let mut table = "| what the device does | instructions | bytes on the line |\n|---|---:|---:|\n".to_owned();
+    let millions = |thousands: u64| format!("{}.{:03} M", thousands / 1000, thousands % 1000);
+    for (what, cost) in [
+        ("makes a key", key_generation),
+        ("one ECDH, the point found from x", ecdh),
+        ("handshake: message_1 to message_2, ephemeral key included", handshake[0]),
+        ("handshake: message_3 to message_4", handshake[1]),
+        ("handshake, both together", handshake.iter().sum()),
+        ("GET /comm without protection", read_plain),
+        ("GET /comm under OSCORE", request),
+    ] {
+        table.push_str(&format!("| {what} | {} | |\n", millions(cost)));
+    }
+    for (what, (cost, messages, line)) in ["a first visit", "a later visit"].iter().zip(visits) {
+        table.push_str(&format!("| {what}, {messages} messages | {} | {line} |\n", millions(cost)));
+    }
+    publish("instructions", &table)
+}
+
+/// Where `make firmware` leaves a firmware.
+fn firmware(board: &str, target: &str) -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let built = program.ancestors().nth(2).context("programs lie in target/PROFILE")?;
+    let firmware = built.join("firmware").join(target).join("release").join(board);
+    ensure!(firmware.exists(), "{} is missing: run `make firmware`", firmware.display());
+    Ok(firmware)
+}
+
+/// Prints a table, and writes it to its place in docs/benchmarks.md.
+fn publish(name: &str, table: &str) -> Result<()> {
+    println!("{table}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
+    let page = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let (begin, end) = (format!("<!-- {name}:begin -->\n"), format!("<!-- {name}:end -->"));
+    let place = page.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
+    let (before, after) = place.with_context(|| format!("docs/benchmarks.md has no place for {name}"))?;
+    fs::write(&path, format!("{before}{begin}{table}{end}{after}"))?;
+    Ok(())
+}
