@@ -68,26 +68,24 @@ pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
     urn.parse().ok()
 }
 
-/// Starts the device of `hardware`, and reports it. The name of the firmware is in `/comm` and in the report.
+/// Starts the device, and reports it on the console. `firmware` is its name and version, at most 32 bytes.
 ///
 /// # Errors
 /// The layout does not fit the flash.
-pub fn start<F, R, P, L>(
-    hardware: Hardware<F, R, P, L>,
+pub fn start<F: NorFlash, R: CryptoRngCore>(
+    device: DeviceId,
     firmware: &'static str,
-) -> Result<(Device<F, R, Identify>, P, L), LayoutError>
-where
-    F: NorFlash,
-    R: CryptoRngCore,
-{
+    operation_ms: u32,
+    (flash, layout): (F, Layout),
+    rng: R,
+) -> Result<Device<F, R, Identify>, LayoutError> {
     console::start();
-    let Hardware { device, flash, layout, rng, port, led, operation_ms } = hardware;
     let config = Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms };
     let device = Device::start(config, flash, layout, Identify, rng)?;
     let info = device.info();
     log::info!("{} {firmware}: {}", info.device, if info.credential.is_some() { "started" } else { "storage fault" });
     console::print(|line| report::write(&info, line).map_err(|_| core::fmt::Error));
-    Ok((device, port, led))
+    Ok(device)
 }
 
 /// The commissionable device on one UART, for ever.
@@ -98,8 +96,9 @@ where
     P: Read + Write,
     L: OutputPin,
 {
+    let Hardware { device, flash, layout, rng, port, led, operation_ms } = hardware;
     // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
-    let Ok((device, port, led)) = start(hardware, firmware) else { return };
+    let Ok(device) = start(device, firmware, operation_ms, (flash, layout), rng) else { return };
     let server = RefCell::new(Server::<(), _, _, _, CACHED_ANSWERS>::new(device));
     let mut serial = Serial::new(port, ());
     let serving = async {

@@ -17,11 +17,9 @@ use device::{
     transport::{Service, serial::Serial, serve},
 };
 use embassy_time::Instant;
-use firmware::{CACHED_ANSWERS, Hardware, console, device_id, now_ms, start};
+use firmware::{CACHED_ANSWERS, console, device_id, now_ms, start};
 use firmware_emulated::{
-    executor,
-    led::NoLed,
-    page, start_time,
+    executor, page, start_time,
     uart::{Uart, on_interrupt},
 };
 use p256::{SecretKey, ecdh::diffie_hellman};
@@ -82,18 +80,10 @@ async fn commissioning(uid: [u8; 8], mut rng: page::Generator) {
         return;
     }
 
-    let hardware = Hardware {
-        device,
-        flash: Flash::erased(CELLS.take()),
-        layout: Layout::smallest::<Flash>(0),
-        rng,
-        port: Uart::start(Pl011, UART),
-        led: NoLed,
-        operation_ms: 100,
-    };
-    let Ok((device, port, _)) = start(hardware, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION"))) else { return };
+    let flash = (Flash::erased(CELLS.take()), Layout::smallest::<Flash>(0));
+    let Ok(device) = start(device, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION")), 100, flash, rng) else { return };
     let server = RefCell::new(Metered(Server::<(), _, _, _, CACHED_ANSWERS>::new(device)));
-    let _ = serve(&server, &mut Serial::new(port, ()), now_ms, console::next_line).await;
+    let _ = serve(&server, &mut Serial::new(Uart::start(Pl011, UART), ()), now_ms, console::next_line).await;
 }
 
 #[entry]
