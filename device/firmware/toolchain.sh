@@ -22,11 +22,14 @@ cross_cargo() {
         echo "toolchain: no compiler for $target here. Run: rustup target add $target" >&2
         return 3
     fi
-    # Not rustup's cargo and rustc, which may come first in PATH.
-    env -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTC_BOOTSTRAP=1 \
+    # Not rustup's cargo and rustc, which may come first in PATH; and Debian's rustc has no linker of its own.
+    local linker
+    linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
+    env -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin "$linker=/usr/lib/llvm-22/bin/ld.lld" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTC_BOOTSTRAP=1 \
         /usr/bin/cargo "$@" -Zbuild-std=core,alloc --target "$target"
 }
 
 debian_toolchain() {
-    [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && dpkg -s rust-web-src >/dev/null 2>&1
+    [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && [ -x /usr/lib/llvm-22/bin/ld.lld ] &&
+        dpkg -s rust-web-src >/dev/null 2>&1
 }

@@ -16,7 +16,7 @@
 //! use cbor_schemas::ClaimPolicy;
 //! use device::{
 //!     device::{Config, Device},
-//!     server::Server,
+//!     server::{Memory, Server},
 //!     store::Layout,
 //!     transport::{serial::Serial, serve},
 //! };
@@ -29,7 +29,8 @@
 //! };
 //! let layout = Layout::smallest::<F>(0x0008_0000);
 //! let device = Device::start(config, flash, layout, board, rng).unwrap();
-//! let server = RefCell::new(Server::<(), _, _, _, 2>::new(device));
+//! let mut memory = Memory::<(), 1>::new(); // better in a static: it takes 7 kB
+//! let server = RefCell::new(Server::new(device, &mut memory));
 //! let mut serial = Serial::new(uart, ());
 //! let _closed = serve(&server, &mut serial, clock, async || pending().await).await;
 //! # }

@@ -1,5 +1,7 @@
 //! Datagrams to requests and back: duplicates, EDHOC, OSCORE, block-wise bodies. What a request does is [`Device`]'s.
 
+use core::ops::DerefMut;
+
 use cbor_schemas::Method;
 use coap_message::{MessageOption, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
@@ -27,9 +29,9 @@ const BLOCK: BlockSize = BlockSize::MAX;
 /// What OSCORE and the headers around a block take at the most, so that a block still fits a datagram.
 const _: () = assert!(DATAGRAM_LEN >= 1024 + 96, "a block does not fit a datagram");
 
-/// Serves a [`Device`] to peers with addresses of type `A`, keeping the last `CACHE` answers for duplicates.
-pub struct Server<A, F, R, B, const CACHE: usize> {
-    device: Device<F, R, B>,
+/// What a [`Server`] remembers of peers with addresses of type `A`: about 6 kB, and 1.2 kB for each of the `CACHE` answers
+/// that are kept for duplicates. On a microcontroller it belongs into a static, for it is too large to be moved about.
+pub struct Memory<A, const CACHE: usize> {
     endpoint: Endpoint<A, CACHE, DATAGRAM_LEN>,
     sessions: Sessions<A>,
     /// The one body that is being gathered, by session and resource.
@@ -37,23 +39,37 @@ pub struct Server<A, F, R, B, const CACHE: usize> {
     answer: Answer,
 }
 
-impl<A, F, R, B, const CACHE: usize> Server<A, F, R, B, CACHE>
+impl<A: Copy + Eq, const CACHE: usize> Memory<A, CACHE> {
+    /// Remembers nothing yet.
+    pub const fn new() -> Self {
+        Memory { endpoint: Endpoint::new(0), sessions: Sessions::new(), body: Assembly::new(), answer: Answer::new() }
+    }
+}
+
+impl<A: Copy + Eq, const CACHE: usize> Default for Memory<A, CACHE> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Serves a [`Device`]. `M` is a [`Memory`], wherever that is: a `&'static mut` or a `Box`.
+pub struct Server<M, F, R, B> {
+    device: Device<F, R, B>,
+    memory: M,
+}
+
+impl<M, A, F, R, B, const CACHE: usize> Server<M, F, R, B>
 where
+    M: DerefMut<Target = Memory<A, CACHE>>,
     A: Copy + Eq,
     F: NorFlash,
     R: CryptoRngCore,
     B: Board,
 {
-    /// Serves `device`.
-    pub fn new(mut device: Device<F, R, B>) -> Self {
-        let first_message_id = device.rng().next_u32() as u16;
-        Server {
-            device,
-            endpoint: Endpoint::new(first_message_id),
-            sessions: Sessions::new(),
-            body: Assembly::new(),
-            answer: Answer::new(),
-        }
+    /// Serves `device`, with a memory that is new.
+    pub fn new(mut device: Device<F, R, B>, mut memory: M) -> Self {
+        memory.endpoint.set_next_message_id(device.rng().next_u32() as u16);
+        Server { device, memory }
     }
 
     /// The device.
@@ -70,7 +86,7 @@ where
         }
         match OptionValue::of(&message) {
             Err(error) => {
-                self.answer.set_problem(&problem_of(error));
+                self.memory.answer.set_problem(&problem_of(error));
                 self.write_plain(exchange, None, out)
             }
             Ok(option) => {
@@ -86,9 +102,9 @@ where
     }
 
     /// Puts the answer to a request without security together. Returns the block that was asked for.
-    fn respond_plain<M>(&mut self, from: A, request: &M, now: u64) -> Option<Block>
+    fn respond_plain<Q>(&mut self, from: A, request: &Q, now: u64) -> Option<Block>
     where
-        M: ReadableMessage + WithSortedOptions,
+        Q: ReadableMessage + WithSortedOptions,
     {
         let is_edhoc = resources::find(request).is_some_and(|entry| entry.resource == Resource::Edhoc)
             && request.code().into() == code::POST;
@@ -98,7 +114,7 @@ where
             false => self.serve(request, &caller, now),
         };
         if let Err(problem) = served {
-            self.answer.set_problem(&problem);
+            self.memory.answer.set_problem(&problem);
         }
         requested_block(request)
     }
@@ -119,7 +135,7 @@ where
             true => self.finish_combined(exchange.peer, kid, payload)?,
             false => payload,
         };
-        let Some(session) = self.sessions.find(kid) else {
+        let Some(session) = self.memory.sessions.find(kid) else {
             return Err(self.plain_problem(oscore::Error::ContextNotFound));
         };
         let caller = Caller { key: Some(session.peer.key), session: session.number };
@@ -127,22 +143,22 @@ where
         let (request, correlation) = opened.map_err(|error| self.plain_problem(error))?;
 
         if let Err(problem) = self.serve(&request, &caller, now) {
-            self.answer.set_problem(&problem);
+            self.memory.answer.set_problem(&problem);
         }
         let requested = requested_block(&request);
         let sealed = self.write_protected(exchange, kid, &correlation, requested, out);
         if self.device.take_change() {
-            self.sessions.clear();
+            self.memory.sessions.clear();
             self.device.grants().clear();
-            self.body.clear();
+            self.memory.body.clear();
         }
         sealed
     }
 
     /// Whatever is asked: options, path, method, permission, body, and then what the resource does.
-    fn serve<M>(&mut self, request: &M, caller: &Caller, now: u64) -> Result<(), Problem>
+    fn serve<Q>(&mut self, request: &Q, caller: &Caller, now: u64) -> Result<(), Problem>
     where
-        M: ReadableMessage + WithSortedOptions,
+        Q: ReadableMessage + WithSortedOptions,
     {
         check_options(request)?;
         let entry = resources::find(request).ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
@@ -159,27 +175,28 @@ where
 
         // There is one place for a body that comes in blocks: only for who was permitted to write one.
         let may_gather = caller.key.is_some() && method != Method::Get && entry.resource != Resource::AuthzInfo;
+        let Memory { body, answer, .. } = &mut *self.memory;
         let gathered = match may_gather {
             false => Assembled::Complete { body: request.payload(), block: only_block(request)? },
-            true => self.body.receive((caller.session, entry.resource), request, BODY_LEN, BLOCK)?,
+            true => body.receive((caller.session, entry.resource), request, BODY_LEN, BLOCK)?,
         };
         let (body, block) = match gathered {
             Assembled::Continue(block) => {
-                self.answer.set(code::CONTINUE);
-                self.answer.set_block_1(Some(block));
+                answer.set(code::CONTINUE);
+                answer.set_block_1(Some(block));
                 return Ok(());
             }
             Assembled::Complete { body, block } => (body, block),
         };
-        self.device.serve(entry, method, body, caller, now, &mut self.answer)?;
-        self.answer.set_block_1(block);
+        self.device.serve(entry, method, body, caller, now, answer)?;
+        answer.set_block_1(block);
         Ok(())
     }
 
     /// `POST /.well-known/edhoc`: message_1, or message_3 alone (RFC 9528 appendix A.2).
-    fn edhoc<M>(&mut self, from: A, request: &M) -> Result<(), Problem>
+    fn edhoc<Q>(&mut self, from: A, request: &Q) -> Result<(), Problem>
     where
-        M: ReadableMessage + WithSortedOptions,
+        Q: ReadableMessage + WithSortedOptions,
     {
         check_options(request)?;
         only_block(request)?;
@@ -195,7 +212,7 @@ where
         };
         match message {
             Ok(message) => {
-                self.answer.set_body(code::CHANGED, content_format::EDHOC, |out| copy(&message, out))?;
+                self.memory.answer.set_body(code::CHANGED, content_format::EDHOC, |out| copy(&message, out))?;
             }
             Err(error) => self.edhoc_error(error),
         }
@@ -204,10 +221,10 @@ where
 
     fn message_1(&mut self, from: A, message_1: &[u8]) -> Result<edhoc::Message, edhoc::Error> {
         let skip = self.device.rng().next_u32().checked_rem(edhoc::ConnId::COUNT.into()).unwrap_or(0) as u8;
-        let c_r = self.sessions.unused_conn_id(skip).ok_or(edhoc::Error::ConnectionId)?;
+        let c_r = self.memory.sessions.unused_conn_id(skip).ok_or(edhoc::Error::ConnectionId)?;
         let (own, rng) = self.device.private_key_and_rng().ok_or(edhoc::Error::UnknownCredential)?;
         let (responder, message_2) = Responder::start(message_1, own, c_r, rng)?;
-        self.sessions.await_message_3(from, responder);
+        self.memory.sessions.await_message_3(from, responder);
         Ok(message_2)
     }
 
@@ -218,11 +235,11 @@ where
         message_3: &[u8],
         message_4: bool,
     ) -> Result<Option<edhoc::Message>, edhoc::Error> {
-        let responder = self.sessions.take_pending(from, c_r).ok_or(edhoc::Error::Malformed)?;
+        let responder = self.memory.sessions.take_pending(from, c_r).ok_or(edhoc::Error::Malformed)?;
         let grants = self.device.grants();
         let Established { peer, context, message_4 } =
             responder.finish(message_3, |kid| grants.resolve(kid), message_4)?;
-        self.sessions.establish(context, peer, |key| grants.of(key).is_some());
+        self.memory.sessions.establish(context, peer, |key| grants.of(key).is_some());
         Ok(message_4)
     }
 
@@ -245,7 +262,7 @@ where
     fn write_plain(&mut self, exchange: &Exchange<A>, requested: Option<Block>, out: &mut [u8]) -> Option<usize> {
         let mut writer = Writer::new(out, &exchange.response_header(code::EMPTY)).ok()?;
         let mut message = writer.message();
-        self.answer.write(requested, BLOCK, &mut message).ok()?;
+        self.memory.answer.write(requested, BLOCK, &mut message).ok()?;
         let (len, _) = message.finish();
         writer.finish(len).ok()
     }
@@ -258,13 +275,14 @@ where
         requested: Option<Block>,
         out: &mut [u8],
     ) -> Result<usize, Unprotected> {
-        let Some(session) = self.sessions.find(kid) else {
+        let Memory { sessions, answer, .. } = &mut *self.memory;
+        let Some(session) = sessions.find(kid) else {
             return Err(self.plain_problem(oscore::Error::ContextNotFound));
         };
         let header = exchange.response_header(code::CHANGED);
         let sealed = session.context.respond(correlation, &header, out).and_then(|mut response| {
             let mut message = response.message()?;
-            self.answer.write(requested, BLOCK, &mut message).map_err(|_| oscore::Error::NoSpace)?;
+            answer.write(requested, BLOCK, &mut message).map_err(|_| oscore::Error::NoSpace)?;
             let (len, _) = message.finish();
             response.seal(&session.context, len)
         });
@@ -272,7 +290,7 @@ where
     }
 
     fn plain_problem(&mut self, error: oscore::Error) -> Unprotected {
-        self.answer.set_problem(&problem_of(error));
+        self.memory.answer.set_problem(&problem_of(error));
         Unprotected
     }
 
@@ -284,28 +302,31 @@ where
     /// An EDHOC error message: 4.00, content format 64 (RFC 9528 appendix A.2.3).
     fn edhoc_error(&mut self, error: edhoc::Error) {
         let message = error.message();
-        let set = self.answer.set_body(code::BAD_REQUEST, content_format::EDHOC, |out| copy(&message, out));
+        let set = self.memory.answer.set_body(code::BAD_REQUEST, content_format::EDHOC, |out| copy(&message, out));
         if let Err(problem) = set {
-            self.answer.set_problem(&problem);
+            self.memory.answer.set_problem(&problem);
         }
     }
 }
 
-impl<A, F, R, B, const CACHE: usize> Service<A> for Server<A, F, R, B, CACHE>
+impl<M, A, F, R, B, const CACHE: usize> Service<A> for Server<M, F, R, B>
 where
+    M: DerefMut<Target = Memory<A, CACHE>>,
     A: Copy + Eq,
     F: NorFlash,
     R: CryptoRngCore,
     B: Board,
 {
+    // Not inlined: it takes kilobytes of the stack, which whoever waits for a datagram need not hold.
+    #[inline(never)]
     fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
-        let exchange = match self.endpoint.receive(from, datagram, now) {
+        let exchange = match self.memory.endpoint.receive(from, datagram, now) {
             Incoming::Request(exchange, _) => exchange,
             Incoming::Reply(reply) => return copy(reply, out).ok(),
             Incoming::Nothing => return None,
         };
         let len = self.respond(&exchange, datagram, now, out)?;
-        self.endpoint.remember(&exchange, out.get(..len)?);
+        self.memory.endpoint.remember(&exchange, out.get(..len)?);
         Some(len)
     }
 }

@@ -46,6 +46,8 @@ pub struct Running {
 /// A running simulator.
 pub struct Device {
     program: Running,
+    /// Where the link of a serial port leads to.
+    port: Option<PathBuf>,
     /// The link to reach it by.
     pub link: String,
     /// The first lines of its console, the report line included.
@@ -225,14 +227,30 @@ impl Drop for Running {
     }
 }
 
+impl Drop for Device {
+    /// Pulls the plug: the port goes with the device. Its number may be another device's before long.
+    fn drop(&mut self) {
+        let _ = self.program.process.kill();
+        if let Some(port) = self.link.strip_prefix("serial:")
+            && std::fs::read_link(port).ok() == self.port
+        {
+            let _ = std::fs::remove_file(port);
+        }
+    }
+}
+
 impl Device {
     /// Starts a simulator, and waits until it has said where it is and printed its report line.
     pub fn start(command: &mut Command) -> Self {
-        let mut device = Device { program: Running::start(command), link: String::new(), console: Vec::new() };
+        let program = Running::start(command);
+        let mut device = Device { program, port: None, link: String::new(), console: Vec::new() };
         while device.link.is_empty() || !device.console.iter().any(|line| line.contains("commissioning-report:")) {
             let line = device.program.next_line().expect("device-sim says where it is, and its report line");
             match line.strip_prefix("device-").and_then(|line| line.split_once(" at ")) {
-                Some((_, link)) => device.link = link.to_owned(),
+                Some((_, link)) => {
+                    device.link = link.to_owned();
+                    device.port = link.strip_prefix("serial:").and_then(|port| std::fs::read_link(port).ok());
+                }
                 None => device.console.push(line),
             }
         }

@@ -43,7 +43,7 @@ fn a_first_start_makes_a_key_and_reports_it() {
 fn power_cuts_in_the_middle_of_a_commissioning() {
     let steps = ["authenticated", "intended", "issued", "sent"].map(|step| (step, 0));
     let while_it_writes = [5, 20, 60, 150, 400].map(|delay_ms| ("sent", delay_ms));
-    let (mut done, mut failed) = (0, 0);
+    let mut failed = 0;
     for (step, delay_ms) in steps.into_iter().chain(while_it_writes) {
         let bench = Bench::initialised(Cable::Uart);
         let device = bench.start("flash", ID);
@@ -53,7 +53,7 @@ fn power_cuts_in_the_middle_of_a_commissioning() {
         thread::sleep(Duration::from_millis(delay_ms));
         drop(device);
         match run.ended() {
-            Some(0) => done += 1,
+            Some(0) => {} // the receipt was faster than the cut
             Some(4) => failed += 1,
             other => panic!("{step}: exit {other:?}"),
         }
@@ -68,7 +68,6 @@ fn power_cuts_in_the_middle_of_a_commissioning() {
         let again = bench.commissioner(&["commission", &device.link]).succeeded();
         assert!(again.stdout.contains("nothing was changed"), "{}", again.stdout);
     }
-    println!("{done} cuts came after the receipt, {failed} before");
     assert!(failed >= 4, "the cuts came too late to cut anything");
 }
 

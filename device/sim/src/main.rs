@@ -20,7 +20,7 @@ use clap::Parser;
 use device::{
     DATAGRAM_LEN,
     device::{Board, Config, Device},
-    server::Server,
+    server::{Memory, Server},
     transport::{Link, LogLine, serial::Serial, serve},
 };
 use device_sim::{pty, until_told_to_stop};
@@ -124,7 +124,8 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         let socket = std::net::UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
         socket.set_nonblocking(true)?;
         eprintln!("device-sim: {} at udp:{}", args.id, socket.local_addr()?);
-        links.push(AnyLink::Udp(UdpLink(UdpSocket::from_std(socket)?)));
+        let link = UdpLink { socket: UdpSocket::from_std(socket)?, datagram: [0; DATAGRAM_LEN + 1] };
+        links.push(AnyLink::Udp(Box::new(link)));
     }
 
     let device = Device::start(config, flash, flash::layout(), console.clone(), OsRng)
@@ -135,7 +136,8 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
     report::write(&info, &mut report_line).context("report line")?;
     console.print(&report_line);
 
-    let server = Rc::new(RefCell::new(Server::<Address, _, _, _, CACHED_ANSWERS>::new(device)));
+    let memory = Box::new(Memory::<Address, CACHED_ANSWERS>::new());
+    let server = Rc::new(RefCell::new(Server::new(device, memory)));
     let start = Instant::now();
     let clock = move || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     for link in links {
@@ -147,7 +149,7 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
                     serve(&server, serial.as_mut(), clock, log).await.map_err(|error| anyhow!("serial line: {error:?}"))
                 }
                 AnyLink::Udp(mut socket) => {
-                    serve(&server, &mut socket, clock, async || std::future::pending().await).await.context("UDP")
+                    serve(&server, socket.as_mut(), clock, async || std::future::pending().await).await.context("UDP")
                 }
             }
         });
@@ -162,7 +164,7 @@ const LOG_LINES: usize = 64;
 
 enum AnyLink {
     Serial(Box<Serial<FromTokio<SerialStream>, Address>>, pty::Line, broadcast::Receiver<LogLine>),
-    Udp(UdpLink),
+    Udp(Box<UdpLink>),
 }
 
 /// What the board prints: to standard output, and as diagnostic frames on its serial lines.
@@ -197,7 +199,11 @@ async fn next_line(lines: &mut broadcast::Receiver<LogLine>) -> LogLine {
     }
 }
 
-struct UdpLink(UdpSocket);
+struct UdpLink {
+    socket: UdpSocket,
+    /// One byte more than a datagram may have shows which ones are too long.
+    datagram: [u8; DATAGRAM_LEN + 1],
+}
 
 /// Whether an address is on this machine or on the same link.
 fn is_near(address: &SocketAddr) -> bool {
@@ -210,26 +216,22 @@ fn is_near(address: &SocketAddr) -> bool {
 impl Link<Address> for UdpLink {
     type Error = io::Error;
 
-    async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
-        // One byte more than a datagram may have shows which ones are too long.
-        let mut datagram = [0; DATAGRAM_LEN + 1];
-        loop {
-            match self.0.recv_from(&mut datagram).await {
-                Ok((len, from)) if len <= buffer.len() && is_near(&from) => {
-                    buffer[..len].copy_from_slice(&datagram[..len]);
-                    return Ok((len, Address::Udp(from)));
-                }
+    async fn receive(&mut self) -> io::Result<(&mut [u8], Address)> {
+        let (len, from) = loop {
+            match self.socket.recv_from(&mut self.datagram).await {
+                Ok((len, from)) if len <= DATAGRAM_LEN && is_near(&from) => break (len, from),
                 Ok(_) => {}
                 // One peer's port is closed; the others' are not.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
             }
-        }
+        };
+        Ok((&mut self.datagram[..len], Address::Udp(from)))
     }
 
     async fn send(&mut self, to: Address, datagram: &[u8]) -> io::Result<()> {
         match to {
-            Address::Udp(to) => self.0.send_to(datagram, to).await.map(drop).or_else(|error| match error.kind() {
+            Address::Udp(to) => self.socket.send_to(datagram, to).await.map(drop).or_else(|error| match error.kind() {
                 io::ErrorKind::ConnectionRefused => Ok(()),
                 _ => Err(error),
             }),

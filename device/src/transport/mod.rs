@@ -19,10 +19,11 @@ pub trait Link<A> {
     /// Why the link is of no use any more.
     type Error;
 
-    /// Waits for one datagram. Longer ones than `buffer` are dropped. Returns its length and the sender.
+    /// Waits for one datagram, and lends it. Those that are longer than [`DATAGRAM_LEN`] are dropped. Returns the sender,
+    /// too.
     ///
     /// Cancelling the future loses no part of a datagram.
-    fn receive(&mut self, buffer: &mut [u8]) -> impl Future<Output = Result<(usize, A), Self::Error>>;
+    fn receive(&mut self) -> impl Future<Output = Result<(&mut [u8], A), Self::Error>>;
 
     /// Sends one datagram.
     fn send(&mut self, to: A, datagram: &[u8]) -> impl Future<Output = Result<(), Self::Error>>;
@@ -49,13 +50,11 @@ pub async fn serve<A: Copy, L: Link<A>, S: Service<A>>(
     clock: impl Fn() -> u64,
     mut next_log_line: impl AsyncFnMut() -> LogLine,
 ) -> Result<(), L::Error> {
-    let mut datagram = [0; DATAGRAM_LEN];
     let mut answer = [0; DATAGRAM_LEN];
     loop {
-        match select(link.receive(&mut datagram), next_log_line()).await {
+        match select(link.receive(), next_log_line()).await {
             Either::First(received) => {
-                let (len, from) = received?;
-                let Some(datagram) = datagram.get_mut(..len) else { continue };
+                let (datagram, from) = received?;
                 // The borrow ends before the next await, so on one executor it is always free.
                 let answered = match service.try_borrow_mut() {
                     Ok(mut service) => service.handle(from, datagram, clock(), &mut answer),

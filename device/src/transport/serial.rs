@@ -39,6 +39,20 @@ impl<P: Read + Write, A: Copy> Serial<P, A> {
         Serial { port, address, decoder, frame, chunk: [0; CHUNK], unread: 0..0 }
     }
 
+    /// Takes bytes of the chunk up to the end of a frame that is wanted. False if there is none among them.
+    fn next_frame(&mut self) -> bool {
+        for at in self.unread.by_ref() {
+            let Some(byte) = self.chunk.get(at) else { break };
+            let decoded = self.decoder.decode(*byte, &mut self.frame);
+            if let Ok(DecodeStatus::FrameCompleteConfiguration) = decoded
+                && self.frame.is_datagram()
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     async fn write_frame(&mut self, frame_type: FrameType, data: &[u8]) -> Result<(), LineError<P::Error>> {
         let mut encoder = ChunkedEncoder::new(frame_type, data);
         let mut chunk = [0; CHUNK];
@@ -53,23 +67,14 @@ impl<P: Read + Write, A: Copy> Serial<P, A> {
 impl<P: Read + Write, A: Copy> Link<A> for Serial<P, A> {
     type Error = LineError<P::Error>;
 
-    async fn receive(&mut self, buffer: &mut [u8]) -> Result<(usize, A), Self::Error> {
-        loop {
-            for at in self.unread.by_ref() {
-                let Some(byte) = self.chunk.get(at) else { break };
-                if let Ok(DecodeStatus::FrameCompleteConfiguration) = self.decoder.decode(*byte, &mut self.frame)
-                    && let Some(datagram) = self.frame.datagram()
-                    && let Some(place) = buffer.get_mut(..datagram.len())
-                {
-                    place.copy_from_slice(datagram);
-                    return Ok((datagram.len(), self.address));
-                }
-            }
+    async fn receive(&mut self) -> Result<(&mut [u8], A), Self::Error> {
+        while !self.next_frame() {
             match self.port.read(&mut self.chunk).await.map_err(LineError::Port)? {
                 0 => return Err(LineError::Closed),
                 len => self.unread = 0..len,
             }
         }
+        Ok((self.frame.datagram(), self.address))
     }
 
     async fn send(&mut self, _to: A, datagram: &[u8]) -> Result<(), Self::Error> {
@@ -105,11 +110,13 @@ impl Frame {
         Frame { bytes: [0; DATAGRAM_LEN + FCS_LEN], len: 0, wanted: false, too_long: false }
     }
 
-    fn datagram(&self) -> Option<&[u8]> {
-        if self.too_long {
-            return None;
-        }
-        self.bytes.get(..self.len.checked_sub(FCS_LEN)?)
+    /// Whether what was collected is no longer than a datagram may be.
+    fn is_datagram(&self) -> bool {
+        !self.too_long && self.len >= FCS_LEN
+    }
+
+    fn datagram(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.len.saturating_sub(FCS_LEN)).unwrap_or_default()
     }
 }
 

@@ -97,6 +97,7 @@ impl core::error::Error for Error {}
 /// Addresses of peers are any `A` that an [`IpEndpoint`] turns into, and that turns back into one if it is one of UDP.
 pub struct Udp<'a> {
     socket: UdpSocket<'a>,
+    datagram: [u8; DATAGRAM_LEN],
     leisure: Duration,
     random: u64,
     /// Whether the datagram that was handed out last came by multicast, and what is sent next answers it.
@@ -125,15 +126,15 @@ impl<'a> Udp<'a> {
         let mut socket = UdpSocket::new(stack, incoming_metadata, incoming, outgoing_metadata, outgoing);
         socket.bind(PORT).map_err(Error::Port)?;
         stack.join_multicast_group(ALL_COAP_NODES).map_err(Error::Group)?;
-        Ok(Udp { socket, leisure, random: seed, answers_group: false, delayed: None })
+        Ok(Udp { socket, datagram: [0; DATAGRAM_LEN], leisure, random: seed, answers_group: false, delayed: None })
     }
 
-    /// Whether a datagram is to be handed out. Takes down whether it came by multicast.
-    fn admits(&mut self, metadata: &UdpMetadata, datagram: &[u8]) -> bool {
+    /// Whether the datagram of `len` bytes is to be handed out. Takes down whether it came by multicast.
+    fn admits(&mut self, metadata: &UdpMetadata, len: usize) -> bool {
         let UdpMetadata { endpoint: from, local_address: Some(to), .. } = *metadata else { return false };
         self.answers_group = IpAddr::from(to) == ALL_COAP_NODES;
         let for_us = match self.answers_group {
-            true => self.delayed.is_none() && is_discovery(datagram),
+            true => self.delayed.is_none() && self.datagram.get(..len).is_some_and(is_discovery),
             false => is_link_local(to),
         };
         for_us && is_link_local(from.addr) && from.port != 0
@@ -144,22 +145,23 @@ impl<A: From<IpEndpoint> + TryInto<IpEndpoint>> Link<A> for Udp<'_> {
     /// What cannot be sent is lost, as datagrams may be.
     type Error = Infallible;
 
-    async fn receive(&mut self, buffer: &mut [u8]) -> Result<(usize, A), Self::Error> {
-        loop {
-            match select(until_due(self.delayed.as_ref()), self.socket.recv_from(buffer)).await {
+    async fn receive(&mut self) -> Result<(&mut [u8], A), Self::Error> {
+        let (len, from) = loop {
+            match select(until_due(self.delayed.as_ref()), self.socket.recv_from(&mut self.datagram)).await {
                 Either::First(Delayed { to, answer, .. }) => {
                     transmit(&mut self.socket, *to, answer).await;
                     self.delayed = None;
                 }
                 Either::Second(Ok((len, metadata))) => {
-                    if self.admits(&metadata, buffer.get(..len).unwrap_or_default()) {
-                        return Ok((len, metadata.endpoint.into()));
+                    if self.admits(&metadata, len) {
+                        break (len, metadata.endpoint.into());
                     }
                 }
                 // Longer than the buffer.
                 Either::Second(Err(_)) => {}
             }
-        }
+        };
+        Ok((self.datagram.get_mut(..len).unwrap_or_default(), from))
     }
 
     async fn send(&mut self, to: A, datagram: &[u8]) -> Result<(), Self::Error> {

@@ -276,7 +276,7 @@ fn the_log_goes_in_frames_of_its_own_between_answers() {
 fn a_line_that_is_gone_is_told_from_one_that_fails() {
     let read = |reads| {
         let port = Broken { reads, writes: Ok(1) };
-        block_on(Serial::new(port, CABLE).receive(&mut [0; 64])).unwrap_err()
+        block_on(Serial::new(port, CABLE).receive()).unwrap_err()
     };
     assert_eq!(read(Ok(0)), LineError::Closed);
     assert_eq!(read(Err(ErrorKind::BrokenPipe)), LineError::Port(ErrorKind::BrokenPipe));

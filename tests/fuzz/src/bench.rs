@@ -7,7 +7,7 @@ use device::{
     DATAGRAM_LEN,
     device::{Board, Config, Device},
     flash::RamFlash,
-    server::Server,
+    server::{Memory, Server},
     store::{Layout, Store},
     transport::Service,
 };
@@ -15,7 +15,7 @@ use protocol::key::PrivateKey;
 use rand_core::{CryptoRng, RngCore};
 
 pub(crate) type Flash = RamFlash<Vec<u8>, 4, 4096>;
-pub(crate) type TestServer = Server<u8, Flash, SameNumbers, Still, 4>;
+pub(crate) type TestServer = Server<Box<Memory<u8, 4>>, Flash, SameNumbers, Still>;
 
 const FLASH_LEN: usize = 6 * 4096;
 
@@ -46,7 +46,7 @@ static IMAGES: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
 pub(crate) fn start(state: State) -> TestServer {
     let flash = Flash::new(IMAGES[state as usize].clone());
     let device = Device::start(config(), flash, layout(), Still, SameNumbers(2)).expect("the layout fits");
-    Server::new(device)
+    Server::new(device, Box::new(Memory::new()))
 }
 
 /// The key that the anchor of owned devices belongs to.

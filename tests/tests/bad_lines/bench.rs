@@ -25,7 +25,7 @@ use device::{
     DATAGRAM_LEN,
     device::{Board, Config, Device},
     flash::{FlashError, RamFlash},
-    server::Server,
+    server::{Memory, Server},
     store::{Layout, Opened, Scratch, Slot, Store},
     transport::Service,
 };
@@ -144,7 +144,7 @@ impl Board for NoLed {
     fn identify(&mut self) {}
 }
 
-type DeviceServer = Server<(), Flash, Dice, NoLed, 4>;
+type DeviceServer = Server<Box<Memory<(), 4>>, Flash, Dice, NoLed>;
 
 /// A device on the bench: the server that a firmware runs, and the flash below it.
 pub(crate) struct OnBench {
@@ -152,7 +152,7 @@ pub(crate) struct OnBench {
     flash: Flash,
     seed: u64,
     started: Instant,
-    server: Box<DeviceServer>,
+    server: DeviceServer,
 }
 
 /// A device that lines and tests share.
@@ -197,9 +197,10 @@ fn layout() -> Layout {
     Layout::smallest::<Flash>(0)
 }
 
-fn start(id: DeviceId, flash: &Flash, seed: u64) -> Box<DeviceServer> {
+fn start(id: DeviceId, flash: &Flash, seed: u64) -> DeviceServer {
     let config = Config { device: id, firmware: "bench", claim_policy: ClaimPolicy::Open, operation_ms: 1 };
-    Box::new(Server::new(Device::start(config, flash.clone(), layout(), NoLed, Dice(seed)).unwrap()))
+    let device = Device::start(config, flash.clone(), layout(), NoLed, Dice(seed)).unwrap();
+    Server::new(device, Box::new(Memory::new()))
 }
 
 /// A station with a new state directory at `path`.

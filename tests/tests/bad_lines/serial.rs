@@ -9,10 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use device::{
-    DATAGRAM_LEN,
-    transport::{Link, serial::Serial},
-};
+use device::transport::{Link, serial::Serial};
 use embedded_io_async::{ErrorType, Read, Write};
 use slipmux::{Constants, DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_buffered};
 
@@ -103,9 +100,8 @@ impl DeviceEnd {
     pub(crate) fn datagrams(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.port.0.lock().unwrap().to_device.extend(bytes);
         let mut datagrams = Vec::new();
-        let mut buffer = [0; DATAGRAM_LEN];
-        while let Some(Ok((len, ()))) = at_once(self.serial.receive(&mut buffer)) {
-            datagrams.push(buffer[..len].to_vec());
+        while let Some(Ok((datagram, ()))) = at_once(self.serial.receive()) {
+            datagrams.push(datagram.to_vec());
         }
         datagrams
     }

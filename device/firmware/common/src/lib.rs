@@ -19,8 +19,8 @@ use core::{cell::RefCell, fmt::Write as _};
 use cbor_schemas::{ClaimPolicy, DeviceId, report};
 use device::{
     device::{Config, Device},
-    server::Server,
-    store::{Layout, LayoutError},
+    server::{Memory, Server},
+    store::Layout,
     transport::{serial::Serial, serve},
 };
 use embassy_futures::join::join;
@@ -29,6 +29,7 @@ use embedded_hal::digital::OutputPin;
 use embedded_io_async::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
+use static_cell::StaticCell;
 
 pub use identify::Identify;
 
@@ -68,24 +69,39 @@ pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
     urn.parse().ok()
 }
 
+/// What the server remembers: in a static, since it is too large to be moved about.
+pub type UartMemory = Memory<(), CACHED_ANSWERS>;
+/// The device behind its CoAP server.
+pub type UartServer<F, R> = Server<&'static mut UartMemory, F, R, Identify>;
+
 /// Starts the device, and reports it on the console. `firmware` is its name and version, at most 32 bytes.
 ///
 /// # Errors
-/// The layout does not fit the flash.
+/// The layout does not fit the flash; or this was called before.
+// Not inlined: what it takes on the stack is given back before the first datagram comes.
+#[inline(never)]
 pub fn start<F: NorFlash, R: CryptoRngCore>(
-    device: DeviceId,
-    firmware: &'static str,
-    operation_ms: u32,
-    (flash, layout): (F, Layout),
+    config: (DeviceId, &'static str, u32),
+    flash: F,
+    layout: Layout,
     rng: R,
-) -> Result<Device<F, R, Identify>, LayoutError> {
+) -> Option<UartServer<F, R>> {
+    let memory = memory()?;
     console::start();
+    let (device, firmware, operation_ms) = config;
     let config = Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms };
-    let device = Device::start(config, flash, layout, Identify, rng)?;
+    let device = Device::start(config, flash, layout, Identify, rng).ok()?;
     let info = device.info();
     log::info!("{} {firmware}: {}", info.device, if info.credential.is_some() { "started" } else { "storage fault" });
     console::print(|line| report::write(&info, line).map_err(|_| core::fmt::Error));
-    Ok(device)
+    Some(Server::new(device, memory))
+}
+
+/// The memory of the server, once. Not inlined: it comes into being on the stack.
+#[inline(never)]
+fn memory() -> Option<&'static mut UartMemory> {
+    static MEMORY: StaticCell<UartMemory> = StaticCell::new();
+    MEMORY.try_uninit().map(|place| place.write(Memory::new()))
 }
 
 /// The commissionable device on one UART, for ever.
@@ -98,8 +114,8 @@ where
 {
     let Hardware { device, flash, layout, rng, port, led, operation_ms } = hardware;
     // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
-    let Ok(device) = start(device, firmware, operation_ms, (flash, layout), rng) else { return };
-    let server = RefCell::new(Server::<(), _, _, _, CACHED_ANSWERS>::new(device));
+    let Some(server) = start((device, firmware, operation_ms), flash, layout, rng) else { return };
+    let server = RefCell::new(server);
     let mut serial = Serial::new(port, ());
     let serving = async {
         loop {

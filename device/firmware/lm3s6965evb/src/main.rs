@@ -12,12 +12,11 @@ use core::cell::RefCell;
 use cortex_m_rt::{entry, exception};
 use device::{
     flash::RamFlash,
-    server::Server,
     store::Layout,
     transport::{Service, serial::Serial, serve},
 };
 use embassy_time::Instant;
-use firmware::{CACHED_ANSWERS, console, device_id, now_ms, start};
+use firmware::{console, device_id, now_ms, start};
 use firmware_emulated::{
     executor, page, start_time,
     uart::{Uart, on_interrupt},
@@ -80,9 +79,10 @@ async fn commissioning(uid: [u8; 8], mut rng: page::Generator) {
         return;
     }
 
-    let flash = (Flash::erased(CELLS.take()), Layout::smallest::<Flash>(0));
-    let Ok(device) = start(device, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION")), 100, flash, rng) else { return };
-    let server = RefCell::new(Metered(Server::<(), _, _, _, CACHED_ANSWERS>::new(device)));
+    let config = (device, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION")), 100);
+    let (flash, layout) = (Flash::erased(CELLS.take()), Layout::smallest::<Flash>(0));
+    let Some(server) = start(config, flash, layout, rng) else { return };
+    let server = RefCell::new(Metered(server));
     let _ = serve(&server, &mut Serial::new(Uart::start(Pl011, UART), ()), now_ms, console::next_line).await;
 }
 

@@ -64,6 +64,11 @@ impl<A: Copy + Eq, const CACHE: usize, const DATAGRAM: usize> Endpoint<A, CACHE,
         Self { places: [const { Place::EMPTY }; CACHE], uses: 0, next_message_id: first_message_id, reset: [0; 4] }
     }
 
+    /// Sets the Message ID of the next message of our own, to a random one where [`Endpoint::new`] could not have it yet.
+    pub fn set_next_message_id(&mut self, message_id: u16) {
+        self.next_message_id = message_id;
+    }
+
     /// Sorts out one datagram from `peer`. `now` is in milliseconds and never goes backwards.
     pub fn receive<'d>(&mut self, peer: A, bytes: &'d [u8], now: u64) -> Incoming<'_, 'd, A> {
         let datagram = match Datagram::parse(bytes) {

@@ -11,7 +11,7 @@ use coap_lite::{MessageType, Packet};
 use device::{
     DATAGRAM_LEN,
     device::{Board, Config, Device},
-    server::Server,
+    server::{Memory, Server},
     store::{Layout, Opened, Slot, Snapshot, Store},
     transport::Service,
 };
@@ -31,7 +31,7 @@ pub(crate) const NETWORK: Address = "network";
 pub(crate) const DEVICE_ID: &str = "urn:dev:ops:32473-lamp-00c0ffee";
 pub(crate) const FIRMWARE: &str = "lamp 1.2.3";
 
-pub(crate) type TestServer = Server<Address, Flash, TestRng, Lamp, 4>;
+pub(crate) type TestServer = Server<Box<Memory<Address, 4>>, Flash, TestRng, Lamp>;
 
 /// A device, its flash and its clock.
 pub(crate) struct TestDevice {
@@ -136,7 +136,8 @@ pub(crate) fn layout() -> Layout {
 
 fn start(config: Config, flash: &Flash, lamp: &Lamp, seed: u64) -> TestServer {
     let rng = TestRng::new(1000 + seed);
-    Server::new(Device::start(config, flash.clone(), layout(), lamp.clone(), rng).expect("the layout fits"))
+    let device = Device::start(config, flash.clone(), layout(), lamp.clone(), rng).expect("the layout fits");
+    Server::new(device, Box::new(Memory::new()))
 }
 
 /// Counts how often it blinked.
