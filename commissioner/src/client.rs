@@ -215,7 +215,7 @@ impl Client {
             if let Some(records) = &mut self.records {
                 records.push(Record::new(Direction::Received, &packet, datagram.bytes.len(), datagram.line_bytes));
             }
-            if let Some(incoming) = self.sort(packet, sent).await? {
+            if let Some(incoming) = self.sort(packet, sent, deadline).await? {
                 return Ok(Some(incoming));
             }
         }
@@ -223,7 +223,7 @@ impl Client {
     }
 
     /// Tells an answer to `sent` from everything else, and acknowledges or turns away what wants that.
-    async fn sort(&mut self, packet: Packet, sent: &Sent) -> Result<Option<Incoming>, Error> {
+    async fn sort(&mut self, packet: Packet, sent: &Sent, deadline: Instant) -> Result<Option<Incoming>, Error> {
         let message_id = packet.header.message_id;
         let is_empty = packet.header.code == MessageClass::Empty;
         let is_response = Code(packet.header.code.into()).is_response()
@@ -238,27 +238,32 @@ impl Client {
             }
             MessageType::NonConfirmable if is_response => Ok(Some(Incoming::Response(packet))),
             MessageType::Confirmable if is_response => {
-                self.acknowledge(message_id).await?;
+                self.acknowledge(message_id, deadline).await?;
                 Ok(Some(Incoming::Response(packet)))
             }
             MessageType::Confirmable if self.acknowledged.contains(&message_id) => {
-                self.transmit(&empty_message(MessageType::Acknowledgement, message_id)).await?;
+                self.reply(MessageType::Acknowledgement, message_id, deadline).await?;
                 Ok(None)
             }
             MessageType::Confirmable => {
-                self.transmit(&empty_message(MessageType::Reset, message_id)).await?;
+                self.reply(MessageType::Reset, message_id, deadline).await?;
                 Ok(None)
             }
             _ => Ok(None),
         }
     }
 
-    async fn acknowledge(&mut self, message_id: u16) -> Result<(), Error> {
+    async fn acknowledge(&mut self, message_id: u16, deadline: Instant) -> Result<(), Error> {
         if self.acknowledged.len() == REMEMBERED {
             self.acknowledged.pop_front();
         }
         self.acknowledged.push_back(message_id);
-        self.transmit(&empty_message(MessageType::Acknowledgement, message_id)).await
+        self.reply(MessageType::Acknowledgement, message_id, deadline).await
+    }
+
+    /// An acknowledgement or a reset. A device that talks on and takes no bytes must not keep us here: to it, this is lost.
+    async fn reply(&mut self, kind: MessageType, message_id: u16, deadline: Instant) -> Result<(), Error> {
+        timeout_at(deadline, self.transmit(&empty_message(kind, message_id))).await.unwrap_or(Ok(()))
     }
 
     async fn transmit(&mut self, message: &Packet) -> Result<(), Error> {

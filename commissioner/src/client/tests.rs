@@ -284,6 +284,27 @@ async fn a_line_that_takes_no_bytes_does_not_hold_us_up() {
     assert!(matches!(client.ping().await, Err(Error::NoAnswer { .. })));
 }
 
+/// Takes what is asked of it, asks all the time itself, and never takes the answer to that.
+struct Nagging;
+
+impl Datagrams for Nagging {
+    fn send<'a>(&'a mut self, datagram: &'a [u8]) -> link::Io<'a, usize> {
+        let is_answer = Packet::from_bytes(datagram).unwrap().header.get_type() == MessageType::Reset;
+        Box::pin(async move { if is_answer { std::future::pending().await } else { Ok(datagram.len()) } })
+    }
+    fn receive(&mut self) -> link::Io<'_, Datagram> {
+        let bytes = empty(MessageType::Confirmable, 7);
+        Box::pin(std::future::ready(Ok(Datagram { line_bytes: bytes.len(), bytes })))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_asks_and_takes_no_answer_does_not_hold_us_up() {
+    let mut client = Client::new(Box::new(Nagging), Timers::PROBE);
+    let ended = tokio::time::timeout(Duration::from_secs(60), client.ping()).await.expect("it ends");
+    assert!(matches!(ended, Err(Error::NoAnswer { .. })));
+}
+
 /// Always has something to say that is of no interest, a million times over.
 struct Chatter(u32);
 
