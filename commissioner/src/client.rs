@@ -32,6 +32,9 @@ pub use timers::Timers;
 
 /// Largest body that is sent or accepted, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// How long one request and its whole response may go on in more and more messages. A device that takes seconds for a P-256
+/// operation needs a part of it; one that sends a byte now and then gets no more.
+pub const MAX_TIME: Duration = Duration::from_secs(15 * 60);
 /// What code, options and header of a request take beside its block of payload, in bytes, generously.
 const REQUEST_OVERHEAD: usize = 64;
 /// Answers of the device whose acknowledgement is repeated if it repeats them.
@@ -63,6 +66,9 @@ pub enum Error {
     /// A resource changed between two of its blocks.
     #[error("the resource changed while it was being read; try again")]
     Changed,
+    /// The device always has one more block to send, or to be sent.
+    #[error("the device did not get done within {} min; restart it, and try again", MAX_TIME.as_secs() / 60)]
+    TooSlow,
     /// A body is larger than anything that devices and we exchange.
     #[error("the body is larger than {MAX_BODY} bytes, the most that is exchanged")]
     TooLarge,
@@ -359,7 +365,7 @@ impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let exit = match error {
             Error::Link(error) => return error.into(),
-            Error::NoAnswer { .. } | Error::Reset | Error::Changed => ExitCode::Link,
+            Error::NoAnswer { .. } | Error::Reset | Error::Changed | Error::TooSlow => ExitCode::Link,
             Error::Malformed(_) | Error::TooLarge => ExitCode::Refused,
         };
         Self::new(exit, error.to_string())

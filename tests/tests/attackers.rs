@@ -482,6 +482,7 @@ fn what_others_send_beside_the_answer_does_no_harm(bench: &Bench) {
         let (mut other, mut earlier) = (answer.clone(), answer.clone());
         other.set_token(b"abcd".to_vec());
         earlier.header.message_id ^= 1;
+        (other.payload, earlier.payload) = (b"other".to_vec(), b"earlier".to_vec());
         let mut datagrams = vec![
             Vec::new(),
             vec![0x40],

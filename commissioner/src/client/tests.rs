@@ -322,6 +322,36 @@ impl Datagrams for Chatter {
     }
 }
 
+/// Each block comes before anybody would give the device up, and none is the last.
+#[tokio::test(start_paused = true)]
+async fn a_device_that_sends_a_block_now_and_then_does_not_hold_us_up() {
+    const BETWEEN: Duration = Duration::from_secs(59);
+    let (mut client, link) = client(EXACT);
+    let start = Instant::now();
+    let device = device(link, |mut link| async move {
+        for number in 0_u8.. {
+            let Ok(Datagram { bytes, .. }) = link.receive().await else { break };
+            let request = Packet::from_bytes(&bytes).unwrap();
+            let acknowledgement = empty(MessageType::Acknowledgement, request.header.message_id);
+            link.send(&acknowledgement).await.unwrap();
+            tokio::time::sleep(BETWEEN).await;
+            let mut block = Packet::from_bytes(&piggybacked(&request, &[0; 16])).unwrap();
+            block.header.set_type(MessageType::NonConfirmable);
+            let value = u16::from(number) << 4 | 8;
+            block.add_option(
+                CoapOption::Block2,
+                value.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect(),
+            );
+            link.send(&block.to_bytes().unwrap()).await.unwrap();
+        }
+        link
+    });
+    assert!(matches!(client.request(&Request::get("/comm")).await, Err(Error::TooSlow)));
+    assert!((MAX_TIME..MAX_TIME + BETWEEN).contains(&start.elapsed()));
+    drop(client);
+    device.await.unwrap();
+}
+
 /// In real time: a link that is always ready leaves no gap in which a paused clock would move.
 #[tokio::test]
 async fn a_device_that_never_stops_talking_does_not_hold_us_up() {
