@@ -14,6 +14,19 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Runs each case over both cables, as `pty::NAME` and `udp::NAME`; a case is a function of a bench that is initialised.
+#[macro_export]
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        mod pty {
+            $(#[test] fn $name() { super::$name(&$crate::Bench::initialised($crate::Cable::Pty)); })+
+        }
+        mod udp {
+            $(#[test] fn $name() { super::$name(&$crate::Bench::initialised($crate::Cable::Udp)); })+
+        }
+    };
+}
+
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 

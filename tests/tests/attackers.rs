@@ -13,29 +13,18 @@ use std::{
 use cbor_schemas::{DeviceInfo, ProblemDetails, Receipt};
 use coap_lite::{CoapOption, Packet};
 use coap_numbers::{code, option};
-use end_to_end::{Bench, Cable, Finished, program};
+use end_to_end::{Bench, Cable, Finished, cases, program};
 use protocol::key::PrivateKey;
 use rand_core::OsRng;
 use slipmux::{Slipmux, encode_buffered};
 
 use liar::{Liar, Lie, MAX_DATAGRAM, Stage, encode, encoded, respond, response};
 
-/// Runs each case over both cables, as `pty::NAME` and `udp::NAME`.
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        mod pty {
-            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Pty)); })+
-        }
-        mod udp {
-            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Udp)); })+
-        }
-    };
-}
-
 cases![
     a_line_that_is_never_quiet_is_a_failed_link,
     lies_about_who_it_is_are_refused,
     lies_in_the_handshake_are_refused,
+    lies_about_a_token_are_refused,
     lies_under_protection_are_refused,
     lies_about_the_receipt_install_nothing,
     endless_and_deep_answers_are_cut_off_or_shown_safely,
@@ -374,6 +363,21 @@ fn lies_in_the_handshake_are_refused(bench: &Bench) {
         ],
     );
     refused(bench, Stage::Message1, &harmless());
+}
+
+/// A device that is ours by then takes the station's token, or does not.
+fn lies_about_a_token_are_refused(bench: &Bench) {
+    let refusals = [
+        (Lie::Answer(|_, _| steering(code::UNAUTHORIZED)), 5, "does not accept this station"),
+        (Lie::Answer(|_, _| steering(code::INTERNAL_SERVER_ERROR)), 5, "does not accept this station"),
+    ];
+    for (lie, exit, sentence) in everywhere().into_iter().chain(refusals) {
+        let id = format!("urn:dev:ops:32473-liar-{}", LIARS.fetch_add(1, Ordering::Relaxed));
+        let liar = Liar::start(bench.cable, &id, Stage::Token, lie);
+        commissioner(bench, &["commission", &liar.link]).succeeded();
+        commissioner(bench, &["commission", &liar.link]).ended_with(exit).saying(sentence);
+    }
+    assert!(bench.statuses().iter().all(|status| status == "active"), "nothing changed for what is said there");
 }
 
 /// What is found out whatever the protected request was.

@@ -1,21 +1,9 @@
 //! The main job, end to end: one list of cases, over a serial line and over UDP.
 
-use end_to_end::{Bench, Cable, Device};
+use end_to_end::{Bench, Cable, Device, cases};
 use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-e2e-0024be";
-
-/// Runs each case over both cables, as `pty::NAME` and `udp::NAME`.
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        mod pty {
-            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Pty)); })+
-        }
-        mod udp {
-            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Udp)); })+
-        }
-    };
-}
 
 cases![
     a_device_becomes_one_of_mine,

@@ -14,8 +14,8 @@ use std::{
 };
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, Profile, Receipt, SlotContents, SlotRequest,
-    SlotState, Watermarks,
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Kind, Limits, Profile, Receipt, Sign1, SlotContents,
+    SlotRequest, SlotState, StationTokenClaims, Watermarks,
 };
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use coap_message::{MessageOption, ReadableMessage};
@@ -45,6 +45,8 @@ pub(crate) enum Stage {
     /// `GET /comm` without protection.
     Comm,
     Message1,
+    /// `POST /authz-info`, once the device is claimed.
+    Token,
     /// `GET /comm` under protection.
     Protected,
     /// `PUT /comm/owner`.
@@ -101,6 +103,9 @@ struct Device {
     key: PrivateKey,
     waiting: Option<Responder>,
     context: Option<Context>,
+    is_claimed: bool,
+    /// The station that showed a token, and when that was signed.
+    station: Option<(PublicKey, u64)>,
 }
 
 impl Device {
@@ -114,6 +119,8 @@ impl Device {
             key: PrivateKey::generate(&mut OsRng),
             waiting: None,
             context: None,
+            is_claimed: false,
+            station: None,
         }
     }
 
@@ -137,6 +144,7 @@ impl Device {
             (MessageClass::Empty, _) => (Stage::Ping, Packet::new()),
             (_, "comm") => (Stage::Comm, response(code::CONTENT, 60, &self.info())),
             (_, ".well-known/edhoc") => (Stage::Message1, self.message_2(&request.payload)),
+            (_, "authz-info") => (Stage::Token, self.accept_token(&request.payload)),
             (_, path) => panic!("the commissioner asks for {path}"),
         };
         let mut answer = self.tell(stage, request, truth);
@@ -150,7 +158,9 @@ impl Device {
         let mut ciphertext = request.payload.as_slice();
         if request.get_option(CoapOption::Unknown(option::EDHOC)).is_some() {
             let (message_3, rest) = oscore::split_combined(&request.payload).expect("a combined request");
-            let finished = self.waiting.take()?.finish(message_3, |_| None, false).expect("a stranger by value");
+            let station = self.station.map(|(key, _)| key);
+            let resolve = |kid: &[u8]| station.filter(|key| key.kid() == kid);
+            let finished = self.waiting.take()?.finish(message_3, resolve, false).expect("by value, or the station");
             let Established { context, .. } = finished;
             self.context = Some(context);
             ciphertext = rest;
@@ -212,8 +222,23 @@ impl Device {
     }
 
     fn info(&self) -> Vec<u8> {
-        let info = info(self.id, self.key.public());
+        let mut info = info(self.id, self.key.public());
+        if self.is_claimed {
+            info.owner = SlotState::Certified;
+            info.claim_counter = 1;
+            info.watermarks.owner = self.station.map(|(_, issued_at)| issued_at);
+        }
         encoded(|out| info.encode(out))
+    }
+
+    fn accept_token(&mut self, token: &[u8]) -> Packet {
+        // Of the answer, the host may want another block.
+        if let Ok(object) = Sign1::decode_as(Kind::StationToken, token) {
+            let claims = StationTokenClaims::decode(object.payload).expect("the claims of a token");
+            let key = PublicKey::from_cose(&claims.key).expect("a station's key");
+            self.station = Some((key, claims.issued_at));
+        }
+        response(code::CREATED, 60, b"")
     }
 
     fn message_2(&mut self, payload: &[u8]) -> Packet {
@@ -226,11 +251,12 @@ impl Device {
         response(code::CHANGED, 64, &message_2)
     }
 
-    fn receipt(&self, body: &[u8]) -> Vec<u8> {
+    fn receipt(&mut self, body: &[u8]) -> Vec<u8> {
         // Of the receipt, the host may want another block.
         let Ok(request) = SlotRequest::decode(body) else { return Vec::new() };
         let contents = SlotContents { anchor: request.anchor, certificate: request.certificate };
         let digest = Sha256::digest(encoded(|out| contents.encode(out))).into();
+        self.is_claimed = true;
         let receipt = Receipt { device: *self.key.public().x(), claim_counter: 1, generation: 1, digest };
         encoded(|out| receipt.encode(out))
     }
