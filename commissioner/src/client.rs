@@ -32,6 +32,9 @@ pub use timers::Timers;
 
 /// Largest body that is sent or accepted, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// How long one request and its whole response may go on in more and more messages. A device that takes seconds for a P-256
+/// operation needs a part of it; one that sends a byte now and then gets no more.
+pub const MAX_TIME: Duration = Duration::from_secs(15 * 60);
 /// What code, options and header of a request take beside its block of payload, in bytes, generously.
 const REQUEST_OVERHEAD: usize = 64;
 /// Answers of the device whose acknowledgement is repeated if it repeats them.
@@ -63,6 +66,9 @@ pub enum Error {
     /// A resource changed between two of its blocks.
     #[error("the resource changed while it was being read; try again")]
     Changed,
+    /// The device always has one more block to send, or to be sent.
+    #[error("the device did not get done within {} min; restart it, and try again", MAX_TIME.as_secs() / 60)]
+    TooSlow,
     /// A body is larger than anything that devices and we exchange.
     #[error("the body is larger than {MAX_BODY} bytes, the most that is exchanged")]
     TooLarge,
@@ -215,7 +221,7 @@ impl Client {
             if let Some(records) = &mut self.records {
                 records.push(Record::new(Direction::Received, &packet, datagram.bytes.len(), datagram.line_bytes));
             }
-            if let Some(incoming) = self.sort(packet, sent).await? {
+            if let Some(incoming) = self.sort(packet, sent, deadline).await? {
                 return Ok(Some(incoming));
             }
         }
@@ -223,7 +229,7 @@ impl Client {
     }
 
     /// Tells an answer to `sent` from everything else, and acknowledges or turns away what wants that.
-    async fn sort(&mut self, packet: Packet, sent: &Sent) -> Result<Option<Incoming>, Error> {
+    async fn sort(&mut self, packet: Packet, sent: &Sent, deadline: Instant) -> Result<Option<Incoming>, Error> {
         let message_id = packet.header.message_id;
         let is_empty = packet.header.code == MessageClass::Empty;
         let is_response = Code(packet.header.code.into()).is_response()
@@ -238,27 +244,32 @@ impl Client {
             }
             MessageType::NonConfirmable if is_response => Ok(Some(Incoming::Response(packet))),
             MessageType::Confirmable if is_response => {
-                self.acknowledge(message_id).await?;
+                self.acknowledge(message_id, deadline).await?;
                 Ok(Some(Incoming::Response(packet)))
             }
             MessageType::Confirmable if self.acknowledged.contains(&message_id) => {
-                self.transmit(&empty_message(MessageType::Acknowledgement, message_id)).await?;
+                self.reply(MessageType::Acknowledgement, message_id, deadline).await?;
                 Ok(None)
             }
             MessageType::Confirmable => {
-                self.transmit(&empty_message(MessageType::Reset, message_id)).await?;
+                self.reply(MessageType::Reset, message_id, deadline).await?;
                 Ok(None)
             }
             _ => Ok(None),
         }
     }
 
-    async fn acknowledge(&mut self, message_id: u16) -> Result<(), Error> {
+    async fn acknowledge(&mut self, message_id: u16, deadline: Instant) -> Result<(), Error> {
         if self.acknowledged.len() == REMEMBERED {
             self.acknowledged.pop_front();
         }
         self.acknowledged.push_back(message_id);
-        self.transmit(&empty_message(MessageType::Acknowledgement, message_id)).await
+        self.reply(MessageType::Acknowledgement, message_id, deadline).await
+    }
+
+    /// An acknowledgement or a reset. A device that talks on and takes no bytes must not keep us here: to it, this is lost.
+    async fn reply(&mut self, kind: MessageType, message_id: u16, deadline: Instant) -> Result<(), Error> {
+        timeout_at(deadline, self.transmit(&empty_message(kind, message_id))).await.unwrap_or(Ok(()))
     }
 
     async fn transmit(&mut self, message: &Packet) -> Result<(), Error> {
@@ -354,7 +365,7 @@ impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let exit = match error {
             Error::Link(error) => return error.into(),
-            Error::NoAnswer { .. } | Error::Reset | Error::Changed => ExitCode::Link,
+            Error::NoAnswer { .. } | Error::Reset | Error::Changed | Error::TooSlow => ExitCode::Link,
             Error::Malformed(_) | Error::TooLarge => ExitCode::Refused,
         };
         Self::new(exit, error.to_string())

@@ -324,3 +324,6 @@ impl From<Error> for CommandError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,4 +306,4 @@ impl From<Error> for CommandError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,13 @@ use std::{
 };
 
 use assert_cmd::Command;
-use cbor_schemas::{ClaimPolicy, Condition, DeviceInfo, KeyOrigin, Limits, Profile, SlotState, Watermarks, report};
+use cbor_schemas::{
+    ClaimPolicy, Condition, CoseKey, DeviceInfo, KeyOrigin, Limits, Profile, SlotState, Watermarks, report,
+};
+use p256::{
+    AffinePoint,
+    elliptic_curve::{point::DecompressPoint, sec1::ToEncodedPoint},
+};
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use serde_json::Value;
@@ -80,9 +86,13 @@ fn key() -> PublicKey {
 }
 
 fn report_of(device: &str, key: Option<&PublicKey>) -> String {
+    report_with(device, key.map(PublicKey::cose_key))
+}
+
+fn report_with(device: &str, credential: Option<CoseKey>) -> String {
     let info = DeviceInfo {
         device: device.parse().unwrap(),
-        credential: key.map(PublicKey::cose_key),
+        credential,
         generation: 3,
         key_origin: KeyOrigin::Generated,
         factory: SlotState::Empty,
@@ -95,11 +105,19 @@ fn report_of(device: &str, key: Option<&PublicKey>) -> String {
         profile: Profile::Full,
         limits: Limits { datagram: 1152, body: 4096, list_keys: 32 },
         operation_ms: 90,
-        condition: if key.is_some() { Condition::Ok } else { Condition::Fault },
+        condition: if credential.is_some() { Condition::Ok } else { Condition::Fault },
     };
     let mut line = String::new();
     report::write(&info, &mut line).unwrap();
     line
+}
+
+/// The same x with the y that no key of ours has.
+fn with_other_y(key: CoseKey) -> CoseKey {
+    let odd = AffinePoint::decompress(&key.x.into(), 1.into()).unwrap();
+    let y = (*odd.to_encoded_point(false).y().unwrap()).into();
+    assert_ne!(y, key.y);
+    CoseKey { y, ..key }
 }
 
 fn mode(path: &Path) -> u32 {
@@ -243,7 +261,9 @@ fn bad_reports_are_counted_and_do_not_stop_the_rest() {
     let good = report_of(KITCHEN, Some(&key()));
     let cut = &good[..good.len() - 8];
     let long = "x".repeat(200_000);
-    let log = format!("{cut}\ncommissioning-report:\n{}\n{long}\n\u{0}\u{0}{good}\n", report_of(HALL, None));
+    let other_y = report_with(HALL, Some(with_other_y(key().cose_key())));
+    let fault = report_of(HALL, None);
+    let log = format!("{cut}\ncommissioning-report:\n{fault}\n{other_y}\n{long}\n\u{0}\u{0}{good}\n");
     let mut bytes = log.into_bytes();
     bytes.splice(0..0, *b"\xff\xfe\xc0");
     let mut command = Command::new(PROGRAM);
@@ -252,10 +272,11 @@ fn bad_reports_are_counted_and_do_not_stop_the_rest() {
     assert_eq!(output.status.code(), Some(0));
     let stdout = String::from_utf8(output.stdout).unwrap();
     let summary: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
-    assert_eq!(summary["summary"]["malformed"], 3, "{summary}");
+    assert_eq!(summary["summary"]["malformed"], 4, "{summary}");
     assert_eq!(summary["summary"]["recorded"], 1, "{summary}");
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("line 1: ") && stderr.contains("line 3: ") && stderr.contains("fault"), "{stderr}");
+    assert!(stderr.contains("line 4: "), "a key with another y is none of ours: {stderr}");
 }
 
 #[test]

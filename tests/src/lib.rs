@@ -16,6 +16,18 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Runs each case over each cable, as `pty::NAME` and so on; a case is a function of a bench that is initialised:
+/// `cases! { [pty Pty, udp Udp] [one_case, another_one] }`.
+#[macro_export]
+macro_rules! cases {
+    ([$($module:ident $cable:ident),+] $names:tt) => { $($crate::cases! { $module $cable $names })+ };
+    ($module:ident $cable:ident [$($name:ident),+ $(,)?]) => {
+        mod $module {
+            $(#[test] fn $name() { super::$name(&$crate::Bench::initialised($crate::Cable::$cable)); })+
+        }
+    };
+}
+
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,26 +1,11 @@
 //! The main job, end to end: one list of cases, over a serial line, over UDP, and with real firmware on an emulated board.
 
-use end_to_end::{Bench, Cable, Device};
+use end_to_end::{Bench, Cable, Device, cases};
 use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-sf2-00000000000024be";
 
-/// Runs each case over every cable, as `pty::NAME`, `udp::NAME` and `uart::NAME`.
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        mod pty {
-            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Pty)); })+
-        }
-        mod udp {
-            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Udp)); })+
-        }
-        mod uart {
-            $(#[test] fn $name() { super::$name(&end_to_end::Bench::initialised(end_to_end::Cable::Uart)); })+
-        }
-    };
-}
-
-cases![
+cases! { [pty Pty, udp Udp, uart Uart] [
     a_device_becomes_one_of_mine,
     a_second_commission_changes_nothing,
     a_restart_keeps_key_and_owner,
@@ -39,7 +24,7 @@ cases![
     a_report_line_is_only_a_report,
     several_devices_are_commissioned_side_by_side,
     a_watch_takes_each_device_that_comes_along,
-];
+] }
 
 fn commission(bench: &Bench, device: &Device) -> Value {
     let done = bench.commissioner(&["commission", &device.link, "--json"]).succeeded();

@@ -6,9 +6,10 @@ use coap_lite::{CoapOption, Packet};
 use coap_numbers::option;
 use protocol::coap::{Block, BlockSize, unsupported_option};
 use rand_core::{OsRng, RngCore};
+use tokio::time::Instant;
 
 use super::message::{Code, Request, Response, single_option, uint_value};
-use super::{Error, MAX_BODY};
+use super::{Error, MAX_BODY, MAX_TIME};
 
 /// One message there, one back.
 pub(crate) trait Exchange {
@@ -20,17 +21,18 @@ pub(crate) trait Exchange {
     fn block_size(&self) -> BlockSize;
 }
 
-/// Exchanges a whole request for a whole response, in as many messages as that takes.
+/// Exchanges a whole request for a whole response, in as many messages as that takes. None is begun after [`MAX_TIME`].
 pub(crate) async fn transfer<E: Exchange>(over: &mut E, request: &Request) -> Result<Response, E::Error> {
     if request.payload.len() > MAX_BODY {
         return Err(Error::TooLarge.into());
     }
-    let answer = send_body(over, request).await?;
-    receive_body(over, request, answer).await
+    let deadline = Instant::now() + MAX_TIME;
+    let answer = send_body(over, request, deadline).await?;
+    receive_body(over, request, answer, deadline).await
 }
 
 /// Sends the request's body and returns the first message of the response.
-async fn send_body<E: Exchange>(over: &mut E, request: &Request) -> Result<Packet, E::Error> {
+async fn send_body<E: Exchange>(over: &mut E, request: &Request, deadline: Instant) -> Result<Packet, E::Error> {
     let mut tag = [0; 4];
     OsRng.fill_bytes(&mut tag);
     let mut size = over.block_size();
@@ -49,7 +51,7 @@ async fn send_body<E: Exchange>(over: &mut E, request: &Request) -> Result<Packe
             message.add_option(CoapOption::Unknown(option::REQUEST_TAG), tag.to_vec());
         }
         message.payload = chunk.to_vec();
-        let answer = exchange(over, message).await?;
+        let answer = exchange(over, message, deadline).await?;
 
         match (Code(answer.header.code.into()), block_option(&answer, option::BLOCK1)?) {
             (Code::CONTINUE, Some(taken)) if block.more && taken.number() == block.number() && taken.size <= size => {
@@ -70,7 +72,12 @@ async fn send_body<E: Exchange>(over: &mut E, request: &Request) -> Result<Packe
 }
 
 /// Fetches what the first message of the response left out.
-async fn receive_body<E: Exchange>(over: &mut E, request: &Request, first: Packet) -> Result<Response, E::Error> {
+async fn receive_body<E: Exchange>(
+    over: &mut E,
+    request: &Request,
+    first: Packet,
+    deadline: Instant,
+) -> Result<Response, E::Error> {
     let mut body = first.payload.clone();
     let Some(mut block) = block_option(&first, option::BLOCK2)? else {
         return Ok(Response::new(&first, body));
@@ -80,7 +87,7 @@ async fn receive_body<E: Exchange>(over: &mut E, request: &Request, first: Packe
         let mut message = request.head();
         let wanted = block_at(body.len(), false, block.size)?;
         message.add_option(CoapOption::Block2, uint_value(wanted.encode()));
-        let answer = exchange(over, message).await?;
+        let answer = exchange(over, message, deadline).await?;
 
         if !Code(answer.header.code.into()).is_success() {
             return Ok(Response::new(&answer, answer.payload.clone()));
@@ -103,7 +110,10 @@ async fn receive_body<E: Exchange>(over: &mut E, request: &Request, first: Packe
 }
 
 /// A response with critical options that we do not know must not be used (RFC 7252 section 5.4.1).
-async fn exchange<E: Exchange>(over: &mut E, message: Packet) -> Result<Packet, E::Error> {
+async fn exchange<E: Exchange>(over: &mut E, message: Packet, deadline: Instant) -> Result<Packet, E::Error> {
+    if Instant::now() > deadline {
+        return Err(Error::TooSlow.into());
+    }
     let answer = over.exchange(message).await?;
     match unsupported_option(&answer, &[option::BLOCK1, option::BLOCK2]) {
         None => Ok(answer),

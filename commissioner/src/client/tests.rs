@@ -284,6 +284,27 @@ async fn a_line_that_takes_no_bytes_does_not_hold_us_up() {
     assert!(matches!(client.ping().await, Err(Error::NoAnswer { .. })));
 }
 
+/// Takes what is asked of it, asks all the time itself, and never takes the answer to that.
+struct Nagging;
+
+impl Datagrams for Nagging {
+    fn send<'a>(&'a mut self, datagram: &'a [u8]) -> link::Io<'a, usize> {
+        let is_answer = Packet::from_bytes(datagram).unwrap().header.get_type() == MessageType::Reset;
+        Box::pin(async move { if is_answer { std::future::pending().await } else { Ok(datagram.len()) } })
+    }
+    fn receive(&mut self) -> link::Io<'_, Datagram> {
+        let bytes = empty(MessageType::Confirmable, 7);
+        Box::pin(std::future::ready(Ok(Datagram { line_bytes: bytes.len(), bytes })))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_asks_and_takes_no_answer_does_not_hold_us_up() {
+    let mut client = Client::new(Box::new(Nagging), Timers::PROBE);
+    let ended = tokio::time::timeout(Duration::from_secs(60), client.ping()).await.expect("it ends");
+    assert!(matches!(ended, Err(Error::NoAnswer { .. })));
+}
+
 /// Always has something to say that is of no interest, a million times over.
 struct Chatter(u32);
 
@@ -299,6 +320,36 @@ impl Datagrams for Chatter {
         };
         Box::pin(std::future::ready(said))
     }
+}
+
+/// Each block comes before anybody would give the device up, and none is the last.
+#[tokio::test(start_paused = true)]
+async fn a_device_that_sends_a_block_now_and_then_does_not_hold_us_up() {
+    const BETWEEN: Duration = Duration::from_secs(59);
+    let (mut client, link) = client(EXACT);
+    let start = Instant::now();
+    let device = device(link, |mut link| async move {
+        for number in 0_u8.. {
+            let Ok(Datagram { bytes, .. }) = link.receive().await else { break };
+            let request = Packet::from_bytes(&bytes).unwrap();
+            let acknowledgement = empty(MessageType::Acknowledgement, request.header.message_id);
+            link.send(&acknowledgement).await.unwrap();
+            tokio::time::sleep(BETWEEN).await;
+            let mut block = Packet::from_bytes(&piggybacked(&request, &[0; 16])).unwrap();
+            block.header.set_type(MessageType::NonConfirmable);
+            let value = u16::from(number) << 4 | 8;
+            block.add_option(
+                CoapOption::Block2,
+                value.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect(),
+            );
+            link.send(&block.to_bytes().unwrap()).await.unwrap();
+        }
+        link
+    });
+    assert!(matches!(client.request(&Request::get("/comm")).await, Err(Error::TooSlow)));
+    assert!((MAX_TIME..MAX_TIME + BETWEEN).contains(&start.elapsed()));
+    drop(client);
+    device.await.unwrap();
 }
 
 /// In real time: a link that is always ready leaves no gap in which a paused clock would move.

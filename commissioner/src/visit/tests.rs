@@ -1,7 +1,13 @@
 use std::sync::{Arc, Mutex};
 
-use cbor_schemas::{ClaimPolicy, Condition, DeviceId, KeyOrigin, Kind, Limits, Sign1, SlotState, StationTokenClaims};
+use cbor_schemas::{
+    ClaimPolicy, Condition, CoseKey, DeviceId, KeyOrigin, Kind, Limits, Sign1, SlotState, StationTokenClaims,
+};
 use coap_lite::Packet;
+use p256::{
+    AffinePoint,
+    elliptic_curve::{point::DecompressPoint, sec1::ToEncodedPoint},
+};
 use protocol::sign1;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -17,7 +23,7 @@ use crate::state_dir::StateDir;
 const NOW: u64 = 1_795_361_040;
 const ID: &str = "urn:dev:ops:32473-test-01";
 
-fn info(key: Option<&PublicKey>) -> DeviceInfo<'static> {
+pub(crate) fn info(key: Option<&PublicKey>) -> DeviceInfo<'static> {
     DeviceInfo {
         device: ID.parse::<DeviceId>().unwrap(),
         credential: key.map(PublicKey::cose_key),
@@ -90,7 +96,7 @@ fn device(anchor: Option<PublicKey>, outside: fn(&mut DeviceInfo<'_>), inside: f
     Device { client, key, tokens, _serving: serving }
 }
 
-async fn station(temp: &TempDir) -> Station {
+pub(crate) async fn station(temp: &TempDir) -> Station {
     let path = temp.path().join("state");
     let clock = Clock::manual(NOW);
     initialise(&path, clock.clone()).await.unwrap();
@@ -108,6 +114,14 @@ fn progress() -> (Progress, Arc<Recording>) {
 }
 
 fn as_is(_: &mut DeviceInfo<'_>) {}
+
+/// The same x with the y that no key of ours has.
+pub(crate) fn with_other_y(key: CoseKey) -> CoseKey {
+    let odd = AffinePoint::decompress(&key.x.into(), 1.into()).unwrap();
+    let y = (*odd.to_encoded_point(false).y().unwrap()).into();
+    assert_ne!(y, key.y);
+    CoseKey { y, ..key }
+}
 
 #[tokio::test]
 async fn a_stranger_proves_the_device_and_reads_its_account_again() {
@@ -267,9 +281,17 @@ async fn an_account_that_cannot_be_used_says_why() {
     let junk = read(response(Code::CONTENT, content_format::CBOR, b"junk")).await;
     assert!(matches!(junk, Error::Malformed(_)));
     let mut odd = info(Some(PrivateKey::generate(&mut OsRng).public()));
-    odd.credential.as_mut().unwrap().y[31] ^= 1;
+    odd.credential = odd.credential.map(with_other_y);
     let other_y = read(response(Code::CONTENT, content_format::CBOR, &encode(&odd))).await;
     assert!(matches!(other_y, Error::Credential(KeyError::OtherY)));
+    for version in [0, 2, 23] {
+        let mut other = encode(&info(Some(PrivateKey::generate(&mut OsRng).public())));
+        assert_eq!(other[1..3], [0, 1], "the version comes first");
+        other[2] = version;
+        let error = read(response(Code::CONTENT, content_format::CBOR, &other)).await;
+        assert!(error.to_string().contains(&format!("schema version {version}")), "{error}");
+        assert_eq!(CommandError::from(error).exit(), ExitCode::Refused);
+    }
 }
 
 #[tokio::test]

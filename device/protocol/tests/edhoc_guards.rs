@@ -9,6 +9,8 @@ use device_protocol::edhoc::{
 use device_protocol::key::{PrivateKey, PublicKey};
 use edhoc_common::*;
 use hexlit::hex;
+use p256::AffinePoint;
+use p256::elliptic_curve::{point::DecompressPoint, sec1::ToEncodedPoint};
 use rand_core::{CryptoRng, RngCore};
 
 const C_I: u8 = 0x0e;
@@ -385,6 +387,43 @@ fn our_own_key_at_the_other_end() {
         let refused = initiator.finish(&message_2, Transfer::ByKid, |_| Some(own));
         assert_eq!(refused.unwrap_err(), Error::Reflection);
     }
+}
+
+/// A CCS whose y is the other one belongs to the same key: to nobody new, and not to somebody else than us.
+#[test]
+fn the_other_y_is_the_same_key() {
+    let mut device = Device::new();
+    let (stranger, own) = (*device.stranger.public(), *device.key.public());
+    let (responder, after) = device.waiting();
+    let claim = Claim::by_value(&ccs_with_other_y(&stranger));
+    let message_3 = after.message_3(&after.plaintext_3(&device.stranger, &claim, &[]));
+    let peer = device.finish(responder, &message_3).unwrap().peer;
+    assert_eq!((peer.key, peer.key.cose_key()), (stranger, stranger.cose_key()));
+    let (responder, after) = device.waiting();
+    let claim = Claim::by_value(&ccs_with_other_y(&own));
+    let message_3 = after.message_3(&after.plaintext_3(&device.key, &claim, &[]));
+    assert_eq!(device.finish(responder, &message_3).unwrap_err(), Error::Reflection);
+
+    let mut station = Station::new();
+    let (stranger, own) = (*station.stranger.public(), *station.key.public());
+    let (initiator, foreign) = station.waiting();
+    let claim = Claim::by_value(&ccs_with_other_y(&stranger));
+    let message_2 = foreign.message_2(&foreign.plaintext_2(&station.stranger, &[C_R], &claim, &[]));
+    let (pending, _) = station.finish(initiator, &message_2).unwrap();
+    assert_eq!((pending.peer, pending.peer.cose_key()), (stranger, stranger.cose_key()));
+    let (initiator, foreign) = station.waiting();
+    let claim = Claim::by_value(&ccs_with_other_y(&own));
+    let message_2 = foreign.message_2(&foreign.plaintext_2(&station.key, &[C_R], &claim, &[]));
+    assert_eq!(station.finish(initiator, &message_2).unwrap_err(), Error::Reflection);
+}
+
+/// The credential of `key`, but with the y that no key of ours has.
+fn ccs_with_other_y(key: &PublicKey) -> Vec<u8> {
+    let odd = AffinePoint::decompress(key.x().into(), 1.into()).unwrap();
+    let y = <[u8; 32]>::from(*odd.to_encoded_point(false).y().unwrap());
+    assert_ne!(y, *key.y());
+    let ccs = key.ccs();
+    [&ccs[..ccs.len() - 32], &y].concat()
 }
 
 // message_3 and message_4

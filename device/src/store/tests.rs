@@ -359,13 +359,24 @@ fn flash_with_foreign_bytes_is_not_a_first_start() {
     }
 }
 
+/// The record of an older firmware, or of a newer one, is neither understood nor taken for blank flash.
 #[test]
 fn another_format_is_a_fault() {
-    let mut flash = owned();
-    let mut bytes = encoded(&open(&mut flash).current().unwrap());
-    bytes[1] = 2;
-    open(&mut flash).region(Area::State).put(Item::Record, &bytes, &mut Scratch::new()).unwrap();
-    assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::UnknownFormat));
+    for format in [0, 2] {
+        for (areas, reason) in [
+            (&[Area::State][..], FaultReason::UnknownFormat),
+            (&[Area::Owner, Area::State], FaultReason::UnknownFormat),
+            (&[Area::Owner], FaultReason::RecordMissing),
+        ] {
+            let mut flash = owned();
+            let mut bytes = encoded(&open(&mut flash).current().unwrap());
+            bytes[1] = format;
+            for area in areas {
+                open(&mut flash).region(*area).put(Item::Record, &bytes, &mut Scratch::new()).unwrap();
+            }
+            assert_eq!(beliefs(&mut flash), Believes::Fault(reason), "{format}");
+        }
+    }
 }
 
 #[test]

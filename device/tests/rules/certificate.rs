@@ -2,7 +2,7 @@
 
 use cbor_schemas::{CoseKey, DeviceCertificateClaims, Kind, SlotRequest, SlotState};
 
-use crate::common::{Issuer, Owner, Response, TestDevice, Visitor, encoded, put, slot_request};
+use crate::common::{Issuer, Owner, Response, TestDevice, Visitor, encoded, put, slot_request, with_other_y};
 
 /// Offers a slot request that is to be refused, and sees to it that nothing changed by it.
 fn offer(device: &mut TestDevice, body: &[u8]) -> Response {
@@ -12,22 +12,6 @@ fn offer(device: &mut TestDevice, body: &[u8]) -> Response {
     assert_eq!(device.flash.bytes(), before);
     session.ask(device, &put("/comm/owner", b"?")).refused("4.00");
     answer
-}
-
-/// The x of `key` with the y that no device and no issuer uses.
-fn with_other_y(key: CoseKey) -> CoseKey {
-    // The order of the field, p = 2^256 - 2^224 + 2^192 + 2^96 - 1: the other y is p - y.
-    const P: [u32; 8] = [0xffff_ffff, 1, 0, 0, 0, 0xffff_ffff, 0xffff_ffff, 0xffff_ffff];
-    let mut y = [0; 32];
-    let mut borrow = 0;
-    for word in (0..8).rev() {
-        let bytes = word * 4..word * 4 + 4;
-        let difference =
-            i64::from(P[word]) - i64::from(u32::from_be_bytes(key.y[bytes.clone()].try_into().unwrap())) - borrow;
-        borrow = i64::from(difference < 0);
-        y[bytes].copy_from_slice(&(difference as u32).to_be_bytes());
-    }
-    CoseKey { y, ..key }
 }
 
 #[test]

@@ -213,6 +213,36 @@ fn damage_to_an_owned_device_never_makes_it_a_new_one() {
     assert_eq!(faults, 12, "no range can be rebuilt from the others");
 }
 
+/// Page by page: the device is as it was, or at fault; in neither case can anybody claim it.
+#[test]
+fn one_damaged_page_of_an_owned_device_lets_nobody_in() {
+    const PAGE: usize = 1024;
+    let (mut intact, mut faults) = (0, 0);
+    let (owner, mut device) = Owner::of_new_device(1);
+    let (whole, before) = (device.flash.bytes(), device.info());
+    for page in 0..whole.len() / PAGE {
+        for damage in DAMAGE {
+            device.flash.overwrite(|bytes| {
+                bytes.copy_from_slice(&whole);
+                damage(&mut bytes[page * PAGE..][..PAGE]);
+            });
+            device.restart();
+            let info = device.info();
+            if info.condition == Condition::Fault {
+                assert_serves_nothing(&mut device);
+                faults += 1;
+                continue;
+            }
+            assert_eq!(info, DeviceInfo { nonce: info.nonce, ..before }, "page {page}");
+            let claim = put("/comm/owner", &Owner::new(2).slot_request(&mut device));
+            Visitor::stranger(&mut device).connect(&mut device).ask(&mut device, &claim).refused("4.09");
+            owner.visit(&mut device).ask(&mut device, &get("/comm/peers")).expect("2.05");
+            intact += 1;
+        }
+    }
+    assert!(faults > 0 && intact > 0, "{faults} faults, {intact} intact");
+}
+
 /// In a fault there is `/comm` and discovery, and nothing else; and nothing is written.
 fn assert_serves_nothing(device: &mut TestDevice) {
     let bytes = device.flash.bytes();

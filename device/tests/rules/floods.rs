@@ -9,14 +9,19 @@ const ADDRESSES: [Address; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 #[test]
 fn an_owner_session_survives_a_flood_of_message_1() {
-    let (owner, mut device) = Owner::of_new_device(1);
-    let mut session = owner.visit(&mut device);
-    for from in ADDRESSES.into_iter().cycle().take(60) {
-        let (_, message_1) = Visitor::stranger(&mut device).message_1(&mut device);
-        device.ask_from(from, &message_1).expect("2.04");
+    // From the owner's own address, as on a serial line, from one other, and from many.
+    for addresses in [&[CABLE][..], &[NETWORK], &ADDRESSES] {
+        let (owner, mut device) = Owner::of_new_device(1);
+        let mut session = owner.visit(&mut device);
+        for from in addresses.iter().cycle().take(60) {
+            let (_, message_1) = Visitor::stranger(&mut device).message_1(&mut device);
+            device.ask_from(from, &message_1).expect("2.04");
+            session.ask(&mut device, &get("/comm/peers")).expect("2.05");
+        }
+        // A second session can be begun as soon as there is a pause.
+        owner.visit(&mut device).ask(&mut device, &get("/comm/peers")).expect("2.05");
+        session.ask(&mut device, &post("/comm/reset", &[])).expect("2.04");
     }
-    session.ask(&mut device, &get("/comm/peers")).expect("2.05");
-    owner.visit(&mut device).ask(&mut device, &get("/comm/peers")).expect("2.05");
 }
 
 #[test]

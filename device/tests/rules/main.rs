@@ -10,6 +10,7 @@ mod durability;
 mod floods;
 mod garbage;
 mod handshake;
+mod kinds;
 mod lifecycle;
 mod messages;
 mod oscore;

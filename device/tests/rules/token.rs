@@ -7,6 +7,7 @@ use protocol::edhoc::Transfer;
 
 use crate::common::{
     CABLE, DEVICE_ID, HOUR, Issuer, NOW, Owner, TestDevice, TestRng, Visitor, encoded, get, post, raw, raw_map,
+    with_other_y,
 };
 
 /// A token for this owner's station, with claims that the schema does not let us make.
@@ -129,7 +130,7 @@ fn after_the_signature_is_verified_the_reason_is_told() {
     let (owner, mut device) = Owner::of_new_device(1);
     let (own, good, nonce) = (device.info().credential.unwrap(), owner.token_claims(), device.info().nonce);
     let elsewhere = Audience::Device("urn:dev:ops:32473-lamp-00c0fffe".parse().unwrap());
-    let other_y = CoseKey { y: [2; 32], ..good.key };
+    let other_y = with_other_y(good.key);
     let no_key = "cnf is not a key as devices and stations make them";
     let not_own = "cnf must be a key of the station's own";
     let wrong_nonce = Some(nonce.map(|byte| !byte));
@@ -151,6 +152,27 @@ fn after_the_signature_is_verified_the_reason_is_told() {
         refused(&mut device, &owner, &owner.issuer.token(&claims), code, ("token rejected", Some(detail)));
     }
     owner.present(&mut device, &good);
+}
+
+#[test]
+fn a_token_is_worth_nothing_without_its_key() {
+    let (owner, mut device) = Owner::of_new_device(1);
+    owner.present(&mut device, &owner.token_claims());
+    // Whoever saw the token on the line has a key of its own: by kid it is nobody, by value a stranger.
+    let thief = Visitor { transfer: Transfer::ByKid, ..Visitor::stranger(&mut device) };
+    let begun = thief.begin(&mut device);
+    device.ask(&begun.message_3_alone()).edhoc_error();
+    let thief = Visitor { transfer: Transfer::ByValue, ..thief };
+    let before = device.info();
+    let mut session = thief.connect(&mut device);
+    for request in [get("/comm/peers"), post("/comm/reset", &[]), post("/comm/rekey", &[])] {
+        session.ask(&mut device, &request).refused("4.03");
+    }
+    assert_eq!(device.info(), before);
+    // A token for the thief's key in the name of the owner is not the owner's.
+    let forged = Issuer::new(7).token(&owner.issuer.token_claims(thief.key.public()));
+    assert_eq!(device.present(&forged).refused("4.01"), ("not authorized", None));
+    session.ask(&mut device, &get("/comm/peers")).refused("4.03");
 }
 
 #[test]

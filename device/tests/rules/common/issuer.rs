@@ -5,7 +5,11 @@ use cbor_schemas::{
     ListMode, ProofLevel, Receipt, Sign1, SlotRequest, StationTokenClaims, VoucherClaims,
 };
 use minicbor::{Encoder, encode::write::Cursor};
-use p256::ecdsa::{Signature, SigningKey, signature::Signer};
+use p256::{
+    AffinePoint,
+    ecdsa::{Signature, SigningKey, signature::Signer},
+    elliptic_curve::{point::DecompressPoint, sec1::ToEncodedPoint},
+};
 use protocol::{
     edhoc::Transfer,
     key::{PrivateKey, PublicKey},
@@ -158,6 +162,14 @@ impl Owner {
 pub(crate) fn slot_request(anchor: &PublicKey, certificate: Option<&[u8]>) -> Vec<u8> {
     let request = SlotRequest { anchor: anchor.cose_key(), certificate, voucher: None };
     encoded(|out| request.encode(out))
+}
+
+/// The x of `key` with the y that no device, no station and no issuer uses.
+pub(crate) fn with_other_y(key: CoseKey) -> CoseKey {
+    let odd = AffinePoint::decompress(&key.x.into(), 1.into()).expect("a point has this x");
+    let y = (*odd.to_encoded_point(false).y().expect("not compressed")).into();
+    assert_ne!(y, key.y);
+    CoseKey { y, ..key }
 }
 
 /// What `encode` writes.

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use client::{Request, Response, Session, Visitor, get, post, put};
 pub(crate) use flash::{Driver, Flash};
-pub(crate) use issuer::{HOUR, Issuer, NOW, Owner, encoded, raw, raw_map, slot_request};
+pub(crate) use issuer::{HOUR, Issuer, NOW, Owner, encoded, raw, raw_map, slot_request, with_other_y};
 
 /// Where a datagram comes from.
 pub(crate) type Address = &'static str;
