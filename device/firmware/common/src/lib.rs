@@ -7,21 +7,22 @@
 //! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the same UART, the report
 //! line first.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects)]
 
 pub mod console;
 mod identify;
 mod panic;
 
-use core::{cell::RefCell, fmt::Write as _};
+use core::{cell::RefCell, fmt, fmt::Write as _};
 
 use cbor_schemas::{ClaimPolicy, DeviceId, report};
 use device::{
+    DATAGRAM_LEN,
     device::{Config, Device},
     server::Server,
     store::{Layout, LayoutError},
-    transport::{serial::Serial, serve},
+    transport::{Link as _, serial::Serial, serve},
 };
 use embassy_futures::join::join;
 use embassy_time::{Duration, Instant, Timer};
@@ -38,6 +39,10 @@ pub const PEN: u32 = 32473;
 
 /// Answers kept for requests that come again. A UART has one peer, and that waits for each answer.
 pub const CACHED_ANSWERS: usize = 1;
+
+/// A buffer for sending that never is too small, in bytes: the longest frame (a datagram, its type and checksum, all of
+/// it escaped, between two delimiters) and 64 of the frame before.
+pub const SEND_LEN: usize = 2 * (DATAGRAM_LEN + 3) + 2 + 64;
 
 /// What a board brings.
 pub struct Hardware<F, R, P, L> {
@@ -57,6 +62,9 @@ pub struct Hardware<F, R, P, L> {
     pub operation_ms: u32,
 }
 
+/// The device, and what of the board is not its own: the UART and the LED.
+pub type Started<F, R, P, L> = (Device<F, R, Identify>, P, L);
+
 /// The device ID `urn:dev:ops:<PEN>-<product>-<uid>`: `uid` in lower-case hexadecimal. `None` if that is longer than 48
 /// characters.
 pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
@@ -75,7 +83,7 @@ pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
 pub fn start<F, R, P, L>(
     hardware: Hardware<F, R, P, L>,
     firmware: &'static str,
-) -> Result<(Device<F, R, Identify>, P, L), LayoutError>
+) -> Result<Started<F, R, P, L>, LayoutError>
 where
     F: NorFlash,
     R: CryptoRngCore,
@@ -110,6 +118,33 @@ where
         }
     };
     join(serving, identify::blink(led)).await;
+}
+
+/// Says on the console, over and over, why this board must not be a device.
+pub async fn refuse<P: Read + Write>(port: P, why: impl fmt::Display) -> ! {
+    let mut serial = Serial::new(port, ());
+    console::start();
+    loop {
+        log::error!("not started: {why}");
+        let _ = serial.log(&console::next_line().await).await;
+        Timer::after(Duration::from_secs(5)).await;
+    }
+}
+
+/// Gives the linker the ends of a [`Layout`], as `_layout_start` and `_layout_end`: the board's `memory.x` compares them
+/// with what it keeps free of the image.
+#[macro_export]
+macro_rules! link_layout {
+    ($layout:expr) => {
+        core::arch::global_asm!(
+            ".global _layout_start",
+            ".global _layout_end",
+            ".set _layout_start, {start}",
+            ".set _layout_end, {end}",
+            start = const $layout.keys.start,
+            end = const $layout.state.end,
+        );
+    };
 }
 
 /// Milliseconds since the start.
