@@ -1,6 +1,6 @@
 //! Build script of every board: where its flash and RAM are, and how cortex-m-rt links.
 
-#![allow(clippy::expect_used, reason = "a build that cannot go on says why")]
+#![allow(clippy::expect_used, reason = "it runs while building, and a build may stop")]
 
 use std::{env, fs, path::PathBuf};
 
@@ -9,6 +9,10 @@ fn main() {
     fs::copy("memory.x", out.join("memory.x")).expect("the board's memory.x");
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
+    if env::var("CARGO_PKG_NAME").is_ok_and(|name| name == "firmware-rpi-pico") {
+        // Where its second stage boot loader goes.
+        println!("cargo:rustc-link-arg-bins=-Tlink-rp.x");
+    }
     println!("cargo:rustc-link-arg-bins=--nmagic");
     println!("cargo:rerun-if-changed=memory.x");
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds the firmware of all boards, or of those that are named: target/firmware/TARGET/release/BOARD
 #
-#   device/firmware/build.sh [BOARD...]
+#   device/firmware/build.sh [--check] [BOARD...]
+#
+# --check looks at format and lints instead.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./toolchain.sh
@@ -9,6 +11,8 @@ cd "$(dirname "$0")"
 target_of() {
     case $1 in
         emcraft-sf2 | lm3s6965evb) echo thumbv7m-none-eabi ;;
+        nrf52840-dk | nucleo-l476rg) echo thumbv7em-none-eabihf ;;
+        rpi-pico) echo thumbv6m-none-eabi ;;
         *)
             echo "build: there is no board $1" >&2
             return 1
@@ -16,9 +20,19 @@ target_of() {
     esac
 }
 
-[ $# -gt 0 ] || set -- emcraft-sf2 lm3s6965evb
+check=
+if [ "${1:-}" = --check ]; then
+    check=yes
+    shift
+    cargo fmt --all --check
+fi
+[ $# -gt 0 ] || set -- emcraft-sf2 lm3s6965evb nrf52840-dk nucleo-l476rg rpi-pico
 for board in "$@"; do
     target=$(target_of "$board")
+    if [ "$check" ]; then
+        cross_cargo "$target" clippy --quiet --release --package firmware --package "firmware-$board" -- -D warnings
+        continue
+    fi
     cross_cargo "$target" build --quiet --release --package "firmware-$board"
     echo "build: target/firmware/$target/release/$board"
 done

@@ -1,15 +1,15 @@
 # To be sourced. Finds a compiler for a target without an operating system:
 #
-#   cross_cargo TARGET ARGUMENT...    cargo ARGUMENT... --target TARGET, with
+#   cross_cargo TARGET COMMAND ARGUMENT...    cargo COMMAND --target TARGET ARGUMENT..., with
 #
 # the installed rustup target; else what `rustup target add` brings; else Debian's rustc-web, which builds `core` from its
 # own sources where targets cannot be downloaded. Returns 3, and says what to do, if there is none of these.
 
 cross_cargo() {
-    local target=$1
-    shift
+    local target=$1 command=$2
+    shift 2
     if rustup target list --installed 2>/dev/null | grep -qx "$target" || rustup target add "$target" >/dev/null 2>&1; then
-        cargo "$@" --target "$target"
+        cargo "$command" --target "$target" "$@"
         return
     fi
     if ! debian_toolchain && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -24,9 +24,9 @@ cross_cargo() {
     fi
     # Not rustup's cargo and rustc, which may come first in PATH; and Debian's rustc has no linker of its own.
     local linker
-    linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
-    env -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin "$linker=/usr/lib/llvm-22/bin/ld.lld" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTC_BOOTSTRAP=1 \
-        /usr/bin/cargo "$@" -Zbuild-std=core,alloc --target "$target"
+    linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER=/usr/lib/llvm-22/bin/ld.lld
+    env -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin "$linker" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTC_BOOTSTRAP=1 \
+        /usr/bin/cargo "$command" -Zbuild-std=core,alloc --target "$target" "$@"
 }
 
 debian_toolchain() {

@@ -31,6 +31,9 @@ macro_rules! cases {
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the firmware of the emulated boards is built for.
+pub const CORTEX_M3: &str = "thumbv7m-none-eabi";
+
 /// The cable between a device and the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cable {
@@ -83,10 +86,9 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-/// The firmware of a board with a Cortex-M3.
-pub fn firmware(board: &str) -> PathBuf {
-    let target = profile().parent().expect("a profile lies in target").join("firmware/thumbv7m-none-eabi/release");
-    let firmware = target.join(board);
+/// The firmware of a board, as `make firmware` leaves it.
+pub fn firmware(board: &str, target: &str) -> PathBuf {
+    let firmware = profile().with_file_name("firmware").join(target).join("release").join(board);
     assert!(firmware.exists(), "{} is missing: run `make firmware`", firmware.display());
     firmware
 }
@@ -126,7 +128,7 @@ impl Bench {
             Cable::Udp => command.args(["--id", id, "--udp", "127.0.0.1:0"]),
             Cable::Uart => {
                 let uid = id.strip_prefix("urn:dev:ops:32473-sf2-").expect("the ID of an emulated board");
-                command.args(["--uid", uid]).arg("--pty").arg(port).arg(firmware("emcraft-sf2"))
+                command.args(["--uid", uid]).arg("--pty").arg(port).arg(firmware("emcraft-sf2", CORTEX_M3))
             }
         };
         Device::start(command.arg("--flash").arg(self.path(flash)))

@@ -206,7 +206,7 @@ fn harmless() -> Vec<Case> {
 
 fn a_line_that_is_never_quiet_is_a_failed_link(bench: &Bench) {
     let floods: Vec<Lie> = match bench.cable {
-        Cable::Pty => vec![
+        Cable::Pty | Cable::Uart => vec![
             Lie::Flood(|| [b"\xc0\xa9".to_vec(), vec![0x55; 4096]]), // a frame without end
             Lie::Flood(|| [b"\xc0\x0a".to_vec(), vec![b'x'; 4096]]), // a log without end
             Lie::Flood(|| [vec![], [b"\xc0\x0a", &[b'x'; 4096][..], b"\xc0"].concat()]), // one line of it after the other

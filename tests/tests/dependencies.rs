@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("cbor-schemas", Some(&[])),
     ("device-protocol", Some(&["cbor-schemas"])),
     ("device", Some(&["cbor-schemas", "device-protocol"])),
+    ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
     ("device-sim", Some(&["cbor-schemas", "device-protocol", "device"])),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
@@ -17,7 +18,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// The crates that have to do without an operating system, and what would bring one in.
-const NO_STD: &[&str] = &["cbor-schemas", "device-protocol", "device"];
+const NO_STD: &[&str] = &["cbor-schemas", "device-protocol", "device", "device-board"];
 const NEEDS_STD: &[&str] = &["getrandom", "tokio", "libc"];
 
 #[test]

@@ -10,13 +10,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use end_to_end::firmware;
+use end_to_end::{CORTEX_M3, firmware};
 
 const TABLE: &str = include_str!("panics.table");
 
 #[test]
 fn every_panic_that_is_left_in_the_firmware_has_a_reason() {
-    let firmware = firmware("emcraft-sf2").display().to_string();
+    let firmware = firmware("emcraft-sf2", CORTEX_M3).display().to_string();
     let sites = panic_sites(&run("arm-none-eabi-objdump", &["-d", "-C", "--no-show-raw-insn", &firmware], ""));
     assert!(sites.len() > 10, "the disassembly was not understood");
     let sources = sources(&run("arm-none-eabi-addr2line", &["-e", &firmware, "-i", "-a"], &sites.join("\n")));

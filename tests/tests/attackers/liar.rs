@@ -79,7 +79,7 @@ impl Liar {
     pub(crate) fn start(cable: Cable, id: &str, stage: Stage, lie: Lie) -> Self {
         let (line, link) = match cable {
             Cable::Udp => Line::udp(),
-            Cable::Pty => Line::pty(),
+            Cable::Pty | Cable::Uart => Line::pty(),
         };
         let over = Arc::<AtomicBool>::default();
         let mut device = Device { line, stage, lie, over: over.clone(), ..Device::new(id) };

@@ -34,10 +34,23 @@ struct Console {
 struct Logger;
 
 /// Prints what the [`log`] facade is given, levels *info* and above. Once is enough.
+#[cfg(target_has_atomic = "ptr")]
 pub fn start() {
     // Fails if the application has a logger of its own already: then that is what it wants.
     let _ = log::set_logger(&LOGGER);
     log::set_max_level(LevelFilter::Info);
+}
+
+/// The same, for processors without atomic compare and swap.
+#[cfg(not(target_has_atomic = "ptr"))]
+#[allow(unsafe_code, reason = "the facade has no other way for them")]
+pub fn start() {
+    cortex_m::interrupt::free(|_| {
+        // SAFETY: nothing else can run here and set a logger, on one core without interrupts.
+        let _ = unsafe { log::set_logger_racy(&LOGGER) };
+        // SAFETY: the same.
+        unsafe { log::set_max_level_racy(LevelFilter::Info) };
+    });
 }
 
 /// Prints one line of at most 368 bytes; a longer one is cut, and so is what follows a line feed.

@@ -7,21 +7,22 @@
 //! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the same UART, the report
 //! line first.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects)]
 
 pub mod console;
 mod identify;
 mod panic;
 
-use core::{cell::RefCell, fmt::Write as _};
+use core::{cell::RefCell, fmt, fmt::Write as _};
 
 use cbor_schemas::{ClaimPolicy, DeviceId, report};
 use device::{
+    DATAGRAM_LEN,
     device::{Config, Device},
     server::{Memory, Server},
     store::Layout,
-    transport::{serial::Serial, serve},
+    transport::{Link as _, serial::Serial, serve},
 };
 use embassy_futures::join::join;
 use embassy_time::{Duration, Instant, Timer};
@@ -39,6 +40,10 @@ pub const PEN: u32 = 32473;
 
 /// Answers kept for requests that come again. A UART has one peer, and that waits for each answer.
 pub const CACHED_ANSWERS: usize = 1;
+
+/// A buffer for sending that never is too small, in bytes: the longest frame (a datagram, its type and checksum, all of
+/// it escaped, between two delimiters) and 64 of the frame before.
+pub const SEND_LEN: usize = 2 * (DATAGRAM_LEN + 3) + 2 + 64;
 
 /// What a board brings.
 pub struct Hardware<F, R, P, L> {
@@ -125,6 +130,33 @@ where
         }
     };
     join(serving, identify::blink(led)).await;
+}
+
+/// Says on the console, over and over, why this board must not be a device.
+pub async fn refuse<P: Read + Write>(port: P, why: impl fmt::Display) -> ! {
+    let mut serial = Serial::new(port, ());
+    console::start();
+    loop {
+        log::error!("not started: {why}");
+        let _ = serial.log(&console::next_line().await).await;
+        Timer::after(Duration::from_secs(5)).await;
+    }
+}
+
+/// Gives the linker the ends of a [`Layout`], as `_layout_start` and `_layout_end`: the board's `memory.x` compares them
+/// with what it keeps free of the image.
+#[macro_export]
+macro_rules! link_layout {
+    ($layout:expr) => {
+        core::arch::global_asm!(
+            ".global _layout_start",
+            ".global _layout_end",
+            ".set _layout_start, {start}",
+            ".set _layout_end, {end}",
+            start = const $layout.keys.start,
+            end = const $layout.state.end,
+        );
+    };
 }
 
 /// Milliseconds since the start.

@@ -1,0 +1,65 @@
+//! The commissionable device on the nRF52840 DK: UART over the debugger's USB, storage at the end of the internal flash.
+#![no_std]
+#![no_main]
+
+use device::store::Layout;
+use device_board::ActiveLow;
+use embassy_executor::Spawner;
+use embassy_nrf::{
+    bind_interrupts,
+    buffered_uarte::{BufferedUarte, InterruptHandler},
+    config::{Config, HfclkSource},
+    gpio::{Level, Output, OutputDrive},
+    nvmc::Nvmc,
+    pac::FICR,
+    peripherals::UARTE0,
+    rng::Rng,
+    uarte,
+};
+use firmware::{Hardware, device_id, link_layout, run};
+
+bind_interrupts!(struct Interrupts {
+    UARTE0 => InterruptHandler<UARTE0>;
+});
+
+const LAYOUT: Layout = Layout::smallest::<Nvmc<'static>>(0xF_A000);
+link_layout!(LAYOUT);
+
+#[embassy_executor::main]
+async fn main(_spawner: Spawner) {
+    let mut config = Config::default();
+    // The internal oscillator may be off by more than a UART bears.
+    config.hfclk_source = HfclkSource::ExternalXtal;
+    let board = embassy_nrf::init(config);
+
+    let uid = [FICR.deviceid(1).read(), FICR.deviceid(0).read()].map(u32::to_be_bytes);
+    let Some(device) = device_id("nrf52840dk", uid.as_flattened()) else { return };
+    let rng = Rng::new_blocking(board.RNG);
+    rng.set_bias_correction(true);
+    // The processor stands still while a page is erased, 85 ms or 980 bytes. Reception goes on, into one half of the buffer
+    // and then into the other.
+    let (mut received, mut to_send) = ([0; 4096], [0; 256]);
+    let port = BufferedUarte::new(
+        board.UARTE0,
+        board.TIMER1,
+        board.PPI_CH0,
+        board.PPI_CH1,
+        board.PPI_GROUP0,
+        board.P0_08,
+        board.P0_06,
+        Interrupts,
+        uarte::Config::default(),
+        &mut received,
+        &mut to_send,
+    );
+    let hardware = Hardware {
+        device,
+        flash: Nvmc::new(board.NVMC),
+        layout: LAYOUT,
+        rng,
+        port,
+        led: ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard)),
+        operation_ms: 120,
+    };
+    run(hardware, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION"))).await;
+}
