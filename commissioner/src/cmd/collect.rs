@@ -23,11 +23,13 @@ use crate::{
 /// Bytes of a log that are in memory at a time.
 const PIECE: usize = 64 * 1024;
 
+const HELP: &str = "\
+Text and captured serial lines alike; colours, timestamps and noise do not matter. What a log says is recorded as
+`reported`: anybody could have written it. Exit code 3 if there is no report in it.";
+
 /// Read report lines from a log or a stream
-///
-/// Text and slipmux captures alike; colours, timestamps and noise do not matter. What a log says is recorded as
-/// `reported`: anybody could have written it.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// The log; - is standard input
     #[arg(default_value = "-")]

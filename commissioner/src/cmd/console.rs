@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 
 use super::{Context, complain};
 use crate::{
@@ -20,11 +23,13 @@ use crate::{
 /// How often a port that went away is looked for.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+const HELP: &str = "\
+Shown are slipmux diagnostic frames, and plain text. A report line is recorded as `reported`. Ctrl-C ends it.
+Other commands cannot use the port meanwhile; they say so.";
+
 /// Show what a device says on its serial line, live
-///
-/// Its slipmux diagnostic frames, and plain text. Ctrl-C ends it. Other commands cannot use the port meanwhile. A report
-/// line is shown, and recorded as `reported`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// The serial line
     link: Link,
@@ -36,6 +41,8 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        // From here on: by the first line that is shown, Ctrl-C has to end well.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
         let mut line = self.open()?;
         let mut console = Console {
             context,
@@ -47,7 +54,7 @@ impl Args {
         };
         console.progress.step(Step::LinkOpened);
         tokio::select! {
-            stopped = tokio::signal::ctrl_c() => stopped.map_err(CommandError::internal),
+            _ = interrupt.recv() => Ok(()),
             failed = async {
                 loop {
                     let gone = console.follow(&mut line).await?;

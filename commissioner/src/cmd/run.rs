@@ -37,15 +37,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked for.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+const HELP: &str = "\
+The command's output is passed through. A report line in it makes the device's key active, and revokes its older keys.
+With --link that waits for the device to prove its key there, and it is commissioned, as by `commission --trusted`:
+as soon as it has reported, while the command goes on; or, without a report, when the command has ended.
+
+As cargo's runner, in .cargo/config.toml:
+runner = [\"commissioner\", \"run\", \"--link\", \"serial:/dev/ttyACM0\", \"--\", \"probe-rs\", \"run\", \"--chip\", \"rp2040\"]
+
+The exit code is the command's, unless that is 0: then 3 to 6 as everywhere, 6 also if more than one device or key
+showed up. 2 if the command cannot be started.";
+
 /// Run a flash or attach command, and take in the device that it programs
-///
-/// The command's output is passed through; report lines in it are recorded as learned where devices are programmed. With
-/// --link, the device is commissioned there too, as by `commission --trusted`: as soon as it has reported while the command
-/// goes on, or else when the command has ended. The command's exit code is passed on.
-///
-/// As cargo's runner, in .cargo/config.toml:
-/// runner = ["commissioner", "run", "--link", "serial:/dev/ttyACM0", "--", "probe-rs", "run", "--chip", "nRF52840_xxAA"]
 #[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// Where the device will be: commission it there
     #[arg(long, env = "COMMISSIONER_LINK")]

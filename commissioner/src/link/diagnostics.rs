@@ -79,10 +79,7 @@ struct Lines {
 
 impl Lines {
     fn new() -> Self {
-        let (mut decoder, mut frame) = (Decoder::new(), Frame::default());
-        // What comes before the first END is no frame, whatever it begins with.
-        let _ = decoder.decode(0, &mut frame);
-        Self { decoder, frame, text: Vec::new() }
+        Self { decoder: Decoder::new(), frame: Frame::default(), text: Vec::new() }
     }
 
     fn push(&mut self, bytes: &[u8]) -> Vec<String> {
