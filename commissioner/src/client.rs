@@ -49,13 +49,12 @@ pub enum Error {
     #[error(transparent)]
     Link(#[from] link::Error),
     /// Nothing came back.
-    #[error(
-        "no answer within {} s; is the device running, and is this its port and speed?",
-        .waited.as_millis().div_ceil(1000)
-    )]
+    #[error("no answer within {} s; is the device running{doubts}?", .waited.as_millis().div_ceil(1000))]
     NoAnswer {
         /// How long we tried.
         waited: Duration,
+        /// What else may be wrong.
+        doubts: String,
     },
     /// The device does not know the message.
     #[error("the device turned the message away (RST); it may have restarted just now, so try again")]
@@ -86,6 +85,8 @@ pub struct Client {
     acknowledged: VecDeque<u16>,
     records: Option<Vec<Record>>,
     note: String,
+    /// Why a device may not answer on this link, for people.
+    doubts: String,
 }
 
 /// What an answer has to match.
@@ -106,7 +107,13 @@ enum Incoming {
 impl Client {
     /// Opens the link, with the timers that suit it.
     pub async fn open(link: &Link) -> Result<Self, Error> {
-        Ok(Self::new(link.open().await?, Timers::for_link(link)))
+        let doubts = match link {
+            Link::Serial { baud, .. } => {
+                format!(", is this its port, and is {baud} baud its speed (serial:PATH@BAUD names another)")
+            }
+            Link::Udp { .. } => ", and is this its address and port".to_owned(),
+        };
+        Ok(Self { doubts, ..Self::new(link.open().await?, Timers::for_link(link)) })
     }
 
     /// A client over an open link.
@@ -120,6 +127,7 @@ impl Client {
             acknowledged: VecDeque::with_capacity(REMEMBERED),
             records: None,
             note: String::new(),
+            doubts: String::new(),
         }
     }
 
@@ -195,7 +203,7 @@ impl Client {
             }
             wait *= 2;
         }
-        Err(Error::NoAnswer { waited: start.elapsed() })
+        Err(self.no_answer(start.elapsed()))
     }
 
     /// Waits for a response that comes after its acknowledgement.
@@ -207,7 +215,7 @@ impl Client {
                 Some(Incoming::Response(response)) => return Ok(response),
                 Some(Incoming::Acknowledged) => {}
                 Some(Incoming::Reset) => return Err(Error::Reset),
-                None => return Err(Error::NoAnswer { waited: wait }),
+                None => return Err(self.no_answer(wait)),
             }
         }
     }
@@ -283,6 +291,10 @@ impl Client {
             records.push(record);
         }
         Ok(())
+    }
+
+    fn no_answer(&self, waited: Duration) -> Error {
+        Error::NoAnswer { waited, doubts: self.doubts.clone() }
     }
 
     fn next_message_id(&mut self) -> u16 {

@@ -188,7 +188,8 @@ async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms, progres
     Ok(())
 }
 
-fn tell(succession: &Succession, key: &PublicKey, progress: &Progress) {
+/// Tells what became of a device's keys.
+pub(crate) fn tell(succession: &Succession, key: &PublicKey, progress: &Progress) {
     if let Succession::Active { revoked } = succession {
         for key in revoked {
             progress.step(Step::KeyRevoked { thumbprint: key.to_string() });

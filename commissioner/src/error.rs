@@ -8,25 +8,41 @@ use crate::{issuer, keys, registry, state_dir};
 
 /// The exit codes, which scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ExitCode {
     /// 1: a fault of this program or of the machine it runs on.
-    Internal = 1,
+    Internal,
     /// 2: the command line asks for something that cannot be.
-    Usage = 2,
+    Usage,
     /// 3: no device, or more than one where one is needed.
-    NoDevice = 3,
+    NoDevice,
     /// 4: the link failed or timed out.
-    Link = 4,
+    Link,
     /// 5: the device refused, or authentication failed.
-    Refused = 5,
+    Refused,
     /// 6: conflict with the registry: key changed, device revoked, clock not to be trusted.
-    Conflict = 6,
+    Conflict,
+    /// That of the command that `run` started, passed on.
+    Passed(u8),
+}
+
+impl ExitCode {
+    /// The number that the process ends with.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Usage => 2,
+            Self::NoDevice => 3,
+            Self::Link => 4,
+            Self::Refused => 5,
+            Self::Conflict => 6,
+            Self::Passed(number) => number,
+        }
+    }
 }
 
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
-        Self::from(code as u8)
+        Self::from(code.number())
     }
 }
 
@@ -75,7 +91,7 @@ impl CommandError {
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
             candidates: &'a [String],
         }
-        Line { error: &self.message, exit: self.exit as u8, candidates: &self.candidates }
+        Line { error: &self.message, exit: self.exit.number(), candidates: &self.candidates }
     }
 }
 
@@ -178,7 +194,8 @@ mod tests {
             ExitCode::Link,
             ExitCode::Refused,
             ExitCode::Conflict,
+            ExitCode::Passed(77),
         ];
-        assert_eq!(codes.map(|code| code as u8), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(codes.map(ExitCode::number), [1, 2, 3, 4, 5, 6, 77]);
     }
 }

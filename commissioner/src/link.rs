@@ -3,6 +3,7 @@
 //! A [`Link`] names a serial line or a UDP address. Opened, both are the same thing: [`Datagrams`]. Nothing above this
 //! module knows which cable there is.
 
+mod diagnostics;
 mod serial;
 mod udp;
 
@@ -18,6 +19,7 @@ use std::str::FromStr;
 
 use crate::error::{CommandError, ExitCode};
 
+pub use diagnostics::Diagnostics;
 pub use serial::list_ports;
 pub(crate) use udp::Group;
 
@@ -86,10 +88,15 @@ pub enum Error {
         what: String,
     },
     /// Another program has the port.
-    #[error("{port} is in use by another program; close it (a serial monitor, another commissioner) and try again")]
+    #[error(
+        "{port} is in use by {}; end it, then try again",
+        .holder.as_deref().unwrap_or("another program (a serial monitor, another commissioner)")
+    )]
     InUse {
         /// The port's device file.
         port: String,
+        /// Which program, if that could be found out.
+        holder: Option<String>,
     },
     /// The user may not open the port.
     #[error(

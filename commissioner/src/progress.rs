@@ -37,6 +37,13 @@ pub enum Step {
         /// `full` or `minimal`.
         profile: String,
     },
+    /// A report line was read.
+    Reported {
+        /// The device ID.
+        device: String,
+        /// Thumbprint of the key that it names, hex.
+        thumbprint: String,
+    },
     /// EDHOC is done, and an OSCORE response verified: the device has the private key.
     Authenticated {
         /// Thumbprint of the device's key, hex.
@@ -100,6 +107,7 @@ impl fmt::Display for Step {
             Self::DeviceFound { device, firmware, generation, profile } => {
                 write!(f, "found {device} ({firmware}, {profile} profile, key generation {generation})")
             }
+            Self::Reported { device, thumbprint } => write!(f, "{device} reports key {}", short(thumbprint)),
             Self::Authenticated { thumbprint } => write!(f, "the device proved its key {}", short(thumbprint)),
             Self::Confirmed => write!(f, "the device's own account is confirmed under OSCORE"),
             Self::KeyActive { thumbprint } => write!(f, "key {} is active", short(thumbprint)),
@@ -160,6 +168,11 @@ impl Progress {
         } else {
             Self::new(Arc::new(Plain))
         }
+    }
+
+    /// The same beside another program's output, where a spinner would be in the way.
+    pub fn beside_a_program(output: &Output) -> Self {
+        if output.is_json() { Self::for_output(output) } else { Self::new(Arc::new(Plain)) }
     }
 
     /// The same stream, for the work on `link`.

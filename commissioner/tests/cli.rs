@@ -367,8 +367,6 @@ fn the_list_is_a_table_for_people() {
 fn commands_of_later_versions_say_so() {
     let state = State::new();
     let commands = [
-        "run -- probe-rs run --chip x",
-        "console serial:/dev/ttyACM0",
         "export --format csv",
         "import file",
         "distribute --all",
@@ -383,6 +381,7 @@ fn commands_of_later_versions_say_so() {
         "backup file",
         "restore-backup file",
         "commission --as factory",
+        "run --as factory -- true",
         "commission --voucher file",
         "commission --escrow",
     ];

@@ -227,11 +227,36 @@ impl Running {
     }
 
     /// Ctrl-C. Returns the exit code that the program ends with.
-    pub fn interrupt(mut self) -> Option<i32> {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+    pub fn interrupt(self) -> Option<i32> {
+        self.signal("INT");
+        self.ended()
+    }
+
+    /// Types something, if standard input was piped.
+    pub fn type_in(&mut self, keys: &[u8]) {
+        let input = self.process.stdin.as_mut().expect("standard input was piped");
+        input.write_all(keys).and_then(|()| input.flush()).expect("the program takes its input");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        kill(name, &self.process.id().to_string());
+    }
+
+    /// Sends a signal to the program's process group, as a terminal does, if it was started as the leader of one.
+    pub fn signal_group(&self, name: &str) {
+        kill(name, &format!("-{}", self.process.id()));
+    }
+
+    /// Waits for the end. Returns the exit code.
+    pub fn ended(mut self) -> Option<i32> {
         self.process.wait().expect("it ends").code()
     }
+}
+
+fn kill(signal: &str, process: &str) {
+    let status = Command::new("kill").args(["-s", signal, "--", process]).status();
+    assert!(status.expect("kill runs").success(), "kill -s {signal} -- {process}");
 }
 
 impl Drop for Running {
@@ -274,6 +299,11 @@ impl Device {
     /// Waits for a line on the console that contains `text`.
     pub fn expect_line(&mut self, text: &str) {
         self.program.expect_line(text);
+    }
+
+    /// Sends the simulator a signal.
+    pub fn signal(&self, name: &str) {
+        self.program.signal(name);
     }
 
     /// The report line.

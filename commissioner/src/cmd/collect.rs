@@ -5,29 +5,31 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read},
     path::PathBuf,
 };
 
-use cbor_schemas::{DeviceInfo, ProofLevel, report};
 use clap::Args as ClapArgs;
-use protocol::key::PublicKey;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, complain};
 use crate::{
     error::{CommandError, ExitCode},
     progress::short,
-    registry::{self, Observation, Place, Registry},
+    registry::{self, Place, Registry},
+    report_scanner::{ReportScanner, Sighting},
 };
 
-/// Longest line that is looked at in one piece, in bytes. A report has 361 at most.
-const MAX_LINE: u64 = 64 * 1024;
-/// Room for a DeviceInfo, with keys that we do not know.
-const MAX_INFO: usize = 2 * DeviceInfo::MAX_LEN;
+/// Bytes of a log that are in memory at a time.
+const PIECE: usize = 64 * 1024;
+
+const HELP: &str = "\
+Text and captured serial lines alike; colours, timestamps and noise do not matter. What a log says is recorded as
+`reported`: anybody could have written it. Exit code 3 if there is no report in it.";
 
 /// Read report lines from a log or a stream
 #[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// The log; - is standard input
     #[arg(default_value = "-")]
@@ -38,29 +40,44 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let registry = context.registry().await?;
-        let mut log: Box<dyn BufRead> = if self.file.as_os_str() == "-" {
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(BufReader::new(File::open(&self.file).map_err(|error| self.unreadable(&error))?))
+        let mut log: Box<dyn Read> = match self.is_stdin() {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(File::open(&self.file).map_err(|error| self.unreadable(&error))?),
         };
         let mut summary = Summary::default();
-        let mut line = Vec::new();
+        let mut scanner = ReportScanner::new();
+        let mut piece = vec![0; PIECE];
         loop {
-            line.clear();
-            let mut piece = log.as_mut().take(MAX_LINE);
-            if piece.read_until(b'\n', &mut line).map_err(|error| self.unreadable(&error))? == 0 {
+            let read = match log.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(|error| self.unreadable(&error))?,
+            };
+            for sighting in scanner.push(&piece[..read]) {
+                summary.take(context, &registry, sighting).await?;
+            }
+            if read == 0 {
                 break;
             }
-            summary.lines += 1;
-            summary.take(context, &registry, &String::from_utf8_lossy(&line)).await?;
         }
+        if let Some(sighting) = scanner.finish() {
+            summary.take(context, &registry, sighting).await?;
+        }
+        summary.lines = scanner.lines();
         context.output.json(&serde_json::json!({ "summary": &summary }));
         context.output.text(&summary);
-        summary.into_result()
+        summary.into_result(&self.name())
+    }
+
+    fn is_stdin(&self) -> bool {
+        self.file.as_os_str() == "-"
+    }
+
+    fn name(&self) -> String {
+        if self.is_stdin() { "standard input".to_owned() } else { self.file.display().to_string() }
     }
 
     fn unreadable(&self, error: &io::Error) -> CommandError {
-        CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", self.file.display()))
+        CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", self.name()))
     }
 }
 
@@ -69,48 +86,47 @@ impl Args {
 struct Summary {
     /// Lines read.
     lines: u64,
-    /// Lines with a report that could be read.
+    /// Reports that could be read.
     reports: u64,
     /// Reports of keys that are known, or new first keys.
     recorded: u64,
     /// Reports that contradict the registry.
     conflicts: u64,
-    /// Lines with a report that could not be read.
+    /// Reports that could not be read.
     malformed: u64,
     #[serde(skip)]
     last_conflict: String,
 }
 
 impl Summary {
-    async fn take(&mut self, context: &Context, registry: &Registry, line: &str) -> Result<(), CommandError> {
-        let mut buffer = [0; MAX_INFO];
-        let found = match report::find(line, &mut buffer) {
-            None => return Ok(()),
-            Some(Err(error)) => Err(error.to_string()),
-            Some(Ok(info)) => observation(&info),
-        };
-        let seen = match found {
-            Ok(seen) => seen,
+    async fn take(
+        &mut self,
+        context: &Context,
+        registry: &Registry,
+        Sighting { line, report }: Sighting,
+    ) -> Result<(), CommandError> {
+        let report = match report {
+            Ok(report) => report,
             Err(problem) => {
                 self.malformed += 1;
-                complain(&format!("line {}: the report is not usable: {problem}", self.lines));
+                complain(format_args!("line {line}: the report is not usable: {problem}"));
                 return Ok(());
             }
         };
         self.reports += 1;
-        let (id, key) = (seen.device, seen.key.thumbprint().to_string());
-        match registry.observe_key(&seen).await {
+        match registry.observe_key(&report.seen(Place::Elsewhere)).await {
             Err(registry::Error::Conflict(conflict)) => {
                 self.conflicts += 1;
                 self.last_conflict = conflict.to_string();
-                complain(&format!("line {}: {conflict}", self.lines));
+                complain(format_args!("line {line}: {conflict}"));
             }
             Err(other) => return Err(other.into()),
             Ok(_) => {
                 self.recorded += 1;
-                context.output.text(format!("{id} reports key {}", short(&key)));
-                if let Some(device) = registry.device_by_id(&id).await?
-                    && let Some(key) = device.key(&seen.key)
+                let key = report.key.thumbprint().to_string();
+                context.output.text(format_args!("{} reports key {}", report.device, short(&key)));
+                if let Some(device) = registry.device_by_id(&report.device).await?
+                    && let Some(key) = device.key(&report.key)
                 {
                     context.output.json(&device.record(key));
                 }
@@ -119,11 +135,17 @@ impl Summary {
         Ok(())
     }
 
-    fn into_result(self) -> Result<(), CommandError> {
-        match self.conflicts {
-            0 => Ok(()),
-            1 => Err(CommandError::new(ExitCode::Conflict, self.last_conflict)),
-            n => Err(CommandError::new(
+    fn into_result(self, log: &str) -> Result<(), CommandError> {
+        match (self.reports, self.conflicts) {
+            (0, _) => Err(CommandError::new(
+                ExitCode::NoDevice,
+                format!(
+                    "{log} has no report line that can be used; a device prints one at its start, so begin the log there"
+                ),
+            )),
+            (_, 0) => Ok(()),
+            (_, 1) => Err(CommandError::new(ExitCode::Conflict, self.last_conflict)),
+            (_, n) => Err(CommandError::new(
                 ExitCode::Conflict,
                 format!("{n} reports contradict the registry; the last one: {}", self.last_conflict),
             )),
@@ -139,15 +161,4 @@ impl fmt::Display for Summary {
             "{lines} lines, {reports} reports: {recorded} recorded, {conflicts} in conflict; {malformed} malformed"
         )
     }
-}
-
-fn observation(info: &DeviceInfo<'_>) -> Result<Observation, String> {
-    let credential = info.credential.ok_or("the device has no key (condition fault); erase it and start it again")?;
-    let key = PublicKey::from_cose(&credential).map_err(|error| error.to_string())?;
-    Ok(Observation::new(info, key, Place::Elsewhere, ProofLevel::Unproven))
-}
-
-fn complain(problem: &str) {
-    // Nobody can be told that standard error is gone.
-    let _ = writeln!(io::stderr(), "{problem}");
 }

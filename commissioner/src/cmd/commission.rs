@@ -1,6 +1,6 @@
 //! `commissioner commission [LINK]`: makes devices "my devices".
 
-use std::{collections::BTreeMap, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
@@ -51,8 +51,10 @@ pub struct Args {
 
 /// In which role a device is commissioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Role {
+pub(super) enum Role {
+    /// As its owner
     Owner,
+    /// As its maker
     Factory,
 }
 
@@ -96,11 +98,8 @@ impl Args {
 
     /// What the contract has and this version has not.
     fn check(&self) -> Result<(), CommandError> {
-        let later = [
-            (self.role == Role::Factory, "--as factory"),
-            (self.voucher.is_some(), "--voucher"),
-            (self.escrow, "--escrow"),
-        ];
+        self.role.check("commission")?;
+        let later = [(self.voucher.is_some(), "--voucher"), (self.escrow, "--escrow")];
         match later.into_iter().find(|(given, _)| *given) {
             Some((_, option)) => Err(not_in_this_version(&format!("`commissioner commission {option}`"))),
             None => Ok(()),
@@ -108,22 +107,33 @@ impl Args {
     }
 }
 
+impl Role {
+    /// What the contract has and this version has not.
+    pub(super) fn check(self, command: &str) -> Result<(), CommandError> {
+        match self {
+            Self::Owner => Ok(()),
+            Self::Factory => Err(not_in_this_version(&format!("`commissioner {command} --as factory`"))),
+        }
+    }
+}
+
 /// What is the same for every device.
 #[derive(Clone)]
-struct Work {
-    station: Arc<Station>,
-    terms: Terms,
-    progress: Progress,
+pub(super) struct Work {
+    pub(super) station: Arc<Station>,
+    pub(super) terms: Terms,
+    pub(super) progress: Progress,
 }
 
 /// A device that is one of ours now.
-struct Done {
-    device: cbor_schemas::DeviceId,
+pub(super) struct Done {
+    pub(super) device: cbor_schemas::DeviceId,
     outcome: Outcome,
 }
 
 impl Work {
-    async fn commission(&self, mut found: Found) -> Result<Done, CommandError> {
+    /// Makes a device that was found one of ours.
+    pub(super) async fn commission(&self, mut found: Found) -> Result<Done, CommandError> {
         let progress = self.progress.on_link(&found.link);
         progress.step(found.account.step());
         let done = commission::commission(&mut found.client, &found.account, &self.station, &self.terms, &progress);
@@ -195,11 +205,17 @@ impl Done {
         if context.output.is_json() {
             return context.json_record(&station.registry, &self.device).await;
         }
-        context.output.text(match self.outcome {
-            Outcome::Commissioned => format!("{} is one of your devices now", self.device),
-            Outcome::AlreadyDone => format!("{} is one of your devices already; nothing was changed", self.device),
-        });
+        context.output.text(self);
         Ok(())
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.outcome {
+            Outcome::Commissioned => write!(f, "{} is one of your devices now", self.device),
+            Outcome::AlreadyDone => write!(f, "{} is one of your devices already; nothing was changed", self.device),
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! The command line: one file per command, each an argument struct that can `run`.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr};
+use std::{
+    ffi::OsString,
+    fmt,
+    io::{self, Write},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use cbor_schemas::DeviceId;
 use clap::{Args, Parser, Subcommand};
@@ -21,6 +27,7 @@ use crate::{
 pub mod collect;
 pub mod commission;
 pub mod completions;
+pub mod console;
 pub mod devices;
 pub mod discover;
 pub mod get;
@@ -31,6 +38,7 @@ pub mod put;
 pub mod rekey;
 pub mod reset;
 pub mod revoke;
+pub mod run;
 pub mod show;
 
 /// Commission constrained devices over a cable, and keep the list "my devices".
@@ -48,7 +56,7 @@ LINK is serial:PATH[@BAUD] or udp:ADDR[%IF][:PORT]; left out, exactly one device
 DEVICE is an ID, a unique prefix of an ID or of a key's thumbprint, or a nickname.
 
 Exit codes: 0 done; 1 internal; 2 usage; 3 no device, or ambiguous; 4 link failed or timed out;
-5 the device refused, or authentication failed; 6 conflict with the registry.";
+5 the device refused, or authentication failed; 6 conflict with the registry. `run` passes on the code of its command.";
 
 /// Options that every command has.
 #[derive(Debug, Args)]
@@ -82,6 +90,10 @@ enum Command {
     Revoke(revoke::Args),
     /// Read report lines from a log or a stream
     Collect(collect::Args),
+    /// Run a flash or attach command, and take in the device that it programs
+    Run(run::Args),
+    /// Show what a device says on its serial line, live
+    Console(console::Args),
     /// GET a resource under EDHOC and show its payload as CBOR diagnostic notation
     Get(get::Args),
     /// PUT a resource under EDHOC
@@ -101,10 +113,6 @@ enum Command {
     Import(Later),
     /// Put the signed list on devices [not in this version]
     Distribute(Later),
-    /// Run a flash or attach command and collect from its output [not in this version]
-    Run(Later),
-    /// Show a device's diagnostics, live [not in this version]
-    Console(Later),
     /// Give a device its former key again [not in this version]
     Restore(Later),
     /// Let a new owner claim a device [not in this version]
@@ -168,6 +176,8 @@ impl Command {
             Self::Nickname(args) => args.run(context).await,
             Self::Revoke(args) => args.run(context).await,
             Self::Collect(args) => args.run(context).await,
+            Self::Run(args) => args.run(context).await,
+            Self::Console(args) => args.run(context).await,
             Self::Get(args) => args.run(context).await,
             Self::Put(args) => args.run(context).await,
             Self::Identify(args) => args.run(context).await,
@@ -184,8 +194,6 @@ impl Command {
             Self::Export(later) => ("export", later),
             Self::Import(later) => ("import", later),
             Self::Distribute(later) => ("distribute", later),
-            Self::Run(later) => ("run", later),
-            Self::Console(later) => ("console", later),
             Self::Restore(later) => ("restore", later),
             Self::Voucher(later) => ("voucher", later),
             Self::Transfer(later) => ("transfer", later),
@@ -204,6 +212,12 @@ impl Command {
 /// Exit code 2 for a command or an option of the contract that is yet to come.
 pub fn not_in_this_version(what: &str) -> CommandError {
     CommandError::usage(format!("{what} is not in this version; `commissioner --help` lists what is"))
+}
+
+/// Says something beside the result.
+fn complain(problem: impl fmt::Display) {
+    // Nobody can be told that standard error is gone.
+    let _ = writeln!(io::stderr(), "{problem}");
 }
 
 /// What the commands share.
@@ -309,7 +323,7 @@ mod tests {
 
     #[test]
     fn later_commands_take_any_arguments() {
-        for line in ["export --format json --json", "run -- probe-rs run --chip x", "station new", "audit --verify"] {
+        for line in ["export --format json --json", "backup FILE", "station new", "audit --verify"] {
             let cli = Cli::try_parse_from(["commissioner"].into_iter().chain(line.split(' '))).unwrap();
             assert!(cli.command.later().is_some(), "{line}");
             assert_eq!(cli.json(), line.contains("--json"), "{line}");

@@ -3,12 +3,12 @@
 //! Configuration frames carry CoAP and go up. Diagnostic frames are the device's log. Whatever else is on the line,
 //! boot messages or noise, is passed over: a frame that does not check out never existed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, major, minor};
 use rustix::termios::ioctl_tiocnxcl;
 use slipmux::{DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_buffered};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -19,7 +19,7 @@ use super::{Datagram, Datagrams, DeviceLog, Error, Io, MAX_DATAGRAM};
 /// Bytes of the frame check sequence that ends a configuration frame.
 const FCS_LEN: usize = 2;
 /// Longest log text that is passed on, in bytes; the rest of a longer one is cut off.
-const MAX_LOG: usize = 2048;
+pub(super) const MAX_LOG: usize = 2048;
 
 /// The serial ports that a device may be at, as paths: USB ports, and built-in ones that name their hardware.
 ///
@@ -36,12 +36,17 @@ pub fn list_ports() -> Vec<String> {
     paths
 }
 
-/// Opens a port for ourselves alone.
+/// Opens a port for ourselves alone, to exchange datagrams.
 pub(super) fn open(path: &Path, baud: u32, log: DeviceLog) -> Result<SlipmuxLine<SerialStream>, Error> {
+    Ok(SlipmuxLine::new(open_port(path, baud)?, path.display().to_string(), log))
+}
+
+/// Opens a port for ourselves alone.
+pub(super) fn open_port(path: &Path, baud: u32) -> Result<SerialStream, Error> {
     let port = path.display().to_string();
     let pty = open_pty(path);
     let stream = tokio_serial::new(port.as_str(), baud).open_native_async().map_err(|error| match error.kind() {
-        ErrorKind::NoDevice => Error::InUse { port: port.clone() },
+        ErrorKind::NoDevice => Error::InUse { port: port.clone(), holder: holder(path) },
         ErrorKind::Io(io::ErrorKind::NotFound) => Error::Missing { what: port.clone() },
         ErrorKind::Io(io::ErrorKind::PermissionDenied) => Error::Permission { port: port.clone() },
         _ => Error::NotSerial { port: port.clone(), reason: error.to_string() },
@@ -50,7 +55,40 @@ pub(super) fn open(path: &Path, baud: u32, log: DeviceLog) -> Result<SlipmuxLine
         // Best effort: without it the next program has to wait for the simulator to restart.
         let _ = ioctl_tiocnxcl(&pty);
     }
-    Ok(SlipmuxLine::new(stream, port, log))
+    Ok(stream)
+}
+
+/// Who has the port, as far as the system tells: the name and number of the process that locked it.
+fn holder(path: &Path) -> Option<String> {
+    let file = fs::metadata(path).ok()?;
+    let file = format!("{:02x}:{:02x}:{}", major(file.dev()), minor(file.dev()), file.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let process = locks.lines().find_map(|lock| match lock.split_whitespace().collect::<Vec<_>>()[..] {
+        [_, "FLOCK", _, _, process, locked, ..] if locked == file => Some(process.to_owned()),
+        _ => None,
+    })?;
+    let name = fs::read(format!("/proc/{process}/comm")).ok()?;
+    Some(format!("{} (process {process})", shown(&name)))
+}
+
+/// What an operating system's error on an open port means.
+pub(super) fn failed(port: &str, source: io::Error) -> Error {
+    // What an unplugged USB adapter reports depends on its driver: EIO, ENXIO or ENODEV.
+    const GONE: [rustix::io::Errno; 3] = [rustix::io::Errno::IO, rustix::io::Errno::NXIO, rustix::io::Errno::NODEV];
+    let gone = source.kind() == io::ErrorKind::BrokenPipe
+        || GONE.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()));
+    match gone {
+        true => Error::Unplugged { port: port.to_owned() },
+        false => Error::Failed { what: port.to_owned(), source },
+    }
+}
+
+/// What a device prints, without colours, and with everything replaced that could move a terminal's cursor or worse.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = anstream::adapter::strip_str(&text).to_string();
+    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    text.trim_end().chars().map(shown).collect()
 }
 
 /// A pty outlives its openers, for the simulator keeps it open, and so does the mark "exclusive" that opening leaves on
@@ -99,14 +137,7 @@ impl<S> SlipmuxLine<S> {
     }
 
     fn failed(&self, source: io::Error) -> Error {
-        // What an unplugged USB adapter reports depends on its driver: EIO, ENXIO or ENODEV.
-        const GONE: [rustix::io::Errno; 3] = [rustix::io::Errno::IO, rustix::io::Errno::NXIO, rustix::io::Errno::NODEV];
-        let gone = source.kind() == io::ErrorKind::BrokenPipe
-            || GONE.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()));
-        match gone {
-            true => Error::Unplugged { port: self.port.clone() },
-            false => Error::Failed { what: self.port.clone(), source },
-        }
+        failed(&self.port, source)
     }
 }
 
@@ -154,12 +185,8 @@ impl Frame {
         (!self.overlong).then_some(Datagram { bytes, line_bytes: self.line_bytes })
     }
 
-    /// The text with everything replaced that could move a terminal's cursor or worse.
     fn text(&self) -> String {
-        let bytes = self.bytes.get(..MAX_LOG).unwrap_or(&self.bytes);
-        let text = String::from_utf8_lossy(bytes);
-        let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
-        text.trim_end().chars().map(shown).collect()
+        shown(self.bytes.get(..MAX_LOG).unwrap_or(&self.bytes))
     }
 }
 
@@ -274,10 +301,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_cannot_move_the_cursor_and_a_long_one_is_cut() {
-        let bytes = [diagnostic("\x1b[2J\u{9b}1m plain\ttext"), diagnostic(&"x".repeat(5000))].concat();
-        let (_, log) = received(&bytes).await;
-        assert_eq!(log[0], "\u{fffd}[2J\u{fffd}1m plain\ttext");
-        assert_eq!(log[1].len(), MAX_LOG);
+        let colours = "\x1b[1;32mINFO\x1b[0m \x1b]0;title\x07done\r";
+        let bytes = [diagnostic("\x07\x1b[2J\u{9b}1m plain\ttext"), diagnostic(colours), diagnostic(&"x".repeat(5000))];
+        let (_, log) = received(&bytes.concat()).await;
+        assert!(
+            log[0].ends_with(" plain\ttext") && !log[0].contains(|c: char| c.is_control() && c != '\t'),
+            "{}",
+            log[0]
+        );
+        assert_eq!(log[1], "INFO done");
+        assert_eq!(log[2].len(), MAX_LOG);
     }
 
     #[tokio::test]
@@ -306,7 +339,8 @@ mod tests {
         let open = || open(Path::new(&path), 115_200, Box::new(|_| ()));
 
         let mut first = open().unwrap();
-        assert!(matches!(open(), Err(Error::InUse { .. })));
+        let Err(Error::InUse { holder: Some(holder), .. }) = open() else { panic!("it is in use, and by us") };
+        assert!(holder.ends_with(&format!("(process {})", std::process::id())), "{holder}");
         first.send(&DATAGRAM).await.unwrap();
         let mut bytes = [0; 32];
         assert_eq!(rustix::io::read(&master, &mut bytes).unwrap(), 9);

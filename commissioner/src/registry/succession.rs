@@ -9,6 +9,7 @@
 //! | a revoked key | alarm | alarm |
 //! | a key of another ID | alarm | alarm |
 //! | the minimal profile, where the full one was seen | alarm | alarm |
+//! | a second device, or a second key, in one `run` | alarm | |
 //!
 //! Otherwise a stranger's device could revoke a real one by claiming its ID. An alarm changes nothing but the audit trail.
 
@@ -132,6 +133,23 @@ pub enum Conflict {
         /// The key's thumbprint.
         key: String,
     },
+    /// Two devices, or two keys, where one was expected.
+    #[error(
+        "this run is about {first} with key {}, but {device} with key {} showed up in it too; nothing was changed for that \
+         one: run one board at a time, and look for what else prints report lines",
+        short(first_key),
+        short(key)
+    )]
+    Second {
+        /// The device that showed up second; it may be the same one with another key.
+        device: String,
+        /// Its key's thumbprint.
+        key: String,
+        /// The device that the run is about.
+        first: String,
+        /// Its key's thumbprint.
+        first_key: String,
+    },
 }
 
 /// What revoking did.
@@ -171,6 +189,20 @@ impl Registry {
         };
         change.commit().await?;
         Ok(succession)
+    }
+
+    /// Puts on record that `seen` showed up in a run that is about `first`. Nothing else follows from it.
+    ///
+    /// # Errors
+    /// Always: [`Conflict::Second`], or why it is not on record.
+    pub async fn refuse_second(&self, first: &Observation, seen: &Observation) -> Result<Succession, Error> {
+        let conflict = Conflict::Second {
+            device: seen.device.to_string(),
+            key: seen.key.thumbprint().to_string(),
+            first: first.device.to_string(),
+            first_key: first.key.thumbprint().to_string(),
+        };
+        Change::begin(self).await?.refuse(&first.device, &seen.key, conflict).await
     }
 
     /// The user vouches for a pending key that the device proved: it becomes active, all others of the device are revoked.
@@ -698,6 +730,25 @@ mod tests {
         let shared = fixture.registry.rekeyed(&device, &new, &other, 3).await;
         assert!(matches!(shared, Err(Error::Conflict(Conflict::SharedKey { .. }))), "{shared:?}");
         assert_eq!(fixture.status(&device, &new).await, KeyStatus::Active);
+    }
+
+    #[tokio::test]
+    async fn a_second_device_or_key_in_a_run_is_on_record_and_changes_nothing() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (key_of_device, _) = fixture.commissioned(&device).await;
+        let first = seen(&device, &key_of_device, Place::Trusted, ProofLevel::Unproven);
+        for second in
+            [seen(&id("other"), &key(), first.place, first.proof), seen(&device, &key(), first.place, first.proof)]
+        {
+            let alarm = fixture.registry.refuse_second(&first, &second).await;
+            assert!(matches!(alarm, Err(Error::Conflict(Conflict::Second { .. }))), "{alarm:?}");
+        }
+        assert_eq!(fixture.device(&device).await.keys.len(), 1);
+        assert_eq!(fixture.status(&device, &key_of_device).await, KeyStatus::Active);
+        assert!(fixture.registry.device_by_id(&id("other")).await.unwrap().is_none());
+        let events = fixture.events(&device).await;
+        assert_eq!(events.iter().filter(|event| *event == "key-conflict").count(), 2);
     }
 
     #[tokio::test]

@@ -1,0 +1,171 @@
+//! `commissioner console LINK`: what a device says on its serial line, live.
+//!
+//! The console has the port for itself. Other commands that want it meanwhile are told who has it.
+
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+use super::{Context, complain};
+use crate::{
+    error::CommandError,
+    link::{self, Diagnostics, Link},
+    progress::{Progress, Step},
+    registry::{self, Place, Registry},
+    report_scanner::{Report, ReportScanner, Sighting},
+};
+
+/// How often a port that went away is looked for.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+const HELP: &str = "\
+Shown are slipmux diagnostic frames, and plain text. A report line is recorded as `reported`. Ctrl-C ends it.
+Other commands cannot use the port meanwhile; they say so.";
+
+/// Show what a device says on its serial line, live
+#[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// The serial line
+    link: Link,
+    /// When the device goes away, wait until it comes back
+    #[arg(long)]
+    reconnect: bool,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        // From here on: by the first line that is shown, Ctrl-C has to end well.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
+        let mut line = self.open()?;
+        let mut console = Console {
+            context,
+            link: self.link.to_string(),
+            progress: Progress::beside_a_program(&context.output).on_link(&self.link),
+            registry: context.registry_if_any().await?,
+            scanner: ReportScanner::new(),
+            first: None,
+        };
+        console.progress.step(Step::LinkOpened);
+        tokio::select! {
+            _ = interrupt.recv() => Ok(()),
+            failed = async {
+                loop {
+                    let gone = console.follow(&mut line).await?;
+                    if !self.reconnect {
+                        return Err(gone.into());
+                    }
+                    complain(format_args!("{}: the device went away; waiting for it to come back, until Ctrl-C", self.link));
+                    line = self.reopen().await?;
+                    // It may be another one.
+                    (console.scanner, console.first) = (ReportScanner::new(), None);
+                    console.progress.step(Step::LinkOpened);
+                }
+            } => failed,
+        }
+    }
+
+    fn open(&self) -> Result<Diagnostics, CommandError> {
+        match Diagnostics::open(&self.link) {
+            Some(line) => Ok(line?),
+            None => Err(CommandError::usage(format!(
+                "{} has no diagnostics, only serial lines do; name one: serial:/dev/ttyACM0, say",
+                self.link
+            ))),
+        }
+    }
+
+    /// Waits for the port to be there again, and to be ours: just after it was made it may be neither.
+    async fn reopen(&self) -> Result<Diagnostics, CommandError> {
+        use link::Error;
+        loop {
+            match Diagnostics::open(&self.link) {
+                Some(Err(Error::Missing { .. } | Error::Permission { .. } | Error::InUse { .. })) => {
+                    sleep(INTERVAL).await
+                }
+                Some(line) => return Ok(line?),
+                None => return self.open(),
+            }
+        }
+    }
+}
+
+/// What is said, and what becomes of it.
+struct Console<'a> {
+    context: &'a Context,
+    link: String,
+    progress: Progress,
+    registry: Option<Registry>,
+    scanner: ReportScanner,
+    /// A line is of one device: what it reports first is recorded, and no more than that.
+    first: Option<Report>,
+}
+
+/// One line with `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    link: &'a str,
+    text: &'a str,
+}
+
+impl Console<'_> {
+    /// Shows what is said until the line fails.
+    ///
+    /// # Errors
+    /// If the registry fails; returns how the line did.
+    async fn follow(&mut self, line: &mut Diagnostics) -> Result<link::Error, CommandError> {
+        loop {
+            let heard = match line.next().await {
+                Ok(heard) => heard,
+                Err(error) => {
+                    self.show(line.rest());
+                    return Ok(error);
+                }
+            };
+            let reports = self.scanner.push(heard.bytes);
+            self.show(heard.lines);
+            for Sighting { report, .. } in reports {
+                match report {
+                    Ok(report) => self.record(report).await?,
+                    Err(problem) => complain(format_args!("{}: the report is not usable: {problem}", self.link)),
+                }
+            }
+        }
+    }
+
+    fn show(&self, lines: impl IntoIterator<Item = String>) {
+        for text in lines {
+            self.context.output.result(&Line { link: &self.link, text: &text }, &text);
+        }
+    }
+
+    async fn record(&mut self, report: Report) -> Result<(), CommandError> {
+        if self.first.as_ref() == Some(&report) {
+            return Ok(());
+        }
+        if self.first.is_some() {
+            complain(format_args!(
+                "{}: another device, or another key, is reported now; it was not recorded",
+                self.link
+            ));
+            return Ok(());
+        }
+        let Some(registry) = &self.registry else { return Ok(()) };
+        self.progress.step(Step::Reported {
+            device: report.device.to_string(),
+            thumbprint: report.key.thumbprint().to_string(),
+        });
+        match registry.observe_key(&report.seen(Place::Elsewhere)).await {
+            Err(registry::Error::Conflict(conflict)) => complain(format_args!("{}: {conflict}", self.link)),
+            recorded => drop(recorded?),
+        }
+        self.first = Some(report);
+        Ok(())
+    }
+}

@@ -1,0 +1,369 @@
+//! `commissioner run -- CMD...`: runs what programs a device, and takes in the device that comes out of it.
+//!
+//! This is the trusted place: whoever runs the command has the device in hand. But an application's log can contain
+//! anything, so a run believes in one device with one key. Without a link, the report alone makes that key the device's
+//! active one. With a link, the device has to prove the key first, as for `commission --trusted`.
+
+use std::{ffi::OsString, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
+
+use cbor_schemas::ProofLevel;
+use clap::Args as ClapArgs;
+use tokio::{
+    signal::unix::{self, SignalKind},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Context,
+    commission::{Done, Role, Work},
+    complain,
+};
+use crate::{
+    client,
+    commission::{Terms, tell},
+    discover::{self, Found},
+    error::{CommandError, ExitCode},
+    link::{self, Link},
+    program::{self, Program, Signal},
+    progress::{Progress, Step},
+    registry::{Observation, Place},
+    report_scanner::Sighting,
+    visit,
+};
+
+/// How long a device may take to start, and its port to appear and to be let go of by others.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked for.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+const HELP: &str = "\
+The command's output is passed through. A report line in it makes the device's key active, and revokes its older keys.
+With --link that waits for the device to prove its key there, and it is commissioned, as by `commission --trusted`:
+as soon as it has reported, while the command goes on; or, without a report, when the command has ended.
+
+As cargo's runner, in .cargo/config.toml:
+runner = [\"commissioner\", \"run\", \"--link\", \"serial:/dev/ttyACM0\", \"--\", \"probe-rs\", \"run\", \"--chip\", \"rp2040\"]
+
+The exit code is the command's, unless that is 0: then 3 to 6 as everywhere, 6 also if more than one device or key
+showed up. 2 if the command cannot be started.";
+
+/// Run a flash or attach command, and take in the device that it programs
+#[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Where the device will be: commission it there
+    #[arg(long, env = "COMMISSIONER_LINK")]
+    link: Option<Link>,
+    /// Which slot to fill; `factory` is [not in this version]
+    #[arg(long = "as", value_enum, default_value_t = Role::Owner)]
+    role: Role,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        self.role.check("run")?;
+        // All that can be wrong on our side is found out before anything is programmed.
+        let progress = Progress::beside_a_program(&context.output);
+        let terms = Terms { place: Place::Trusted, accept_new_key: false };
+        let work = Work { station: Arc::new(context.station().await?), terms, progress };
+        let mut signals = Signals::listen().map_err(CommandError::internal)?;
+        let (mut program, mut reports) = Program::start(&self.command, context.output.is_json())
+            .map_err(|error| CommandError::usage(error.to_string()))?;
+
+        let mut run = Run {
+            context,
+            link: self.link,
+            work,
+            first: None,
+            commissioning: None,
+            stopped_by: None,
+            alarm: None,
+            failure: None,
+        };
+        let status = loop {
+            tokio::select! {
+                status = program.wait() => break status.map_err(CommandError::internal)?,
+                Some(sighting) = reports.recv() => run.take(sighting).await,
+                done = ended(&mut run.commissioning) => run.settle(done).await,
+                signal = signals.next() => {
+                    program.signal(signal);
+                    run.stopped_by = run.stopped_by.or(Some(signal).filter(|signal| *signal != Signal::WINCH));
+                }
+            }
+        };
+        while let Some(sighting) = reports.recv().await {
+            run.take(sighting).await;
+        }
+        run.after(status.success());
+        // The command is gone; what goes on now is ours, and so is a signal.
+        while run.commissioning.is_some() {
+            tokio::select! {
+                done = ended(&mut run.commissioning) => run.settle(done).await,
+                signal = signals.next() => run.give_up(signal).await,
+            }
+        }
+        run.end(status)
+    }
+}
+
+/// One command, and the one device that it may be about.
+struct Run<'a> {
+    context: &'a Context,
+    link: Option<Link>,
+    work: Work,
+    /// The device that this run is about.
+    first: Option<Observation>,
+    commissioning: Option<JoinHandle<Outcome>>,
+    /// The signal that was to stop the command.
+    stopped_by: Option<Signal>,
+    /// Another device, or another key, showed up.
+    alarm: Option<CommandError>,
+    failure: Option<CommandError>,
+}
+
+/// How commissioning over the link ended.
+enum Outcome {
+    Done(Done, Option<Observation>),
+    /// Something else than the device that had reported is at the link.
+    Other(Observation),
+    Failed(CommandError),
+}
+
+impl Run<'_> {
+    /// Takes what a line of the output says.
+    async fn take(&mut self, Sighting { report, .. }: Sighting) {
+        let report = match report {
+            Ok(report) => report,
+            Err(problem) => return complain(format_args!("a report line is not usable: {problem}")),
+        };
+        let seen = report.seen(Place::Trusted);
+        match &self.first {
+            Some(first) if is_same(first, &seen) => return,
+            Some(_) => return self.refuse(seen).await,
+            None => self.first = Some(seen),
+        }
+        let thumbprint = report.key.thumbprint().to_string();
+        self.work.progress.step(Step::Reported { device: report.device.to_string(), thumbprint });
+        match &self.link {
+            Some(_) => self.commission(),
+            None => self.record(&seen).await,
+        }
+    }
+
+    /// Takes note of a reported key.
+    async fn record(&mut self, seen: &Observation) {
+        let registry = &self.work.station.registry;
+        let recorded = async {
+            tell(&registry.observe_key(seen).await?, &seen.key, &self.work.progress);
+            self.context.json_record(registry, &seen.device).await
+        };
+        if let Err(error) = recorded.await {
+            self.fail(error);
+        }
+    }
+
+    /// Something does not fit to the device that this run is about. The first time is on record; a log that goes on
+    /// like that does not fill the registry.
+    async fn refuse(&mut self, seen: Observation) {
+        if let (None, Some(first)) = (&self.alarm, &self.first)
+            && let Err(alarm) = self.work.station.registry.refuse_second(first, &seen).await
+        {
+            complain(&alarm);
+            self.alarm = Some(alarm.into());
+        }
+    }
+
+    fn fail(&mut self, error: CommandError) {
+        complain(&error);
+        self.failure.get_or_insert(error);
+    }
+
+    /// Begins to commission the device at the link, if there is one.
+    fn commission(&mut self) {
+        if let Some(link) = self.link.clone() {
+            self.commissioning = Some(tokio::spawn(commission(link, self.work.clone(), self.first)));
+        }
+    }
+
+    async fn settle(&mut self, outcome: Outcome) {
+        self.commissioning = None;
+        match outcome {
+            Outcome::Done(done, seen) => {
+                self.first = seen.or(self.first);
+                if !self.context.output.is_json() {
+                    return complain(done);
+                }
+                if let Err(error) = self.context.json_record(&self.work.station.registry, &done.device).await {
+                    self.fail(error);
+                }
+            }
+            Outcome::Other(seen) => {
+                self.refuse(seen).await;
+                self.claim().await;
+            }
+            Outcome::Failed(error) => {
+                self.fail(error);
+                self.claim().await;
+            }
+        }
+    }
+
+    /// Takes note of a report that the device did not live up to: it is no more than any other report.
+    async fn claim(&self) {
+        let Some(first) = self.first else { return };
+        let claim = Observation { place: Place::Elsewhere, ..first };
+        if let Err(error) = self.work.station.registry.observe_key(&claim).await {
+            complain(error);
+        }
+    }
+
+    /// The command has ended, and all of its output was looked at.
+    fn after(&mut self, success: bool) {
+        match (&self.first, &self.link, self.stopped_by) {
+            // A command that only flashes says nothing of the device.
+            (None, Some(_), None) if success => self.commission(),
+            (None, Some(_), Some(signal)) if success => self.stop(signal),
+            (None, None, _) if success => complain(
+                "the command's output has no report line, so nothing was recorded; give a --link to commission the device",
+            ),
+            _ => {}
+        }
+        if self.commissioning.is_some() {
+            self.work.progress.working("the command has ended; going on with the device, until Ctrl-C");
+        }
+    }
+
+    /// A signal when nothing but ourselves is left to end.
+    async fn give_up(&mut self, signal: Signal) {
+        if signal == Signal::WINCH {
+            return;
+        }
+        if let Some(commissioning) = self.commissioning.take() {
+            commissioning.abort();
+        }
+        self.claim().await;
+        self.stop(signal);
+    }
+
+    fn stop(&mut self, signal: Signal) {
+        let code = u8::try_from(128 + signal.as_raw()).unwrap_or(1);
+        let message = "stopped before the device was commissioned; `commissioner commission --trusted` goes on with it";
+        self.failure.get_or_insert(CommandError::new(ExitCode::Passed(code), message));
+    }
+
+    fn end(self, status: ExitStatus) -> Result<(), CommandError> {
+        let problem = self.alarm.or(self.failure);
+        if status.success() {
+            return problem.map_or(Ok(()), Err);
+        }
+        let mut message = match (status.code(), status.signal()) {
+            (None, Some(signal)) => format!("the command was ended by signal {signal}"),
+            _ => format!("the command ended with exit code {}", program::code(status)),
+        };
+        if let Some(problem) = problem {
+            message = format!("{message}; besides: {problem}");
+        }
+        Err(CommandError::new(ExitCode::Passed(program::code(status)), message))
+    }
+}
+
+/// The commissioning that is going on, when it has ended.
+async fn ended(commissioning: &mut Option<JoinHandle<Outcome>>) -> Outcome {
+    match commissioning {
+        Some(task) => task.await.unwrap_or_else(|error| Outcome::Failed(CommandError::internal(error))),
+        None => std::future::pending().await,
+    }
+}
+
+/// Commissions the device at `link`, if it is the one that has reported.
+async fn commission(link: Link, work: Work, reported: Option<Observation>) -> Outcome {
+    let progress = work.progress.on_link(&link);
+    progress.working("looking for the device");
+    let found = match reach(&link).await {
+        Ok(found) => found,
+        Err(error) => return Outcome::Failed(explain(error)),
+    };
+    let info = found.account.info();
+    let seen = found.account.key().map(|key| Observation::new(&info, *key, Place::Trusted, ProofLevel::Unproven));
+    match (reported, seen) {
+        (Some(reported), Some(seen)) if !is_same(&reported, &seen) => return Outcome::Other(seen),
+        _ => {}
+    }
+    match work.commission(found).await {
+        Ok(done) => Outcome::Done(done, seen),
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// The device at a link that may be about to start.
+async fn reach(link: &Link) -> Result<Found, visit::Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match discover::at(link).await {
+            Err(visit::Error::Client(error)) if may_pass(&error) && Instant::now() < deadline => sleep(INTERVAL).await,
+            found => return found,
+        }
+    }
+}
+
+/// Whether a device that starts may cause this: its port is not there, or not ours yet, or it does not answer.
+fn may_pass(error: &client::Error) -> bool {
+    use client::Error;
+    match error {
+        Error::Link(link::Error::NotSerial { .. }) => false,
+        Error::Link(_) | Error::NoAnswer { .. } | Error::Reset => true,
+        Error::Malformed(_) | Error::Changed | Error::TooLarge => false,
+    }
+}
+
+fn explain(error: visit::Error) -> CommandError {
+    let is_in_use = matches!(error, visit::Error::Client(client::Error::Link(link::Error::InUse { .. })));
+    let error = CommandError::from(error);
+    match is_in_use {
+        true => CommandError::new(
+            error.exit(),
+            format!(
+                "{error}; if it is the command itself that reads this port, run it without --link, then `commissioner commission --trusted`"
+            ),
+        ),
+        false => error,
+    }
+}
+
+/// Whether two sightings are of one device with one key.
+fn is_same(one: &Observation, other: &Observation) -> bool {
+    one.device == other.device && one.key.x() == other.key.x()
+}
+
+/// The signals that we survive, for the command's sake.
+struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hangup: unix::Signal,
+    window: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+            hangup: unix::signal(SignalKind::hangup())?,
+            window: unix::signal(SignalKind::window_change())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hangup.recv() => Signal::HUP,
+            _ = self.window.recv() => Signal::WINCH,
+        }
+    }
+}
