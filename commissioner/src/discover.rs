@@ -152,33 +152,16 @@ fn usb_networks() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use cbor_schemas::{ClaimPolicy, Condition, DeviceInfo, KeyOrigin, Limits, Profile, SlotState, Watermarks};
+    use cbor_schemas::DeviceInfo;
     use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
-    use protocol::key::PrivateKey;
-    use rand_core::OsRng;
     use tokio::net::UdpSocket;
 
     use super::*;
     use crate::client::{self, Code, content_format};
+    use crate::registry::testing::{info, key};
 
     fn comm(id: &str) -> Vec<u8> {
-        let info = DeviceInfo {
-            device: id.parse().unwrap(),
-            credential: Some(PrivateKey::generate(&mut OsRng).public().cose_key()),
-            generation: 1,
-            key_origin: KeyOrigin::Generated,
-            factory: SlotState::Empty,
-            owner: SlotState::Empty,
-            claim_policy: ClaimPolicy::Open,
-            claim_counter: 0,
-            watermarks: Watermarks::default(),
-            nonce: [9; 8],
-            firmware: "blinky 1.0",
-            profile: Profile::Full,
-            limits: Limits { datagram: 1100, body: 4096, list_keys: 16 },
-            operation_ms: 1,
-            condition: Condition::Ok,
-        };
+        let info = info(&id.parse().unwrap(), Some(&key()));
         let mut buffer = [0; DeviceInfo::MAX_LEN];
         let length = info.encode(&mut buffer).unwrap();
         buffer[..length].to_vec()

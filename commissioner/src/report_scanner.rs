@@ -139,39 +139,16 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use cbor_schemas::{ClaimPolicy, Condition, KeyOrigin, Limits, SlotState, Watermarks};
     use proptest::prelude::*;
-    use protocol::key::PrivateKey;
-    use rand_core::OsRng;
     use slipmux::{Slipmux, encode_buffered};
 
     use super::*;
+    use crate::registry::testing::{info, key};
 
     fn line(id: &str, key: Option<&PublicKey>) -> String {
-        let info = DeviceInfo {
-            device: id.parse().unwrap(),
-            credential: key.map(PublicKey::cose_key),
-            generation: 1,
-            key_origin: KeyOrigin::Generated,
-            factory: SlotState::Empty,
-            owner: SlotState::Empty,
-            claim_policy: ClaimPolicy::Open,
-            claim_counter: 0,
-            watermarks: Watermarks::default(),
-            nonce: [9; 8],
-            firmware: "blinky 1.0",
-            profile: Profile::Full,
-            limits: Limits { datagram: 1100, body: 4096, list_keys: 16 },
-            operation_ms: 1,
-            condition: if key.is_some() { Condition::Ok } else { Condition::Fault },
-        };
         let mut line = String::new();
-        report::write(&info, &mut line).unwrap();
+        report::write(&info(&id.parse().unwrap(), key), &mut line).unwrap();
         line
-    }
-
-    fn key() -> PublicKey {
-        *PrivateKey::generate(&mut OsRng).public()
     }
 
     /// All that is found when the stream comes in pieces of `size`.

@@ -1,10 +1,13 @@
 //! `commissioner commission [LINK]`: makes devices "my devices".
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use super::{Context, not_in_this_version};
 use crate::{
@@ -173,13 +176,14 @@ impl Work {
 
     /// Every start of every device, one after the other. A device shows a new nonce after each start.
     async fn watch(&self, links: &[Link], context: &Context) -> Result<(), CommandError> {
+        // From here on: by the first device that is shown, Ctrl-C has to end well.
+        let mut stop = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
         let mut handled = BTreeMap::new();
-        let mut stop = pin!(tokio::signal::ctrl_c());
         let mut interval = tokio::time::interval(WATCH_INTERVAL);
         self.progress.working("waiting for devices; stop with Ctrl-C");
         loop {
             tokio::select! {
-                _ = &mut stop => return Ok(()),
+                _ = stop.recv() => return Ok(()),
                 _ = interval.tick() => {}
             }
             let links = if links.is_empty() { discover::links() } else { links.to_vec() };

@@ -1,6 +1,9 @@
 //! A registry in a temporary directory, with a clock that stands still.
 
-use cbor_schemas::{DeviceId, KeyOrigin, Profile, ProofLevel, Receipt};
+use cbor_schemas::{
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, Profile, ProofLevel, Receipt, SlotState,
+    Watermarks,
+};
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use tempfile::TempDir;
@@ -89,6 +92,27 @@ pub(crate) fn key() -> PublicKey {
 
 pub(crate) fn id(name: &str) -> DeviceId {
     format!("urn:dev:ops:32473-test-{name}").parse().unwrap()
+}
+
+/// What a new device says of itself; without a key, its storage is at fault.
+pub(crate) fn info(id: &DeviceId, key: Option<&PublicKey>) -> DeviceInfo<'static> {
+    DeviceInfo {
+        device: *id,
+        credential: key.map(PublicKey::cose_key),
+        generation: 1,
+        key_origin: KeyOrigin::Generated,
+        factory: SlotState::Empty,
+        owner: SlotState::Empty,
+        claim_policy: ClaimPolicy::Open,
+        claim_counter: 0,
+        watermarks: Watermarks::default(),
+        nonce: [9; 8],
+        firmware: "blinky 1.0",
+        profile: Profile::Full,
+        limits: Limits { datagram: 1100, body: 4096, list_keys: 16 },
+        operation_ms: 1,
+        condition: if key.is_some() { Condition::Ok } else { Condition::Fault },
+    }
 }
 
 pub(crate) fn seen(id: &DeviceId, key: &PublicKey, place: Place, proof: ProofLevel) -> Observation {
