@@ -27,6 +27,7 @@ check: setup
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@tests/deny.sh
+	@device/firmware/build.sh --check
 
 # The firmware of every board, in target/firmware: it takes a compiler for its target, and says where to get one.
 firmware: setup
