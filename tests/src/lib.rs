@@ -1,6 +1,9 @@
 //! A bench for tests that cross process borders: real `device-sim` and `commissioner` processes, found beside the test.
 //!
-//! `make test` builds both first; a test run by hand needs `cargo build -p device-sim -p commissioner`.
+//! `make test` builds both first; a test run by hand needs `cargo build -p device-sim -p commissioner`. Tests that own the
+//! line between the two, and its clock, have both in [`one_process`].
+
+pub mod one_process;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -11,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -182,11 +186,36 @@ impl Running {
         panic!("the program ended without saying {text:?}");
     }
 
+    /// Waits until a signal has stopped it, as the hook in the commissioner's debug builds does; false if it ended.
+    pub fn is_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(self.pid()), options).expect("it is our child");
+        status.expect("it was waited for").stopped()
+    }
+
+    /// Lets it go on after a stop.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Ctrl-C. Returns the exit code that the program ends with.
-    pub fn interrupt(mut self) -> Option<i32> {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
-        self.process.wait().expect("it ends").code()
+    pub fn interrupt(self) -> Option<i32> {
+        self.signal(Signal::INT);
+        self.finish().0
+    }
+
+    /// Waits until it ends: its exit code, and the lines that nobody waited for.
+    pub fn finish(mut self) -> (Option<i32>, Vec<String>) {
+        let lines = std::iter::from_fn(|| self.next_line()).collect();
+        (self.process.wait().expect("it ends").code(), lines)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it is our child");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
     }
 }
 
