@@ -1,9 +1,11 @@
-//! A hook for tests, and for nothing else: the process dies at a named point, as by `kill -9` or a power failure.
+//! A hook for tests, and for nothing else: the process dies at a named point, as by `kill -9` or a power failure, or
+//! pauses there, so that others can overtake it.
 //!
 //! `COMMISSIONER_STOP_AT=NAME:COUNT` lets it die when it comes to the point NAME for the COUNTth time, from 1. Nothing is
-//! flushed, dropped or said. Builds without debug assertions, such as releases, do not have it.
+//! flushed, dropped or said. With `NAME:COUNT:pause`, it stands still there until it gets a SIGCONT. Several stops are set
+//! apart by commas. Builds without debug assertions, such as releases, do not have it.
 
-/// Where a run can die. Together they enclose every step of the journal and every protected request.
+/// Where a run can be stopped. Together they enclose every step of the journal and every protected request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     /// A change to the registry is complete, but not durable.
@@ -18,21 +20,29 @@ pub(crate) enum Point {
     Signed,
 }
 
-/// Passes the point, or dies there.
+/// Passes the point, or is stopped there.
 #[cfg(not(debug_assertions))]
 pub(crate) fn at(_: Point) {}
 
-/// Passes the point, or dies there.
+/// Passes the point, or is stopped there.
 #[cfg(debug_assertions)]
 pub(crate) fn at(point: Point) {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    static PASSED: AtomicUsize = AtomicUsize::new(0);
+    use rustix::process::{Signal, getpid, kill_process};
 
-    let Ok(wanted) = std::env::var("COMMISSIONER_STOP_AT") else { return };
-    let Some((name, count)) = wanted.split_once(':') else { return };
-    if name == point.name() && count.parse() == Ok(PASSED.fetch_add(1, Ordering::SeqCst) + 1) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    static PASSED: [AtomicUsize; 5] = [const { AtomicUsize::new(0) }; 5];
+
+    let Ok(stops) = std::env::var("COMMISSIONER_STOP_AT") else { return };
+    let count = PASSED[point as usize].fetch_add(1, Ordering::SeqCst) + 1;
+    let here = format!("{}:{count}", point.name());
+    for stop in stops.split(',') {
+        let signal = match stop.strip_prefix(&here) {
+            Some("") => Signal::KILL,
+            Some(":pause") => Signal::STOP,
+            _ => continue,
+        };
+        let _ = kill_process(getpid(), signal);
     }
 }
 

@@ -2,7 +2,9 @@
 //! beside the test, and the firmware of an emulated board.
 //!
 //! `make test` builds them first; a test run by hand needs `cargo build -p device-sim -p commissioner` and
-//! `make firmware`.
+//! `make firmware`. Tests that own the line between the two, and its clock, have both in [`one_process`].
+
+pub mod one_process;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -220,16 +223,22 @@ impl Running {
         panic!("the program ended without saying {text:?}");
     }
 
-    /// Waits for the end of the program. Returns its exit code.
-    pub fn ended(mut self) -> Option<i32> {
-        while self.next_line().is_some() {}
-        self.process.wait().expect("it ends").code()
+    /// Waits until a signal has stopped it, as the hook in the commissioner's debug builds does; false if it ended.
+    pub fn is_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(Pid::from_child(&self.process)), options).expect("it is our child");
+        status.expect("it was waited for").stopped()
+    }
+
+    /// Lets it go on after a stop.
+    pub fn go_on(&self) {
+        self.signal("CONT");
     }
 
     /// Ctrl-C. Returns the exit code that the program ends with.
     pub fn interrupt(self) -> Option<i32> {
         self.signal("INT");
-        self.ended()
+        self.finish().0
     }
 
     /// Types something, if standard input was piped.
@@ -248,9 +257,15 @@ impl Running {
         kill(name, &format!("-{}", self.process.id()));
     }
 
-    /// Waits for the end. Returns the exit code.
-    pub fn ended(mut self) -> Option<i32> {
-        self.process.wait().expect("it ends").code()
+    /// Waits until it ends. Returns its exit code.
+    pub fn ended(self) -> Option<i32> {
+        self.finish().0
+    }
+
+    /// Waits until it ends: its exit code, and the lines that nobody waited for.
+    pub fn finish(mut self) -> (Option<i32>, Vec<String>) {
+        let lines = std::iter::from_fn(|| self.next_line()).collect();
+        (self.process.wait().expect("it ends").code(), lines)
     }
 }
 

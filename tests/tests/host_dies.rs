@@ -6,7 +6,6 @@ use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::Path,
     process::{Command, Output},
-    thread,
 };
 
 use cbor_schemas::SlotView;
@@ -123,6 +122,116 @@ mod killed {
     }
 }
 
+/// Two commissioners with one state directory at once: one of them stands still at every step while the other one works.
+#[cfg(debug_assertions)]
+mod overtaken {
+    use end_to_end::Running;
+
+    use super::*;
+
+    /// Where the slower one finds its session gone with the other one's PUT, or the certificate that both began installed
+    /// already, it is told to repeat the command.
+    #[test]
+    fn at_one_device() {
+        const SESSION_GONE: (i32, &str) = (5, "it may have restarted, so repeat the command");
+        const INSTALLED: (i32, &str) = (6, "is installed, so it cannot become issued; commission the device again");
+        const DONE: (i32, &str) = (0, "");
+        let bench = Bench::initialised(Cable::Udp);
+        for point in points() {
+            let (exit, words) = match point.as_str() {
+                "before-commit:4" | "after-commit:4" | "after-answer:1" => DONE,
+                "before-commit:2" | "after-commit:2" | "signed:1" => INSTALLED,
+                _ => SESSION_GONE,
+            };
+            let id = device_id("one", &point);
+            let device = bench.start(&point.replace(':', "-"), &id);
+            let [slow, fast] = overtake(&bench, [&device, &device], &point);
+            assert_eq!(fast.0, Some(0), "{point}: {:?}", fast.1);
+            assert_eq!(slow.0, Some(exit), "{point}: {:?}", slow.1);
+            assert!(slow.1.last().is_some_and(|line| line.contains(words)), "{point}: {:?}", slow.1);
+            // What was said to be done has to be true before anybody runs again. The slower one may leave an intent open.
+            agreed(&bench, &device, &id);
+            bench.commissioner(&["commission", &device.link]).succeeded();
+            check(&bench, &device, &id);
+        }
+    }
+
+    /// A port is for one alone.
+    #[test]
+    fn at_one_port() {
+        let bench = Bench::initialised(Cable::Pty);
+        for point in points() {
+            let id = device_id("port", &point);
+            let device = bench.start(&point.replace(':', "-"), &id);
+            let slow = start(&bench, &device, &stops(&point));
+            assert!(slow.is_stopped(), "{point}");
+            bench.commissioner(&["commission", &device.link]).ended_with(4).saying("is in use by another program");
+            assert_eq!(finish(slow).0, Some(0), "{point}");
+            check(&bench, &device, &id);
+        }
+    }
+
+    #[test]
+    fn at_two_devices() {
+        let bench = Bench::initialised(Cable::Udp);
+        for point in points() {
+            let ids = ["slow", "fast"].map(|name| device_id(name, &point));
+            let devices = ids.each_ref().map(|id| bench.start(&id.replace(':', "-"), id));
+            for (exit, lines) in overtake(&bench, devices.each_ref(), &point) {
+                assert_eq!(exit, Some(0), "{point}: {lines:?}");
+            }
+            for (device, id) in devices.iter().zip(&ids) {
+                check(&bench, device, id);
+            }
+        }
+    }
+
+    /// All that a first visit comes to: see the sweep of `killed::commissioning`.
+    fn points() -> Vec<String> {
+        let counts = [4, 4, 1, 1, 1];
+        POINTS.iter().zip(counts).flat_map(|(name, count)| (1..=count).map(move |at| format!("{name}:{at}"))).collect()
+    }
+
+    fn device_id(name: &str, point: &str) -> String {
+        format!("urn:dev:ops:32473-{name}-{}", point.replace(':', "-"))
+    }
+
+    /// Before a commit, the registry is held: then a second stop follows right after it.
+    fn stops(point: &str) -> String {
+        match point.strip_prefix("before-commit") {
+            Some(count) => format!("{point}:pause,after-commit{count}:pause"),
+            None => format!("{point}:pause"),
+        }
+    }
+
+    /// At the first device one stands still at `point`, while another one does all of its work at the second. How they ended.
+    fn overtake(bench: &Bench, [device, other]: [&Device; 2], point: &str) -> [(Option<i32>, Vec<String>); 2] {
+        let slow = start(bench, device, &stops(point));
+        assert!(slow.is_stopped(), "{point} was never reached");
+        let mut fast = start(bench, other, "");
+        if point.starts_with("before-commit") {
+            fast.expect_line("another commissioner is changing the registry; waiting until it is done");
+            slow.go_on();
+            assert!(slow.is_stopped(), "{point}: it does not get through the commit");
+        }
+        let fast = fast.finish();
+        [finish(slow), fast]
+    }
+
+    fn start(bench: &Bench, device: &Device, stops: &str) -> Running {
+        Running::start(commissioner(bench).args(["commission", &device.link]).env("COMMISSIONER_STOP_AT", stops))
+    }
+
+    /// Lets it go on until it ends.
+    fn finish(slow: Running) -> (Option<i32>, Vec<String>) {
+        slow.go_on();
+        if slow.is_stopped() {
+            slow.go_on();
+        }
+        slow.finish()
+    }
+}
+
 /// A limit on the size of files stands for a full disk: writes fail, in the middle of whatever was going on.
 #[test]
 fn a_full_disk_is_said_and_leaves_nothing_half_done() {
@@ -233,54 +342,6 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir).expect("readable").map(|it| entry(it.expect("readable"))).collect();
     files.sort();
     files
-}
-
-#[test]
-fn two_commissioners_at_two_devices_at_once() {
-    let bench = Bench::initialised(Cable::Udp);
-    for round in 0..4 {
-        let ids = ["a", "b"].map(|name| format!("urn:dev:ops:32473-two-{name}{round}"));
-        let devices = ids.each_ref().map(|id| bench.start(&id.replace(':', "-"), id));
-        for finished in at_once(&bench, devices.each_ref()) {
-            finished.succeeded();
-        }
-        for (device, id) in devices.iter().zip(&ids) {
-            check(&bench, device, id);
-        }
-    }
-}
-
-#[test]
-fn two_commissioners_at_one_device_at_once() {
-    for cable in [Cable::Udp, Cable::Pty] {
-        let bench = Bench::initialised(cable);
-        for round in 0..4 {
-            let id = format!("urn:dev:ops:32473-one-{round}");
-            let device = bench.start(&id.replace(':', "-"), &id);
-            let both = at_once(&bench, [&device, &device]);
-            for Finished { exit, stderr, .. } in &both {
-                // A port is for one alone. Over UDP the other one may lose its session: it is told to repeat the command.
-                let allowed = if cable == Cable::Pty { [0, 4, 4, 4] } else { [0, 4, 5, 6] };
-                assert!(allowed.contains(exit), "{exit}: {stderr}");
-                assert!(cable == Cable::Udp || *exit == 0 || stderr.contains("is in use by"), "{stderr}");
-            }
-            // What was said to be done has to be true before anybody runs again. The loser may leave an intent open.
-            if both.iter().any(|ended| ended.exit == 0) {
-                agreed(&bench, &device, &id);
-            }
-            bench.commissioner(&["commission", &device.link]).succeeded();
-            check(&bench, &device, &id);
-        }
-    }
-}
-
-fn at_once(bench: &Bench, devices: [&Device; 2]) -> [Finished; 2] {
-    thread::scope(|scope| {
-        devices
-            .map(|device| device.link.as_str())
-            .map(|link| scope.spawn(move || bench.commissioner(&["commission", link])))
-            .map(|run| run.join().expect("it ends"))
-    })
 }
 
 fn commissioner(bench: &Bench) -> Command {

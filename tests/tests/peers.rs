@@ -3,13 +3,19 @@
 use std::{
     fs,
     io::Write,
+    net::UdpSocket,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use cbor_schemas::{DeviceInfo, Receipt};
+use cbor_schemas::{CoseKey, DeviceInfo, Receipt};
+use coap_lite::{CoapOption, Packet};
 use end_to_end::{Bench, Cable, Device};
+use protocol::key::PublicKey;
 use serde_json::{Value, json};
 
 const ID: &str = "urn:dev:ops:32473-peer-0024be";
@@ -73,14 +79,14 @@ fn station(scenario: &str, device: &Device, more: &[&str]) -> Value {
 }
 
 /// What `get` shows of a resource, in bytes.
-fn payload(bench: &Bench, path: &str, device: &Device) -> Vec<u8> {
-    let answer = bench.commissioner(&["get", path, &device.link, "--json"]).succeeded().json();
+fn payload(bench: &Bench, path: &str, link: &str) -> Vec<u8> {
+    let answer = bench.commissioner(&["get", path, link, "--json"]).succeeded().json();
     hex::decode(answer.last().expect("an answer")["payload_hex"].as_str().expect("hex")).expect("hex")
 }
 
 /// The device's credential as aiocoap wants it.
 fn ccs(bench: &Bench, device: &Device) -> String {
-    let comm = payload(bench, "/comm", device);
+    let comm = payload(bench, "/comm", &device.link);
     let key = DeviceInfo::decode(&comm).expect("a DeviceInfo").credential.expect("a key");
     let (kid, x, y) = (hex::encode(key.kid), hex::encode(key.x), hex::encode(key.y));
     format!("{{14: {{8: {{1: {{1: 2, 2: h'{kid}', -1: 1, -2: h'{x}', -3: h'{y}'}}}}}}}}")
@@ -207,30 +213,105 @@ fn a_credential_without_its_key_is_refused() {
     );
 }
 
-#[test]
-fn pycose_verifies_our_certificates() {
-    let bench = Bench::initialised(Cable::Udp);
-    let device = bench.start("flash", ID);
-    let record =
-        bench.commissioner(&["commission", &device.link, "--json"]).succeeded().json().pop().expect("a record");
-    let view = payload(&bench, "/comm/owner", &device);
-
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/verify_certificate.py");
+/// What `peers/verify.py` finds in signed objects.
+fn verified(objects: &Value) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/verify.py");
     let mut python = Command::new(peer("python"))
         .arg(script)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("python runs");
-    python.stdin.take().expect("piped").write_all(hex::encode(view).as_bytes()).expect("python reads");
+    python.stdin.take().expect("piped").write_all(objects.to_string().as_bytes()).expect("python reads");
     let verified = python.wait_with_output().expect("python ends");
     assert!(verified.status.success());
-    let claims: Value = serde_json::from_slice(&verified.stdout).expect("JSON");
-    assert_eq!(claims["typ"], "application/comm-cert+cwt");
-    assert_eq!(claims["sub"], ID);
-    assert_eq!(claims["cti"], record["certificates"][0]["cti"]);
-    assert_eq!(claims["iss"], claims["anchor_kid"]);
-    let comm = payload(&bench, "/comm", &device);
-    let key = DeviceInfo::decode(&comm).expect("a DeviceInfo").credential.expect("a key");
-    assert_eq!(claims["x"], hex::encode(key.x));
+    serde_json::from_slice(&verified.stdout).expect("JSON")
+}
+
+/// A key as JSON shows it.
+fn shown(key: &CoseKey) -> Value {
+    json!({"1": 2, "2": hex::encode(key.kid), "-1": 1, "-2": hex::encode(key.x), "-3": hex::encode(key.y)})
+}
+
+/// Lets one command talk to `device`, and listens to what it sends. The link for the command, and its datagrams.
+fn relay(device: &Device) -> (String, Receiver<Vec<u8>>) {
+    let [front, back] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    let link = format!("udp:{}", front.local_addr().expect("bound"));
+    back.connect(host(device)).expect("the device's address");
+    let (sender, sent) = channel();
+    thread::spawn(move || {
+        let mut datagram = [0; 2048];
+        let (_, station) = front.peek_from(&mut datagram).expect("the command sends something");
+        front.connect(station).expect("its address");
+        let answers = (back.try_clone().expect("a socket"), front.try_clone().expect("a socket"));
+        thread::spawn(move || pass_on(&answers.0, &answers.1, |_| true));
+        pass_on(&front, &back, |datagram| sender.send(datagram.to_vec()).is_ok());
+    });
+    (link, sent)
+}
+
+/// Until one end is gone, or `tell` has nobody to tell.
+fn pass_on(from: &UdpSocket, to: &UdpSocket, tell: impl Fn(&[u8]) -> bool) {
+    let mut datagram = [0; 2048];
+    while let Ok(len) = from.recv(&mut datagram)
+        && tell(&datagram[..len])
+        && to.send(&datagram[..len]).is_ok()
+    {}
+}
+
+#[test]
+fn pycose_verifies_our_certificates_and_tokens() {
+    let bench = Bench::new(Cable::Udp);
+    let keys = bench.commissioner(&["init", "--json"]).succeeded().json().pop().expect("the keys");
+    let device = bench.start("flash", ID);
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+    let record =
+        bench.commissioner(&["commission", &device.link, "--json"]).succeeded().json().pop().expect("a record");
+    let comm = payload(&bench, "/comm", &device.link);
+    let info = DeviceInfo::decode(&comm).expect("a DeviceInfo");
+
+    let (link, sent) = relay(&device);
+    let view = payload(&bench, "/comm/owner", &link);
+    let posts_token =
+        |packet: &Packet| packet.get_option(CoapOption::UriPath) == Some(&[b"authz-info".to_vec()].into());
+    let requests = sent.try_iter().map(|datagram| Packet::from_bytes(&datagram).expect("CoAP"));
+    let tokens: Vec<_> = requests.filter(posts_token).map(|packet| packet.payload).collect();
+    assert_eq!(tokens.len(), 1, "the token is sent once");
+
+    let seen = verified(&json!({"view": hex::encode(view), "token": hex::encode(&tokens[0])}));
+    let (certificate, token) = (&seen["certificate"], &seen["token"]);
+    let issuer = &keys["issuer"].as_str().expect("a thumbprint")[..16];
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+    let is_now = |time: &Value| (began..=now).contains(&time.as_u64().expect("a time"));
+
+    // docs/protocol.md, "Signed objects", has these tables.
+    assert_eq!(certificate["typ"], "application/comm-cert+cwt");
+    let claims = &certificate["claims"];
+    assert!(is_now(&claims["6"]), "{claims}");
+    assert_eq!(
+        *claims,
+        json!({
+            "1": issuer, "2": ID, "6": claims["6"], "7": record["certificates"][0]["cti"],
+            "8": {"1": shown(&info.credential.expect("a key"))}, "-70001": 0, "-70002": 1
+        })
+    );
+
+    assert_eq!(token["typ"], "application/comm-token+cwt");
+    let claims = &token["claims"];
+    assert!(is_now(&claims["6"]), "{claims}");
+    let station = &claims["8"]["1"];
+    assert_eq!(
+        *claims,
+        json!({
+            "1": issuer, "3": ID, "6": claims["6"], "8": {"1": station}, "9": [["/comm", 7]],
+            "39": hex::encode(info.nonce)
+        })
+    );
+    // A key is its x-coordinate, and its kid begins its thumbprint.
+    let text = |label| station[label].as_str().expect("hex");
+    assert_eq!(text("2"), &keys["station"].as_str().expect("a thumbprint")[..16]);
+    let mut x = [0; 32];
+    hex::decode_to_slice(text("-2"), &mut x).expect("32 bytes");
+    assert_eq!(*station, shown(&PublicKey::from_x(&x).expect("a key").cose_key()));
+    assert_eq!(seen["anchor"]["2"], issuer);
 }

@@ -317,7 +317,7 @@ fn may_pass(error: &client::Error) -> bool {
     match error {
         Error::Link(link::Error::NotSerial { .. }) => false,
         Error::Link(_) | Error::NoAnswer { .. } | Error::Reset => true,
-        Error::Malformed(_) | Error::Changed | Error::TooLarge => false,
+        Error::Malformed(_) | Error::Changed | Error::TooLarge | Error::TooSlow => false,
     }
 }
 

@@ -13,11 +13,14 @@
 //!
 //! A chain alone proves nothing to whoever can rewrite all of it; it shows every change to a part of it.
 
+use std::{pin::pin, time::Duration};
+
 use cbor_schemas::DeviceId;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
+use tokio::time::timeout;
 
 use super::{Error, Registry, record::Cti, record::Slot, sql};
 use crate::{
@@ -27,6 +30,8 @@ use crate::{
 
 /// How far ahead of the last believed time the clock may be, in seconds.
 const ONE_DAY: u64 = 24 * 60 * 60;
+/// How long another writer is waited for without a word. A change takes some milliseconds.
+const SILENT_WAIT: Duration = Duration::from_secs(1);
 /// Entries read at a time while verifying.
 const PAGE: i64 = 1_000;
 /// What stands for the hash before the first entry.
@@ -142,12 +147,23 @@ struct Head {
 }
 
 impl Change {
-    /// Begins a change. Waits for other writers: the first statement takes the one row that all of them write.
+    /// Begins a change. Waits for other writers, and says so: the first statement takes the one row that all of them
+    /// write.
     pub(super) async fn begin(registry: &Registry) -> Result<Self, Error> {
-        let mut tx = registry.pool.begin().await?;
-        let row = sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash, believed")
-            .fetch_one(&mut *tx)
-            .await?;
+        let mut turn = pin!(async {
+            let mut tx = registry.pool.begin().await?;
+            let row = sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash, believed")
+                .fetch_one(&mut *tx)
+                .await?;
+            Ok::<_, sqlx::Error>((tx, row))
+        });
+        let (tx, row) = match timeout(SILENT_WAIT, &mut turn).await {
+            Ok(begun) => begun?,
+            Err(_) => {
+                tracing::warn!("another commissioner is changing the registry; waiting until it is done");
+                turn.await?
+            }
+        };
         let head = Head {
             seq: sql::unsigned(&row, "seq")?,
             hash: row.try_get("hash")?,

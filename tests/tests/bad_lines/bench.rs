@@ -1,74 +1,13 @@
-//! A device and a station in one process, and a clock that runs only while somebody waits for a datagram.
+//! A device on a line, and a clock that runs only while somebody waits for what is on the line.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, mpsc},
-};
+use std::sync::{Arc, Mutex, mpsc};
 
-use cbor_schemas::{ClaimPolicy, Condition, DeviceId, SlotContents};
-use commissioner::{
-    client::{Client, Timers},
-    clock::Clock,
-    cmd::init::initialise,
-    commission::{Outcome, Terms, commission},
-    error::CommandError,
-    issuer::Issuer,
-    keys::{self, IssuerKey},
-    link::Datagrams,
-    output::Output,
-    progress::Progress,
-    registry::{CertificateStatus, Place, Registry},
-    state_dir::StateDir,
-    visit::{Account, Station},
-};
-use device::{
-    DATAGRAM_LEN,
-    device::{Board, Config, Device},
-    flash::{FlashError, RamFlash},
-    server::{Memory, Server},
-    store::{Layout, Opened, Scratch, Slot, Store},
-    transport::Service,
-};
-use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
-use rand_core::{CryptoRng, RngCore};
+use cbor_schemas::{Condition, report};
+use commissioner::{registry::CertificateStatus, visit::Station};
+use end_to_end::one_process::OnBench;
 use tokio::time::Instant;
 
-const PAGE: usize = 4096;
-const PAGES: usize = 6;
-
-/// Random numbers that are the same in each run (Steele's SplitMix64).
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next_u64() % bound
-    }
-}
-
-impl RngCore for Dice {
-    fn next_u32(&mut self) -> u32 {
-        self.next_u64() as u32
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn fill_bytes(&mut self, bytes: &mut [u8]) {
-        bytes.iter_mut().for_each(|byte| *byte = self.next_u64() as u8);
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
-        self.fill_bytes(bytes);
-        Ok(())
-    }
-}
-
-/// Good enough for keys that nobody uses.
-impl CryptoRng for Dice {}
+use crate::serial::DeviceEnd;
 
 /// The virtual clock, stopped. Left to itself it would jump ahead whenever the registry waits for its database.
 #[derive(Clone, Default)]
@@ -105,141 +44,53 @@ impl Drop for Running {
     }
 }
 
-/// Flash that outlives the server on it.
-#[derive(Clone)]
-struct Flash(Arc<Mutex<RamFlash<Vec<u8>, 4, PAGE>>>);
-
-impl ErrorType for Flash {
-    type Error = FlashError;
-}
-
-impl ReadNorFlash for Flash {
-    const READ_SIZE: usize = 1;
-
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
-        self.0.lock().unwrap().read(offset, bytes)
-    }
-
-    fn capacity(&self) -> usize {
-        PAGE * PAGES
-    }
-}
-
-impl NorFlash for Flash {
-    const WRITE_SIZE: usize = 4;
-    const ERASE_SIZE: usize = PAGE;
-
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
-        self.0.lock().unwrap().erase(from, to)
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
-        self.0.lock().unwrap().write(offset, bytes)
-    }
-}
-
-struct NoLed;
-
-impl Board for NoLed {
-    fn identify(&mut self) {}
-}
-
-type DeviceServer = Server<Box<Memory<(), 4>>, Flash, Dice, NoLed>;
-
-/// A device on the bench: the server that a firmware runs, and the flash below it.
-pub(crate) struct OnBench {
-    id: DeviceId,
-    flash: Flash,
-    seed: u64,
+/// A device, and what else it loses with a reset: its clock and its end of a serial line.
+pub(crate) struct OnLine {
+    device: OnBench,
     started: Instant,
-    server: DeviceServer,
+    serial: DeviceEnd,
 }
 
 /// A device that lines and tests share.
-pub(crate) type Shared = Arc<Mutex<OnBench>>;
+pub(crate) type Shared = Arc<Mutex<OnLine>>;
 
-impl OnBench {
-    /// A device with blank flash, whose random numbers, and thereby its key, are its name's own.
+impl OnLine {
     pub(crate) fn blank(name: &str) -> Shared {
-        let seed = name.bytes().fold(0, |seed, byte| Dice(seed ^ u64::from(byte)).next_u64());
-        let id = format!("urn:dev:ops:32473-{name}").parse().unwrap();
-        let flash = Flash(Arc::new(Mutex::new(RamFlash::erased(vec![0; PAGE * PAGES]))));
-        let server = start(id, &flash, seed);
-        Arc::new(Mutex::new(OnBench { id, flash, seed, started: Instant::now(), server }))
+        let (device, started, serial) = (OnBench::blank(name), Instant::now(), DeviceEnd::default());
+        Arc::new(Mutex::new(OnLine { device, started, serial }))
     }
 
-    /// Resets the device: all but the flash is new.
-    pub(crate) fn reset(&mut self) {
-        self.seed = Dice(self.seed).next_u64();
+    /// Resets the device: all but the flash is new. What it then says on a serial line.
+    pub(crate) fn reset(&mut self) -> Vec<u8> {
+        self.device.reset();
         self.started = Instant::now();
-        self.server = start(self.id, &self.flash, self.seed);
+        self.serial = DeviceEnd::default();
+        let mut line = String::new();
+        report::write(&self.device.info(), &mut line).unwrap();
+        self.serial.log(&line)
     }
 
-    pub(crate) fn handle(&mut self, mut datagram: Vec<u8>) -> Option<Vec<u8>> {
-        let mut answer = [0; DATAGRAM_LEN];
-        let now = self.started.elapsed().as_millis() as u64;
-        let len = self.server.handle((), &mut datagram, now, &mut answer)?;
-        Some(answer[..len].to_vec())
+    pub(crate) fn handle(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.device.answer(0, datagram, self.started.elapsed().as_millis() as u64)
     }
 
-    /// The anchor's x-coordinate and the certificate in the owner slot, as another start would find them.
-    fn owner_slot(&self) -> Option<([u8; 32], Option<Vec<u8>>)> {
-        let (mut store, opened) = Store::open(self.flash.clone(), layout()).unwrap();
-        assert!(matches!(opened, Opened::Ready { .. }), "{}: the flash is at fault", self.id);
-        let mut scratch = Scratch::new();
-        let contents = store.slot(Slot::Owner, &mut scratch).unwrap()?;
-        let contents = SlotContents::decode(contents).unwrap();
-        Some((contents.anchor.x, contents.certificate.map(<[u8]>::to_vec)))
+    pub(crate) fn serial(&mut self) -> &mut DeviceEnd {
+        &mut self.serial
     }
-}
-
-fn layout() -> Layout {
-    Layout::smallest::<Flash>(0)
-}
-
-fn start(id: DeviceId, flash: &Flash, seed: u64) -> DeviceServer {
-    let config = Config { device: id, firmware: "bench", claim_policy: ClaimPolicy::Open, operation_ms: 1 };
-    let device = Device::start(config, flash.clone(), layout(), NoLed, Dice(seed)).unwrap();
-    Server::new(device, Box::new(Memory::new()))
-}
-
-/// A station with a new state directory at `path`.
-pub(crate) async fn station(path: &Path) -> Station {
-    let clock = Clock::manual(1_795_361_040);
-    initialise(path, clock.clone()).await.unwrap();
-    let dir = StateDir::open(path).unwrap();
-    Station {
-        registry: Registry::open(&dir, clock, false).await.unwrap(),
-        issuer: Issuer::new(IssuerKey::load(&dir.issuer_key()).unwrap()),
-        key: keys::load(&dir.station_key()).unwrap(),
-    }
-}
-
-/// One run of `commissioner commission` over `line`.
-pub(crate) async fn visit(
-    station: &Station,
-    line: impl Datagrams + 'static,
-    timers: Timers,
-) -> Result<Outcome, CommandError> {
-    let quiet = Progress::for_output(&Output::new(true, Box::new(std::io::sink())));
-    let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
-    let mut client = Client::new(Box::new(line), timers);
-    let account = Account::read(&mut client).await?;
-    Ok(commission(&mut client, &account, station, &terms, &quiet).await?)
 }
 
 /// What holds after every run, whatever the line did: the device has nothing, or exactly a certificate that the registry
-/// knows as its own; and what the registry calls installed is in the device.
-pub(crate) async fn check(station: &Station, device: &Shared, run: &str) {
+/// knows as its own; and what the registry calls installed is in the device. Whether there is such a certificate.
+pub(crate) async fn check(station: &Station, device: &Shared, run: &str) -> bool {
     let (id, key, slot) = {
-        let device = device.lock().unwrap();
-        let info = device.server.device().info();
+        let device = &device.lock().unwrap().device;
+        let info = device.info();
         assert_eq!(info.condition, Condition::Ok, "{run}");
-        (device.id, *device.server.device().own_key().unwrap(), device.owner_slot())
+        (info.device, info.credential.unwrap(), device.owner_slot())
     };
     let known = station.registry.device_by_id(&id).await.unwrap();
     let keys = known.iter().flat_map(|device| &device.keys);
-    assert!(keys.clone().all(|known| known.x == *key.x()), "{run}: the registry knows a key that the device never had");
+    assert!(keys.clone().all(|known| known.x == key.x), "{run}: the registry knows a key that the device never had");
     let certificates: Vec<_> = keys.flat_map(|key| &key.certificates).collect();
 
     let stored = slot.map(|(anchor, certificate)| {
@@ -251,7 +102,8 @@ pub(crate) async fn check(station: &Station, device: &Shared, run: &str) {
         certificates.iter().any(|it| it.object.as_ref() == Some(stored) && live.contains(&it.status))
     };
     assert!(stored.as_ref().is_none_or(is_ours), "{run}: the registry does not know the device's certificate");
-    for installed in certificates.iter().filter(|it| it.status == CertificateStatus::Installed) {
-        assert!(installed.object == stored, "{run}: recorded as installed, and the device has something else");
-    }
+    let mut installed = certificates.iter().filter(|it| it.status == CertificateStatus::Installed).peekable();
+    let is_installed = installed.peek().is_some();
+    assert!(installed.all(|it| it.object == stored), "{run}: recorded as installed, and the device has something else");
+    is_installed
 }

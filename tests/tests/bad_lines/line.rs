@@ -4,18 +4,19 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use commissioner::link::{Datagram, Datagrams, Error, Io};
+use end_to_end::one_process::Dice;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    bench::{Dice, Shared, Time},
-    serial::{DeviceEnd, HostEnd, StreamFaults},
+    bench::{Shared, Time},
+    serial::{HostEnd, StreamFaults, symbols},
 };
 
 /// How long anything takes on the line.
@@ -51,15 +52,39 @@ pub(crate) enum Mishap {
     Pulled(u64),
 }
 
+/// What happens once, in the middle of a stream of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cut {
+    /// The message in whose frame it happens, counted from 1, whoever sends it.
+    pub(crate) message: u64,
+    /// How many bytes of the frame are through by then. An escaped one counts as one.
+    pub(crate) bytes: usize,
+    pub(crate) what: Break,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Break {
+    /// The device resets. What it was sending ends there; of what it was receiving, it hears the rest after its start.
+    Reset,
+    /// The cable is pulled, and comes back after this time: what is sent in between is lost, in both directions.
+    Pulled(Duration),
+    /// The cable was out until then: so much of the frame is lost, and the rest arrives.
+    PluggedIn,
+    /// The host's program dies.
+    HostDies,
+}
+
 /// What the line carries.
 enum Cable {
     Datagrams(Faults),
-    Stream { faults: StreamFaults, device: Box<DeviceEnd>, host: Box<HostEnd> },
+    Stream { faults: StreamFaults, cut: Option<Cut>, host: Box<HostEnd> },
 }
 
 enum Arrival {
     AtDevice(Vec<u8>),
     AtHost(Vec<u8>),
+    /// The device resets.
+    Reset,
 }
 
 /// The host's end of a line to a device.
@@ -71,6 +96,12 @@ pub(crate) struct BadLine {
     seed: u64,
     /// Datagrams or frames that were put on the line, by either end.
     carried: u64,
+    /// How many bytes each of them had, an escaped one counted as one.
+    lengths: Arc<Mutex<Vec<usize>>>,
+    /// The cable is out until then.
+    back_at: Instant,
+    /// One end is gone for good.
+    gone: bool,
     /// Datagrams that reached the device.
     reached: Arc<AtomicUsize>,
     under_way: BTreeMap<(Instant, u64), Arrival>,
@@ -83,12 +114,17 @@ impl BadLine {
     }
 
     pub(crate) fn stream(device: &Shared, time: &Time, faults: StreamFaults, seed: u64) -> Self {
-        Self::new(device, time, Cable::Stream { faults, device: Box::default(), host: Box::default() }, seed)
+        Self::new(device, time, Cable::Stream { faults, cut: None, host: Box::default() }, seed)
     }
 
     /// A line without faults.
     pub(crate) fn good(device: &Shared, time: &Time) -> Self {
         Self::datagrams(device, time, Faults::default(), 0)
+    }
+
+    /// A serial line without faults but this one.
+    pub(crate) fn serial(device: &Shared, time: &Time, cut: Option<Cut>) -> Self {
+        Self::new(device, time, Cable::Stream { faults: StreamFaults::default(), cut, host: Box::default() }, 0)
     }
 
     pub(crate) fn with(mut self, mishap: Mishap) -> Self {
@@ -101,6 +137,11 @@ impl BadLine {
         self.reached.clone()
     }
 
+    /// How long each message was in bytes, likewise.
+    pub(crate) fn lengths(&self) -> Arc<Mutex<Vec<usize>>> {
+        self.lengths.clone()
+    }
+
     fn new(device: &Shared, time: &Time, cable: Cable, seed: u64) -> Self {
         Self {
             device: device.clone(),
@@ -109,6 +150,9 @@ impl BadLine {
             mishap: Mishap::None,
             seed,
             carried: 0,
+            lengths: Arc::default(),
+            back_at: Instant::now(),
+            gone: false,
             reached: Arc::default(),
             under_way: BTreeMap::new(),
             arrived: VecDeque::new(),
@@ -116,7 +160,7 @@ impl BadLine {
     }
 
     fn is_pulled(&self) -> bool {
-        matches!(self.mishap, Mishap::Pulled(after) if self.carried >= after)
+        self.gone || matches!(self.mishap, Mishap::Pulled(after) if self.carried >= after)
     }
 
     fn send_to_device(&mut self, datagram: &[u8]) -> usize {
@@ -135,9 +179,13 @@ impl BadLine {
         let mut dice = Dice(self.seed.wrapping_mul(1_000_003).wrapping_add(self.carried));
         let faults = match &self.cable {
             Cable::Datagrams(faults) => *faults,
-            Cable::Stream { faults, .. } => {
+            Cable::Stream { faults, cut, .. } => {
                 let damaged = faults.damage(&bytes, &mut dice);
-                return self.deliver(damaged, Duration::ZERO, to);
+                self.lengths.lock().unwrap().push(symbols(&damaged).count());
+                return match cut.filter(|cut| cut.message == self.carried) {
+                    Some(cut) => self.cut(&damaged, cut, to),
+                    None => self.carry_bytes(damaged, to),
+                };
             }
         };
         let mut happens = |percent| dice.below(100) < percent;
@@ -149,16 +197,49 @@ impl BadLine {
             flip(&mut bytes, bit);
         }
         if twice {
-            self.deliver(bytes.clone(), again, to);
+            self.deliver(to(bytes.clone()), again);
         }
         if !lost {
-            self.deliver(bytes, if late { delay } else { Duration::ZERO }, to);
+            self.deliver(to(bytes), if late { delay } else { Duration::ZERO });
         }
     }
 
-    fn deliver(&mut self, bytes: Vec<u8>, delay: Duration, to: fn(Vec<u8>) -> Arrival) {
+    /// Lets something happen in the middle of a frame.
+    fn cut(&mut self, frame: &[u8], cut: Cut, to: fn(Vec<u8>) -> Arrival) {
+        let at = symbols(frame).take(cut.bytes).map(<[u8]>::len).sum();
+        let (before, after) = frame.split_at(at);
+        let [before, after] = [before, after].map(|bytes| to(bytes.to_vec()));
+        match cut.what {
+            Break::Reset => {
+                let is_heard = matches!(after, Arrival::AtDevice(_));
+                self.deliver(before, Duration::ZERO);
+                self.deliver(Arrival::Reset, Duration::ZERO);
+                if is_heard {
+                    self.deliver(after, Duration::ZERO);
+                }
+            }
+            Break::Pulled(time) => {
+                self.deliver(before, Duration::ZERO);
+                self.back_at = Instant::now() + time;
+            }
+            Break::PluggedIn => self.deliver(after, Duration::ZERO),
+            Break::HostDies => {
+                self.arrive(before);
+                self.gone = true;
+            }
+        }
+    }
+
+    /// Bytes on a serial line, if there is one just now.
+    fn carry_bytes(&mut self, bytes: Vec<u8>, to: fn(Vec<u8>) -> Arrival) {
+        if Instant::now() >= self.back_at {
+            self.deliver(to(bytes), Duration::ZERO);
+        }
+    }
+
+    fn deliver(&mut self, arrival: Arrival, delay: Duration) {
         let order = self.under_way.len() as u64 + (self.carried << 8);
-        self.under_way.insert((Instant::now() + TRAVEL + delay, order), to(bytes));
+        self.under_way.insert((Instant::now() + TRAVEL + delay, order), arrival);
     }
 
     fn arrive(&mut self, arrival: Arrival) {
@@ -166,23 +247,27 @@ impl BadLine {
             (Arrival::AtHost(bytes), Cable::Datagrams(_)) => self.arrived.push_back(bytes),
             (Arrival::AtHost(bytes), Cable::Stream { host, .. }) => self.arrived.extend(host.datagrams(&bytes)),
             (Arrival::AtDevice(bytes), Cable::Datagrams(_)) => {
-                if let Some(answer) = self.serve(bytes) {
+                if let Some(answer) = self.serve(&bytes) {
                     self.carry(answer, Arrival::AtHost);
                 }
             }
-            (Arrival::AtDevice(bytes), Cable::Stream { device, .. }) => {
-                for datagram in device.datagrams(&bytes) {
-                    if let Some(answer) = self.serve(datagram) {
-                        let Cable::Stream { device, .. } = &mut self.cable else { return };
-                        let frame = device.frame(&answer);
+            (Arrival::AtDevice(bytes), Cable::Stream { .. }) => {
+                let datagrams = self.device.lock().unwrap().serial().datagrams(&bytes);
+                for datagram in datagrams {
+                    if let Some(answer) = self.serve(&datagram) {
+                        let frame = self.device.lock().unwrap().serial().frame(&answer);
                         self.carry(frame, Arrival::AtHost);
                     }
                 }
             }
+            (Arrival::Reset, _) => {
+                let said = self.device.lock().unwrap().reset();
+                self.carry_bytes(said, Arrival::AtHost);
+            }
         }
     }
 
-    fn serve(&mut self, datagram: Vec<u8>) -> Option<Vec<u8>> {
+    fn serve(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
         let number = 1 + self.reached.fetch_add(1, Ordering::Relaxed);
         let mut device = self.device.lock().unwrap();
         if self.mishap == Mishap::ResetBefore(number) {

@@ -1,7 +1,7 @@
 //! Bad lines: whatever a line does to what it carries, a visit ends well, or says that it did not, and nothing in between.
 //!
 //! The real device and the real commissioner in one process, a virtual clock, and faults from fixed seeds. How runs end is
-//! compared with `bad_lines.table`; `UPDATE_TABLE=1` writes it anew.
+//! compared with `bad_lines.table` and `bad_lines.cuts.table`; `UPDATE_TABLE=1` writes them anew.
 
 mod bench;
 mod line;
@@ -11,6 +11,7 @@ use std::{
     fmt::{self, Write},
     path::Path,
     sync::atomic::Ordering,
+    time::Duration,
 };
 
 use commissioner::{
@@ -19,18 +20,22 @@ use commissioner::{
     error::{CommandError, ExitCode},
     visit::Station,
 };
+use end_to_end::one_process::{station, visit};
 use tempfile::TempDir;
 
 use crate::{
-    bench::{OnBench, Shared, Time, check, station, visit},
-    line::{BadLine, Faults, Mishap},
-    serial::StreamFaults,
+    bench::{OnLine, Shared, Time, check},
+    line::{BadLine, Break, Cut, Faults, Mishap},
+    serial::{DeviceEnd, HostEnd, StreamFaults},
 };
 
 /// Devices per row of a table.
 const DEVICES: u64 = 10;
 /// How often the command is given before a user would give up.
 const RUNS: u64 = 3;
+/// In the middle of a frame, something happens after each so many bytes; at its ends, after each one. `EVERY_BYTE=1` is
+/// for those who can wait; it is not compared with the table.
+const STRIDE: usize = 20;
 
 /// A station, and a virtual clock that stands still.
 struct Host {
@@ -53,8 +58,12 @@ impl Host {
         visit(&self.station, line, Timers::NETWORK).await
     }
 
-    async fn check(&self, device: &Shared, run: &str) {
-        check(&self.station, device, run).await;
+    async fn check(&self, device: &Shared, run: &str) -> bool {
+        check(&self.station, device, run).await
+    }
+
+    async fn serial_visit(&self, line: BadLine) -> Result<Outcome, CommandError> {
+        visit(&self.station, line, Timers::SERIAL).await
     }
 
     /// Over a good line, the device is or becomes one of ours: no run left anything that cannot be mended.
@@ -64,6 +73,13 @@ impl Host {
         self.check(device, run).await;
         let again = self.visit(BadLine::good(device, &self.time)).await;
         assert!(matches!(again, Ok(Outcome::AlreadyDone)), "{run}: then once more: {again:?}");
+    }
+
+    /// No line has made up a device.
+    async fn knows_only_the_bench(&self) {
+        for device in self.station.registry.devices().await.unwrap() {
+            assert!(device.id.as_str().contains("32473-bench-"), "the registry made {} up", device.id);
+        }
     }
 
     /// Gives the command until it ends well, `RUNS` times at most.
@@ -118,12 +134,26 @@ async fn outcomes_are_those_of_the_table() {
     let mut table = String::new();
     datagrams(&host, &mut table).await;
     stream(&host, &mut table).await;
-    for device in host.station.registry.devices().await.unwrap() {
-        assert!(device.id.as_str().contains("32473-bench-"), "the registry made {} up", device.id);
+    host.knows_only_the_bench().await;
+    compare(&table, "bad_lines.table");
+}
+
+#[tokio::test]
+async fn resets_and_pulled_cables_at_a_byte_end_as_in_their_table() {
+    let host = Host::new().await;
+    let mut table = String::new();
+    cuts(&host, &mut table).await;
+    host.knows_only_the_bench().await;
+    match every_byte() {
+        true => show(&table),
+        false => compare(&table, "bad_lines.cuts.table"),
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad_lines.table");
+}
+
+fn compare(table: &str, file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file);
     if std::env::var_os("UPDATE_TABLE").is_some() {
-        std::fs::write(&path, &table).unwrap();
+        std::fs::write(&path, table).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(expected == table, "not as in {}; look at the difference, then UPDATE_TABLE=1:\n{table}", path.display());
@@ -144,7 +174,7 @@ async fn datagrams(host: &Host, table: &mut String) {
             for number in 0..DEVICES {
                 let name = format!("bench-{lost}-{corrupt}-{twice}-{late}-{number}");
                 let seed = ((lost * 100 + corrupt) * 100 + twice) * 1000 + number * 10;
-                let device = OnBench::blank(&name);
+                let device = OnLine::blank(&name);
                 let faults = Faults { lost, corrupt, twice, late };
                 let line = |run| BadLine::datagrams(&device, &host.time, faults, seed + run);
                 host.insist(&device, &name, Timers::NETWORK, line, &mut tally).await;
@@ -168,7 +198,7 @@ async fn stream(host: &Host, table: &mut String) {
         for number in 0..DEVICES {
             let name = format!("bench-serial-{lost}-{inserted}-{flipped}-{number}");
             let seed = ((lost * 1000 + inserted) * 1000 + flipped) * 1000 + number * 10;
-            let device = OnBench::blank(&name);
+            let device = OnLine::blank(&name);
             let line = |run| BadLine::stream(&device, &host.time, faults, seed + run);
             host.insist(&device, &name, Timers::SERIAL, line, &mut tally).await;
         }
@@ -176,9 +206,112 @@ async fn stream(host: &Host, table: &mut String) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "somebody asked for it")]
+fn show(table: &str) {
+    println!("{table}");
+}
+
+fn every_byte() -> bool {
+    std::env::var_os("EVERY_BYTE").is_some()
+}
+
+/// How many bytes the messages of a first visit have on a serial line; an escaped byte counts as one.
+async fn frame_lengths(host: &Host) -> Vec<usize> {
+    let none = Cut { message: 0, bytes: 0, what: Break::PluggedIn };
+    let line = BadLine::serial(&none.device(), &host.time, None);
+    let lengths = line.lengths();
+    assert_eq!(host.serial_visit(line).await.unwrap(), Outcome::Commissioned);
+    let lengths = lengths.lock().unwrap().clone();
+    assert!(lengths.len() == 8 && lengths.iter().sum::<usize>() > 1_000, "{lengths:?} is no first visit");
+    lengths
+}
+
+/// After how many bytes of a frame of `length` something happens.
+fn spots(length: usize) -> impl Iterator<Item = usize> {
+    (0..length).filter(move |at| every_byte() || at % STRIDE == 0 || *at < 3 || *at >= length - 3)
+}
+
+impl Cut {
+    /// A new device for it alone. The names are of one length, and so are the messages.
+    fn device(&self) -> Shared {
+        let what = match self.what {
+            Break::Reset => 0,
+            Break::Pulled(time) => time.as_secs(),
+            Break::PluggedIn => 1,
+            Break::HostDies => 3,
+        };
+        OnLine::blank(&format!("bench-{what:02}-{}-{:03}", self.message, self.bytes))
+    }
+}
+
+/// How the visits of a row of cuts ended.
+#[derive(Default)]
+struct Endings {
+    points: u32,
+    finished: u32,
+    resent: u32,
+    exit_4: u32,
+    refused: u32,
+}
+
+async fn cuts(host: &Host, table: &mut String) {
+    let lengths = frame_lengths(host).await;
+    writeln!(
+        table,
+        "First visits over a serial line on which something happens once, while one of their {} messages is on its way:\n\
+         at each of its first and last three bytes, and at every {STRIDE}th. \"resent\" ended well after the host had sent\n\
+         something again; \"refused\" is exit code 5. The next run, undisturbed, always ended well.\n",
+        lengths.len()
+    )
+    .unwrap();
+    writeln!(table, "  to         what                            | points finished  resent  exit 4  refused").unwrap();
+    for (what, name) in [
+        (Break::Reset, "the device resets"),
+        (Break::Pulled(Duration::from_secs(2)), "the cable is out for 2 s"),
+        (Break::Pulled(Duration::from_secs(60)), "the cable is out for 60 s"),
+        (Break::PluggedIn, "the cable was out until then"),
+    ] {
+        for (first, to) in [(0, "the device"), (1, "the host")] {
+            let mut endings = Endings::default();
+            for (index, length) in lengths.iter().enumerate().skip(first).step_by(2) {
+                for bytes in spots(*length) {
+                    let cut = Cut { message: index as u64 + 1, bytes, what };
+                    endings.add(host, cut, lengths.len() / 2).await;
+                }
+            }
+            let Endings { points, finished, resent, exit_4, refused } = endings;
+            writeln!(table, "  {to:<10} {name:<31} | {points:>6} {finished:>8} {resent:>7} {exit_4:>7} {refused:>8}")
+                .unwrap();
+        }
+    }
+}
+
+impl Endings {
+    /// A first visit of a new device with `cut`. The next run, over the same line, ends well.
+    async fn add(&mut self, host: &Host, cut: Cut, requests: usize) {
+        let run = format!("{cut:?}");
+        let device = cut.device();
+        let line = BadLine::serial(&device, &host.time, Some(cut));
+        let sent = line.lengths();
+        let ended = host.serial_visit(line).await;
+        host.check(&device, &run).await;
+        self.points += 1;
+        match ended.map_err(|error| error.exit()) {
+            Ok(_) if sent.lock().unwrap().len() == 2 * requests => self.finished += 1,
+            Ok(_) => self.resent += 1,
+            Err(ExitCode::Link) => self.exit_4 += 1,
+            Err(ExitCode::Refused) => self.refused += 1,
+            Err(exit) => panic!("{run}: {exit:?}"),
+        }
+        let ended = host.serial_visit(BadLine::serial(&device, &host.time, None)).await;
+        assert!(ended.is_ok(), "{run}: then undisturbed: {ended:?}");
+        assert!(host.check(&device, &run).await, "{run}: then undisturbed, and still without a certificate");
+    }
+}
+
 /// How many datagrams reach the device in a first visit and in a later one.
 async fn lengths(host: &Host) -> [usize; 2] {
-    let device = OnBench::blank("bench-lengths");
+    let device = OnLine::blank("bench-lengths");
     let mut lengths = [0; 2];
     for (length, expected) in lengths.iter_mut().zip([Outcome::Commissioned, Outcome::AlreadyDone]) {
         let line = BadLine::good(&device, &host.time);
@@ -193,7 +326,7 @@ async fn lengths(host: &Host) -> [usize; 2] {
 /// One mishap in a first visit or in a later one; the next run ends well.
 async fn survive(host: &Host, later: bool, mishap: Mishap) -> Result<Outcome, CommandError> {
     let run = format!("{mishap:?} in a {} visit", if later { "later" } else { "first" });
-    let device = OnBench::blank(&format!("bench-{}-{mishap:?}", u8::from(later)).replace(['(', ')'], "-"));
+    let device = OnLine::blank(&format!("bench-{}-{mishap:?}", u8::from(later)).replace(['(', ')'], "-"));
     if later {
         host.visit(BadLine::good(&device, &host.time)).await.unwrap();
     }
@@ -214,6 +347,49 @@ async fn a_device_may_reset_in_the_middle_of_any_message() {
             }
         }
         assert!(disturbed > 0, "no reset disturbed any run: were there any?");
+    }
+}
+
+/// The device's decoder is left in the middle of a frame, and what it makes of the next one must not depend on that.
+#[tokio::test]
+async fn a_host_that_dies_in_the_middle_of_a_frame_costs_the_next_one_nothing() {
+    let host = Host::new().await;
+    let lengths = frame_lengths(&host).await;
+    for (index, length) in lengths.iter().enumerate().step_by(2) {
+        // With all but the last END, the message is whole.
+        for bytes in spots(*length).filter(|bytes| bytes + 1 < *length) {
+            let cut = Cut { message: index as u64 + 1, bytes, what: Break::HostDies };
+            let device = cut.device();
+            let ended = host.serial_visit(BadLine::serial(&device, &host.time, Some(cut))).await;
+            assert_eq!(ended.map_err(|error| error.exit()), Err(ExitCode::Link), "{cut:?}");
+            let line = BadLine::serial(&device, &host.time, None);
+            let sent = line.lengths();
+            assert_eq!(host.serial_visit(line).await.unwrap(), Outcome::Commissioned, "{cut:?}");
+            assert_eq!(*sent.lock().unwrap(), lengths, "{cut:?}: something was sent again");
+            assert!(host.check(&device, "after a host that died").await);
+        }
+    }
+}
+
+/// The same for both ends, whatever is in the frame, at every byte of it.
+#[test]
+fn after_a_piece_of_a_frame_the_next_one_is_heard() {
+    const NEXT: [u8; 4] = [0x40, 0x01, 0x12, 0x34];
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let to_device = HostEnd::default().frame(&every_byte);
+    let to_host = DeviceEnd::default().frame(&every_byte);
+    assert_eq!(to_device, to_host);
+    for cut in 0..to_device.len() {
+        let (mut device, mut host) = (DeviceEnd::default(), HostEnd::default());
+        let mut heard = device.datagrams(&to_device[..cut]);
+        heard.extend(device.datagrams(&HostEnd::default().frame(&NEXT)));
+        // The END before the next frame ends one that lacks nothing else.
+        let is_whole = cut == to_device.len() - 1;
+        let expected: &[&[u8]] = if is_whole { &[&every_byte, &NEXT] } else { &[&NEXT] };
+        assert_eq!(heard, expected, "by the device, after {cut} bytes");
+        let mut heard = host.datagrams(&to_host[..cut]);
+        heard.extend(host.datagrams(&DeviceEnd::default().frame(&NEXT)));
+        assert_eq!(heard, expected, "by the host, after {cut} bytes");
     }
 }
 

@@ -11,9 +11,8 @@ use std::{
 
 use device::transport::{Link, serial::Serial};
 use embedded_io_async::{ErrorType, Read, Write};
+use end_to_end::one_process::Dice;
 use slipmux::{Constants, DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_buffered};
-
-use crate::bench::Dice;
 
 /// What happens to bytes, in one of 10,000 of them.
 #[derive(Clone, Copy, Default)]
@@ -26,11 +25,9 @@ pub(crate) struct StreamFaults {
 }
 
 impl StreamFaults {
-    /// An escaped byte counts as one: how many there are differs from run to run, for the host's keys are random.
     pub(crate) fn damage(&self, bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
         let mut damaged = Vec::new();
-        let mut rest = bytes.iter();
-        while let Some(byte) = rest.next() {
+        for symbol in symbols(bytes) {
             if dice.below(10_000) < self.inserted {
                 damaged.push(dice.below(256) as u8);
             }
@@ -38,14 +35,24 @@ impl StreamFaults {
             let is_flipped = dice.below(10_000) < self.flipped;
             let mask = if is_flipped { 1 << dice.below(8) } else { 0 };
             if !is_lost {
-                damaged.push(byte ^ mask);
+                damaged.push(symbol[0] ^ mask);
             }
-            if *byte == Constants::ESC {
-                damaged.extend(rest.next());
-            }
+            damaged.extend(&symbol[1..]);
         }
         damaged
     }
+}
+
+/// The bytes of a frame, an escaped one with what stands before it. How many are escaped differs from run to run, for the
+/// host's keys are random; how many there are does not.
+pub(crate) fn symbols(frame: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = frame;
+    std::iter::from_fn(move || {
+        let len = if *rest.first()? == Constants::ESC { 2 } else { 1 };
+        let (symbol, behind) = rest.split_at(len.min(rest.len()));
+        rest = behind;
+        Some(symbol)
+    })
 }
 
 #[derive(Default)]
@@ -57,6 +64,12 @@ struct Wires {
 /// The device's UART.
 #[derive(Clone, Default)]
 struct Port(Arc<Mutex<Wires>>);
+
+impl Port {
+    fn sent(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap().from_device)
+    }
+}
 
 impl ErrorType for Port {
     type Error = Infallible;
@@ -109,7 +122,13 @@ impl DeviceEnd {
     /// The bytes that the device sends for a datagram.
     pub(crate) fn frame(&mut self, datagram: &[u8]) -> Vec<u8> {
         at_once(self.serial.send((), datagram)).expect("the port takes all").expect("the port is open");
-        std::mem::take(&mut self.port.0.lock().unwrap().from_device)
+        self.port.sent()
+    }
+
+    /// The bytes that it sends for a line of its log.
+    pub(crate) fn log(&mut self, line: &str) -> Vec<u8> {
+        at_once(self.serial.log(line)).expect("the port takes all").expect("the port is open");
+        self.port.sent()
     }
 }
 

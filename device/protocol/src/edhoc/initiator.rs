@@ -31,9 +31,19 @@ impl Initiator {
     /// # Errors
     /// None that an input could cause.
     pub fn start(own: &PrivateKey, c_i: ConnId, rng: &mut impl CryptoRngCore) -> Result<(Self, Message), Error> {
-        let ephemeral = PrivateKey::generate(rng);
+        Self::start_with(&[SUITE], own, c_i, &PrivateKey::generate(rng))
+    }
+
+    /// [`start`](Self::start) with any ephemeral key, and after others that the responder turned down: the last one of
+    /// `suites` has to be ours. So the trace of RFC 9529 can be replayed.
+    pub(super) fn start_with(
+        suites: &[u8],
+        own: &PrivateKey,
+        c_i: ConnId,
+        ephemeral: &PrivateKey,
+    ) -> Result<(Self, Message), Error> {
         let start = Wiped(InitiatorStart {
-            suites_i: EdhocBuffer::new_from_slice(&[SUITE]).map_err(|_| Error::Suite)?,
+            suites_i: EdhocBuffer::new_from_slice(suites).map_err(|_| Error::Suite)?,
             method: lakers::EDHOC_METHOD,
             x: *ephemeral.as_bytes(),
             g_x: *ephemeral.public().x(),
@@ -131,15 +141,6 @@ impl Initiator {
     }
 }
 
-#[cfg(test)]
-impl Initiator {
-    /// After a message_1 that another implementation wrote, with any ephemeral key.
-    pub(super) fn after(message_1: &[u8], own: &PrivateKey, c_i: ConnId, ephemeral: &PrivateKey) -> Self {
-        let state = WaitM2 { x: *ephemeral.as_bytes(), h_message_1: suite::sha256(message_1) };
-        Self { state: Wiped(state), own: own.clone(), c_i }
-    }
-}
-
 impl fmt::Debug for Initiator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Initiator").field("c_i", &self.c_i).finish_non_exhaustive()
@@ -153,7 +154,7 @@ pub struct Pending {
     /// The responder's key.
     pub peer: PublicKey,
     c_i: ConnId,
-    state: Wiped<WaitM4>,
+    pub(super) state: Wiped<WaitM4>,
 }
 
 impl Pending {

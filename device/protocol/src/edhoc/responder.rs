@@ -79,6 +79,17 @@ impl Responder {
         identify: impl FnOnce(IdCred<'_>) -> Result<Identity, Error>,
         message_4: bool,
     ) -> Result<Established, Error> {
+        let (peer, processed) = self.verify_message_3(message_3, identify)?;
+        let message_4 = if message_4 { Some(write_message_4(&processed)?) } else { None };
+        let context = oscore_context(&processed.prk_exporter, self.c_i, self.c_r.into());
+        Ok(Established { peer, context, message_4 })
+    }
+
+    pub(super) fn verify_message_3(
+        &self,
+        message_3: &[u8],
+        identify: impl FnOnce(IdCred<'_>) -> Result<Identity, Error>,
+    ) -> Result<(Peer, Wiped<ProcessedM3>), Error> {
         let WaitM3 { y, prk_3e2m, th_3 } = &*self.state;
         let plaintext_3 = suite::open(prk_3e2m, suite::MESSAGE_3, th_3, byte_string(message_3)?)?;
         let plaintext = Plaintext::parse_3(plaintext_3.as_slice())?;
@@ -100,12 +111,7 @@ impl Responder {
         let (processed, mut prk_out) =
             lakers::r_verify_message_3(&mut processing.0, &mut Suite2, credential).map_err(from_lakers)?;
         prk_out.zeroize(); // also in `processed`
-        let processed = Wiped(processed);
-
-        let message_4 = if message_4 { Some(write_message_4(&processed)?) } else { None };
-        let peer = Peer { key, transfer: plaintext.id_cred.transfer() };
-        let context = oscore_context(&processed.prk_exporter, self.c_i, self.c_r.into());
-        Ok(Established { peer, context, message_4 })
+        Ok((Peer { key, transfer: plaintext.id_cred.transfer() }, Wiped(processed)))
     }
 
     /// [`start`](Self::start) with any credential and ephemeral key, likewise.

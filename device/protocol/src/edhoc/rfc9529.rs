@@ -29,6 +29,8 @@ const CRED_R: &[u8] = &hex!(
 );
 const C_I: u8 = 0x37;
 const C_R: u8 = 0x27;
+const MASTER_SECRET: [u8; 16] = hex!("f9868f6a3aca78a05d1485b35030b162");
+const MASTER_SALT: [u8; 8] = hex!("ada24c7dbfc85eeb");
 
 fn key(bytes: &[u8; 32]) -> PrivateKey {
     PrivateKey::from_bytes(bytes).unwrap()
@@ -44,18 +46,29 @@ fn identity(ccs: &[u8], kid: u8, key: &PrivateKey) -> Identity {
     Identity { key: *key.public(), id_cred: credential.by_kid().unwrap(), credential }
 }
 
-/// The contexts of the trace: the initiator's and the responder's.
-fn trace_contexts() -> (oscore::Context, oscore::Context) {
-    let (secret, salt) = (hex!("f9868f6a3aca78a05d1485b35030b162"), hex!("ada24c7dbfc85eeb"));
-    let derive = |sender: u8, recipient: u8| oscore::Context::derive(&secret, &salt, sender.into(), recipient.into());
-    (derive(C_R, C_I), derive(C_I, C_R))
+/// The secrets of a role at the end of the trace, and what EDHOC_Exporter makes of them for OSCORE.
+fn check_secrets(prk_out: &[u8; 32], prk_exporter: &[u8; 32]) {
+    assert_eq!(*prk_out, hex!("2c71afc1a9338a940bb3529ca734b886f30d1aba0b4dc51beeaeabdfea9ecbf8"));
+    assert_eq!(*prk_exporter, hex!("e14d06699cee248c5a04bf9227bbcd4ce394de7dcb56db43555474171e6446db"));
+    let (mut secret, mut salt) = ([0; 16], [0; 8]);
+    suite::export(prk_exporter, 0, &mut secret);
+    suite::export(prk_exporter, 1, &mut salt);
+    assert_eq!((secret, salt), (MASTER_SECRET, MASTER_SALT));
 }
 
-/// Whether `client` protects what `server` verifies.
-fn match_up(mut client: oscore::Context, mut server: oscore::Context) -> bool {
-    let (mut request, mut scratch) = (coap_lite::Packet::new(), [0; 64]);
-    client.protect_request(&coap_lite::Packet::new(), &mut request, &mut scratch).unwrap();
-    server.unprotect_request(&request, &mut scratch).is_ok()
+/// A context of the trace.
+fn trace_context(sender: u8, recipient: u8) -> oscore::Context {
+    oscore::Context::derive(&MASTER_SECRET, &MASTER_SALT, sender.into(), recipient.into())
+}
+
+/// `client` and `server` understand each other, in both directions.
+fn assert_match(mut client: oscore::Context, mut server: oscore::Context) {
+    let (mut request, mut response) = (coap_lite::Packet::new(), coap_lite::Packet::new());
+    let mut scratch = [0; 64];
+    let sent = client.protect_request(&coap_lite::Packet::new(), &mut request, &mut scratch).unwrap();
+    let (_, received) = server.unprotect_request(&request, &mut scratch).unwrap();
+    server.protect_response(&coap_lite::Packet::new(), &mut response, &mut [0; 64], &received).unwrap();
+    client.unprotect_response(&response, &mut [0; 64], &sent).unwrap();
 }
 
 #[test]
@@ -76,16 +89,23 @@ fn as_responder() {
         assert_eq!(id_cred, IdCred::Kid(&hex!("2b")));
         Ok(identity(CRED_I, 0x2b, &i))
     };
+    let (_, processed) = responder.verify_message_3(&MESSAGE_3, identify).unwrap();
+    check_secrets(&processed.prk_out, &processed.prk_exporter);
+
     let established = responder.finish_with(&MESSAGE_3, identify, true).unwrap();
     assert_eq!(established.peer, Peer { key: *i.public(), transfer: Transfer::ByKid });
     assert_eq!(established.message_4.unwrap(), MESSAGE_4);
-    assert!(match_up(trace_contexts().0, established.context));
+    // The initiator's Sender ID is C_R.
+    assert_match(trace_context(C_R, C_I), established.context);
 }
 
 #[test]
 fn as_initiator() {
     let (r, i) = (key(&SK_R), key(&SK_I));
-    let initiator = Initiator::after(&MESSAGE_1, &i, ConnId::new(C_I).unwrap(), &key(&X));
+    // Suite 6 was turned down.
+    let (initiator, message_1) = Initiator::start_with(&[6, 2], &i, ConnId::new(C_I).unwrap(), &key(&X)).unwrap();
+    assert_eq!(message_1, MESSAGE_1);
+
     let identify = |id_cred: IdCred<'_>| {
         assert_eq!(id_cred, IdCred::Kid(&hex!("32")));
         Ok(identity(CRED_R, 0x32, &r))
@@ -94,5 +114,6 @@ fn as_initiator() {
     let (pending, message_3) = initiator.finish_with(cred_i, &MESSAGE_2, Transfer::ByKid, identify).unwrap();
     assert_eq!(message_3, MESSAGE_3);
     assert_eq!((pending.c_r.byte(), pending.peer), (C_R, *r.public()));
-    assert!(match_up(pending.confirm(Some(&MESSAGE_4)).unwrap(), trace_contexts().1));
+    check_secrets(&pending.state.prk_out, &pending.state.prk_exporter);
+    assert_match(pending.confirm(Some(&MESSAGE_4)).unwrap(), trace_context(C_I, C_R));
 }

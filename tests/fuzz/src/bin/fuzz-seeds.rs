@@ -1,4 +1,5 @@
-//! Writes the seeds of each entry point to DIR/NAME/, where cargo-fuzz begins with them.
+//! Writes the seeds of each entry point to DIR/NAME/, where cargo-fuzz begins with them; among them are sessions of a real
+//! commissioner, recorded just now.
 
 use std::{fs, io, path::PathBuf};
 
@@ -7,7 +8,8 @@ fn main() -> io::Result<()> {
     for entry_point in fuzzing::ENTRY_POINTS {
         let directory = directory.join(entry_point.name);
         fs::create_dir_all(&directory)?;
-        for (number, seed) in (entry_point.seeds)().iter().enumerate() {
+        let seeds = (entry_point.seeds)();
+        for (number, seed) in seeds.accepted.iter().chain(&seeds.others).enumerate() {
             fs::write(directory.join(format!("seed-{number}")), seed)?;
         }
     }
