@@ -8,6 +8,7 @@ pub mod one_process;
 
 use std::{
     io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -58,6 +59,7 @@ pub struct Bench {
 /// A program that runs beside the test. It is killed when it is dropped, as by pulling its plug.
 pub struct Running {
     process: Child,
+    leads_group: bool,
     lines: Receiver<String>,
 }
 
@@ -198,7 +200,14 @@ impl Running {
                 }
             });
         }
-        Running { process, lines }
+        Running { process, leads_group: false, lines }
+    }
+
+    /// ... as the leader of a process group, as a shell does. All of the group is killed when it is dropped.
+    pub fn start_group(command: &mut Command) -> Self {
+        let mut program = Running::start(command.process_group(0));
+        program.leads_group = true;
+        program
     }
 
     /// Waits for the next line on standard output or standard error; `None` if the program ended.
@@ -249,12 +258,13 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
-        kill(name, &self.process.id().to_string());
+        assert!(kill(name, &self.process.id().to_string()), "there is no such process any more");
     }
 
-    /// Sends a signal to the program's process group, as a terminal does, if it was started as the leader of one.
+    /// Sends a signal to the program's process group, as a terminal does.
     pub fn signal_group(&self, name: &str) {
-        kill(name, &format!("-{}", self.process.id()));
+        assert!(self.leads_group, "its group is the test's");
+        assert!(kill(name, &format!("-{}", self.process.id())), "there is no such group any more");
     }
 
     /// Waits until it ends. Returns its exit code.
@@ -269,13 +279,17 @@ impl Running {
     }
 }
 
-fn kill(signal: &str, process: &str) {
-    let status = Command::new("kill").args(["-s", signal, "--", process]).status();
-    assert!(status.expect("kill runs").success(), "kill -s {signal} -- {process}");
+/// Whether there was somebody to send it to.
+fn kill(signal: &str, process: &str) -> bool {
+    let kill = Command::new("kill").args(["-s", signal, "--", process]).stderr(Stdio::null()).status();
+    kill.expect("kill runs").success()
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.leads_group {
+            kill("KILL", &format!("-{}", self.process.id()));
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
@@ -15,14 +15,14 @@ use serde_json::Value;
 const ID: &str = "urn:dev:ops:32473-dev-1";
 const OTHER: &str = "urn:dev:ops:32473-dev-2";
 
-/// A `commissioner run` that leads a process group, as one that a shell starts. All of the group dies with it.
+/// A `commissioner run` that leads a process group, as one that a shell starts.
 struct Attached(Running);
 
 impl Attached {
     fn start(bench: &Bench, args: &[&str]) -> Self {
         let mut command = Command::new(program("commissioner"));
-        command.arg("--state-dir").arg(bench.path("state")).arg("run").args(args).process_group(0);
-        Self(Running::start(&mut command))
+        command.arg("--state-dir").arg(bench.path("state")).arg("run").args(args);
+        Self(Running::start_group(&mut command))
     }
 
     fn expect_line(&mut self, text: &str) {
@@ -321,7 +321,7 @@ fn a_supervisor_that_stops_a_run_stops_its_command() {
     for signal in ["TERM", "INT"] {
         let mut command = Command::new(program("commissioner"));
         command.arg("--state-dir").arg(bench.path("state")).args(["run", "--", "sh", "-c", script]);
-        let mut run = Attached(Running::start(command.current_dir(bench.path("")).process_group(0)));
+        let mut run = Attached(Running::start_group(command.current_dir(bench.path(""))));
         run.expect_line("ready");
         run.0.signal(signal);
         run.expect_line("last words");
@@ -373,6 +373,23 @@ fn a_reader_that_goes_away_and_programs_left_behind_do_no_harm() {
     assert_eq!(bench.statuses(), ["active"]);
     let left = fs::read_to_string(bench.path("left")).unwrap();
     assert!(Command::new("kill").arg(left.trim()).status().unwrap().success());
+}
+
+#[test]
+fn a_program_left_behind_that_goes_on_talking_is_left_by_a_second_ctrl_c() {
+    let bench = bench();
+    let script = "trap '' INT; while :; do echo still here; done & echo the end";
+    let mut run = Command::new(program("commissioner"));
+    run.arg("--state-dir").arg(bench.path("state")).args(["run", "--", "sh", "-c", script]);
+    let mut run = run.process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = run.id().to_string();
+    for (count, _) in BufReader::new(run.stdout.take().unwrap()).lines().enumerate() {
+        if count % 1000 == 0 {
+            // It may have ended just now.
+            let _ = Command::new("kill").args(["-INT", &pid]).stderr(Stdio::null()).status();
+        }
+    }
+    assert_eq!(run.wait().unwrap().code(), Some(0));
 }
 
 #[test]

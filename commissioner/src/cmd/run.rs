@@ -92,12 +92,19 @@ impl Args {
                 done = ended(&mut run.commissioning) => run.settle(done).await,
                 signal = signals.next() => {
                     program.signal(signal);
-                    run.stopped_by = run.stopped_by.or(Some(signal).filter(|signal| *signal != Signal::WINCH));
+                    run.is_to_stop(signal);
                 }
             }
         };
-        while let Some(sighting) = reports.recv().await {
-            run.take(sighting).await;
+        // Its last words; and those of programs that it left behind, but not against the user's will.
+        loop {
+            tokio::select! {
+                sighting = reports.recv() => match sighting {
+                    Some(sighting) => run.take(sighting).await,
+                    None => break,
+                },
+                signal = signals.next() => if run.is_to_stop(signal) { break },
+            }
         }
         run.after(status.success());
         // The command is gone; what goes on now is ours, and so is a signal.
@@ -220,6 +227,15 @@ impl Run<'_> {
         if let Err(error) = self.work.station.registry.observe_key(&claim).await {
             complain(error);
         }
+    }
+
+    /// Takes note of a signal that was for the command. The second one is for ourselves.
+    fn is_to_stop(&mut self, signal: Signal) -> bool {
+        let again = self.stopped_by.is_some();
+        if signal != Signal::WINCH {
+            self.stopped_by.get_or_insert(signal);
+        }
+        again && signal != Signal::WINCH
     }
 
     /// The command has ended, and all of its output was looked at.
