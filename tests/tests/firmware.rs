@@ -1,7 +1,7 @@
 //! Firmware on an emulated board, beyond what `commissioning.rs` shows of it: power cuts, garbage, and a long session. The
 //! emulator, its flash image, the UART at 115200 baud and the commissioner are real.
 
-use std::{fs, io::Write, thread, time::Duration};
+use std::{fs, io::Write, process::Command, thread, time::Duration};
 
 use cbor_schemas::{DeviceInfo, report};
 use commissioner::{
@@ -11,7 +11,7 @@ use commissioner::{
     progress::Progress,
     visit::{Account, Visit},
 };
-use end_to_end::{Bench, Cable, Device};
+use end_to_end::{Bench, CORTEX_M3, Cable, Device, Running, firmware, program};
 use rand_core::{OsRng, RngCore};
 
 const ID: &str = "urn:dev:ops:32473-sf2-00000000000024be";
@@ -69,6 +69,30 @@ fn power_cuts_in_the_middle_of_a_commissioning() {
         assert!(again.stdout.contains("nothing was changed"), "{}", again.stdout);
     }
     assert!(failed >= 4, "the cuts came too late to cut anything");
+}
+
+/// Flash, provision and attach in one command, as a cargo runner does it; then again with a flash that was erased.
+#[test]
+fn a_board_is_flashed_and_provisioned_by_one_command() {
+    let bench = Bench::initialised(Cable::Uart);
+    let (port, flash) = (bench.path("port"), bench.path("flash"));
+    let mut keys = Vec::new();
+    for round in 0..3 {
+        let mut command = Command::new(program("commissioner"));
+        command.arg("--state-dir").arg(bench.path("state")).args(["run", "--link"]);
+        command.arg(format!("serial:{}", port.display())).arg("--").arg(program("device-emulator"));
+        command.arg("--pty").arg(&port).arg("--flash").arg(&flash).arg(firmware("emcraft-sf2", CORTEX_M3));
+        let mut run = Running::start_group(&mut command);
+        run.expect_line(if round == 1 { "nothing was changed" } else { "is one of your devices now" });
+        run.signal_group("INT");
+        assert_eq!(run.ended(), Some(0), "the emulator ends well by Ctrl-C, and the run with it");
+        keys.push(bench.statuses());
+        if round == 1 {
+            fs::remove_file(&flash).expect("an image");
+        }
+    }
+    assert_eq!(keys, [vec!["active"], vec!["active"], vec!["revoked", "active"]]);
+    assert_eq!(bench.records()[1]["provenance"], "programming");
 }
 
 #[test]

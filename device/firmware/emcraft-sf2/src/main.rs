@@ -10,8 +10,12 @@ mod uart;
 use cortex_m_rt::{entry, exception};
 use device::store::Layout;
 use firmware::{Hardware, device_id, run};
-use firmware_emulated::uart::on_interrupt;
-use firmware_emulated::{executor, led::NoLed, page, start_time, uart::Uart};
+use firmware_emulated::{
+    led::NoLed,
+    page::Generator,
+    start,
+    uart::{Uart, on_interrupt},
+};
 
 use crate::{spi::Spi, spi_nor::SpiNor, uart::Uart16550};
 
@@ -21,7 +25,7 @@ const HERTZ: u32 = 142_000_000;
 const UART: u16 = 10;
 
 #[embassy_executor::task]
-async fn commissioning(uid: [u8; 8], rng: page::Generator) {
+async fn commissioning(uid: [u8; 8], rng: Generator) {
     let Some(device) = device_id("sf2", &uid) else { return };
     let hardware = Hardware {
         device,
@@ -37,18 +41,11 @@ async fn commissioning(uid: [u8; 8], rng: page::Generator) {
 
 #[entry]
 fn main() -> ! {
-    if let (Some((uid, rng)), Some(peripherals)) = (page::take(), cortex_m::Peripherals::take()) {
-        start_time(peripherals.SYST, HERTZ);
-        executor::run(|spawner| {
-            if let Ok(task) = commissioning(uid, rng) {
-                spawner.spawn(task);
-            }
-        })
-    }
-    // No page: no randomness, no device.
-    loop {
-        cortex_m::asm::wfi();
-    }
+    start(HERTZ, |spawner, uid, rng| {
+        if let Ok(task) = commissioning(uid, rng) {
+            spawner.spawn(task);
+        }
+    })
 }
 
 #[exception]

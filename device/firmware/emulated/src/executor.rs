@@ -17,7 +17,7 @@ fn pend(_context: *mut ()) {
 }
 
 /// Runs what `spawn` spawns, for ever.
-pub fn run(spawn: impl FnOnce(Spawner)) -> ! {
+pub(crate) fn run(spawn: impl FnOnce(Spawner)) -> ! {
     static EXECUTOR: StaticCell<Executor> = StaticCell::new();
     let executor: &'static Executor = EXECUTOR.init(Executor::new(core::ptr::null_mut()));
     spawn(executor.spawner());

@@ -11,12 +11,9 @@ use critical_section::{CriticalSection, Mutex};
 use embassy_time_driver::Driver;
 use embassy_time_queue_utils::Queue;
 
-/// SysTick counts down from this; 24 bits.
-pub type Cycles = u32;
-
 struct SysTick {
     /// Cycles of a millisecond.
-    cycles: Mutex<Cell<Cycles>>,
+    cycles: Mutex<Cell<u32>>,
     milliseconds: Mutex<Cell<u64>>,
     /// The newest time that was told: it never goes backwards.
     told: Mutex<Cell<u64>>,
@@ -33,7 +30,7 @@ embassy_time_driver::time_driver_impl!(static DRIVER: SysTick = SysTick {
 });
 
 /// Lets the time begin. The processor runs at `hertz`, a multiple of 1000.
-pub fn start(mut timer: SYST, hertz: u32) {
+pub(crate) fn start(mut timer: SYST, hertz: u32) {
     let cycles = hertz / 1000;
     critical_section::with(|section| DRIVER.cycles.borrow(section).set(cycles));
     timer.set_clock_source(SystClkSource::Core);

@@ -18,7 +18,7 @@ use device::{
 use embassy_time::Instant;
 use firmware::{console, device_id, now_ms, start};
 use firmware_emulated::{
-    executor, page, start_time,
+    page::Generator,
     uart::{Uart, on_interrupt},
 };
 use p256::{SecretKey, ecdh::diffie_hellman};
@@ -66,7 +66,7 @@ fn agree(own: &PrivateKey, peer: &PublicKey) -> bool {
 }
 
 #[embassy_executor::task]
-async fn commissioning(uid: [u8; 8], mut rng: page::Generator) {
+async fn commissioning(uid: [u8; 8], mut rng: Generator) {
     let Some(device) = device_id("lm3s", &uid) else { return };
     console::start();
     let before = Instant::now();
@@ -88,21 +88,14 @@ async fn commissioning(uid: [u8; 8], mut rng: page::Generator) {
 
 #[entry]
 fn main() -> ! {
-    if let (Some((uid, rng)), Some(peripherals)) = (page::take(), cortex_m::Peripherals::take()) {
-        let clock = CLOCK_CONFIGURATION as *mut u32;
-        // SAFETY: the register is that of the clock, and nothing runs yet that depends on it.
-        unsafe { clock.write_volatile((clock.read_volatile() & !(0xF << 23)) | (3 << 23) | (1 << 22)) };
-        start_time(peripherals.SYST, HERTZ);
-        executor::run(|spawner| {
-            if let Ok(task) = commissioning(uid, rng) {
-                spawner.spawn(task);
-            }
-        })
-    }
-    // No page: no randomness, no device.
-    loop {
-        cortex_m::asm::wfi();
-    }
+    let clock = CLOCK_CONFIGURATION as *mut u32;
+    // SAFETY: the register is that of the clock, and nothing runs yet that depends on it.
+    unsafe { clock.write_volatile((clock.read_volatile() & !(0xF << 23)) | (3 << 23) | (1 << 22)) };
+    firmware_emulated::start(HERTZ, |spawner, uid, rng| {
+        if let Ok(task) = commissioning(uid, rng) {
+            spawner.spawn(task);
+        }
+    })
 }
 
 #[exception]
