@@ -50,7 +50,7 @@ setup:
 clean:
 	$(CARGO) clean
 
-# Fuzzes every entry point for SECONDS each (cargo-fuzz, nightly); `make test` runs a smoke of the same on stable.
+# Fuzzes every entry point for SECONDS each (cargo-fuzz); `make test` runs a smoke of the same.
 SECONDS ?= 60
 fuzz:
 	@tests/fuzz/run.sh $(SECONDS)

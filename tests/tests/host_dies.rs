@@ -165,7 +165,7 @@ mod overtaken {
             let device = bench.start(&point.replace(':', "-"), &id);
             let slow = start(&bench, &device, &stops(&point));
             assert!(slow.is_stopped(), "{point}");
-            bench.commissioner(&["commission", &device.link]).ended_with(4).saying("is in use by another program");
+            bench.commissioner(&["commission", &device.link]).ended_with(4).saying("is in use by commissioner");
             assert_eq!(finish(slow).0, Some(0), "{point}");
             check(&bench, &device, &id);
         }

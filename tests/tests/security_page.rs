@@ -52,13 +52,13 @@ fn every_file_and_every_test_in_the_other_documents_exists() {
     }
 }
 
-/// The names of tests in a source file: what has `#[test]` or the like above it, and what a list `cases![...]` makes one.
+/// The names of tests in a source file: what has `#[test]` or the like above it, and what a list `cases! { ... }` makes one.
 fn tests_of(source: &str) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = source.lines().map(str::trim).collect();
     let mut found = BTreeSet::new();
     let mut in_cases = false;
     for (number, line) in lines.iter().enumerate() {
-        in_cases = (in_cases || *line == "cases![") && *line != "];";
+        in_cases = (in_cases || line.starts_with("cases! {")) && *line != "] }";
         let function = line.trim_start_matches("async ").strip_prefix("fn ").and_then(|rest| rest.split('(').next());
         let mut above = lines[..number].iter().rev().take_while(|line| line.starts_with("#["));
         let is_test = |attribute: &&str| attribute.starts_with("#[test]") || attribute.starts_with("#[tokio::test");
