@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=thumbv6m-none-eabi
-packages=(--package cbor-schemas --package device-protocol --package device)
+packages=(--package cbor-schemas --package device-protocol --package device --package device-board)
 say() { echo "no-std: $*"; }
 
 if rustup target list --installed 2>/dev/null | grep -qx "$target" || rustup target add "$target" >/dev/null 2>&1; then
