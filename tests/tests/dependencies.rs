@@ -56,6 +56,35 @@ fn the_device_crates_need_no_operating_system() {
     }
 }
 
+/// What the host's tests say of a library holds for the firmware too.
+#[test]
+fn the_firmware_has_the_same_versions() {
+    let (host, firmware) = (locked("Cargo.lock"), locked("device/firmware/Cargo.lock"));
+    let mut shared = 0;
+    for (library, version) in &firmware {
+        if let Some(expected) = host.get(library) {
+            assert_eq!(version, expected, "{library:?}: cargo update --precise in device/firmware, or here");
+            shared += 1;
+        }
+    }
+    assert!(shared > 50, "{shared} libraries in both");
+}
+
+/// The versions in a lock file, by name and what cargo takes for compatible.
+fn locked(path: &str) -> BTreeMap<(String, String), String> {
+    let text = std::fs::read_to_string(root().join("..").join(path)).expect("a lock file");
+    let value =
+        |line: &str, key: &str| Some(line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')?.to_owned());
+    let packages = text.split("[[package]]").filter_map(|package| {
+        let name = package.lines().find_map(|line| value(line, "name"))?;
+        let version = package.lines().find_map(|line| value(line, "version"))?;
+        let parts = if version.starts_with("0.") { 2 } else { 1 };
+        let series = version.split('.').take(parts).collect::<Vec<_>>().join(".");
+        Some(((name, series), version))
+    });
+    packages.collect()
+}
+
 fn metadata() -> Value {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1"])

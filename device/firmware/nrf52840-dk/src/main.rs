@@ -11,7 +11,7 @@ use embassy_nrf::{
     config::{Config, HfclkSource},
     gpio::{Level, Output, OutputDrive},
     nvmc::Nvmc,
-    pac::FICR,
+    pac,
     peripherals::UARTE0,
     rng::Rng,
     uarte,
@@ -31,8 +31,10 @@ async fn main(_spawner: Spawner) {
     // The internal oscillator may be off by more than a UART bears.
     config.hfclk_source = HfclkSource::ExternalXtal;
     let board = embassy_nrf::init(config);
+    // Of code only, so that it does not matter to the storage.
+    pac::NVMC.icachecnf().write(|w| w.set_cacheen(true));
 
-    let uid = [FICR.deviceid(1).read(), FICR.deviceid(0).read()].map(u32::to_be_bytes);
+    let uid = [pac::FICR.deviceid(1).read(), pac::FICR.deviceid(0).read()].map(u32::to_be_bytes);
     let Some(device) = device_id("nrf52840dk", uid.as_flattened()) else { return };
     let rng = Rng::new_blocking(board.RNG);
     rng.set_bias_correction(true);
@@ -59,7 +61,7 @@ async fn main(_spawner: Spawner) {
         rng,
         port,
         led: ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard)),
-        operation_ms: 120,
+        operation_ms: 160,
     };
     run(hardware, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION"))).await;
 }

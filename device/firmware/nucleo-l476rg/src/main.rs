@@ -65,7 +65,7 @@ async fn main(_spawner: Spawner) {
         rng: Rng::new(board.RNG, Interrupts),
         port,
         led: Output::new(board.PA5, Level::Low, Speed::Low),
-        operation_ms: 120,
+        operation_ms: 160,
     };
     run(hardware, concat!("nucleo-l476rg ", env!("CARGO_PKG_VERSION"))).await;
 }
