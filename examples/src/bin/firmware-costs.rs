@@ -110,20 +110,17 @@ async fn sizes() -> Result<()> {
     for (board, target) in BOARDS {
         let elf = fs::read(firmware(board, target)?)?;
         let elf = object::File::parse(&*elf)?;
-        let mut flash = 0;
-        let (mut data, mut ram) = (0, 0);
+        let (mut flash, mut data, mut ram) = (0, 0, 0);
         for section in elf.sections() {
             let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
             if sh_flags & u64::from(SHF_ALLOC) == 0 {
                 continue;
             }
-            match section.kind() {
-                SectionKind::UninitializedData => ram += section.size(),
-                SectionKind::Data => {
-                    (data, ram, flash) = (data + section.size(), ram + section.size(), flash + section.size())
-                }
-                _ => flash += section.size(),
-            }
+            let is_in_ram = section.address() >= RAM_START;
+            let is_in_flash = section.kind() != SectionKind::UninitializedData;
+            ram += if is_in_ram { section.size() } else { 0 };
+            flash += if is_in_flash { section.size() } else { 0 };
+            data += if is_in_ram && is_in_flash { section.size() } else { 0 };
         }
         let stack = match board {
             "emcraft-sf2" => Some(stack(board, &elf).await?),
