@@ -1,8 +1,8 @@
-//! `device-sim` as its users start it.
+//! `device-sim` and `device-emulator` as their users start them.
 
 use std::process::{Command, Output};
 
-use end_to_end::{Bench, Cable, Device, program};
+use end_to_end::{Bench, CORTEX_M3, Cable, Device, firmware, program};
 
 fn device_sim(args: &[&str]) -> Output {
     Command::new(program("device-sim")).args(args).output().expect("device-sim runs")
@@ -32,6 +32,34 @@ fn what_cannot_be_simulated_is_said_plainly() {
         assert!(stderr.contains(says), "{args:?}: {stderr}");
     }
     assert_eq!(std::fs::read_to_string(file).expect("still there"), "something of the user's");
+}
+
+#[test]
+fn what_cannot_be_emulated_is_said_plainly() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let path = |name: &str| scratch.path().join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::write(path("text"), "not an ELF file").expect("writable");
+    let elf = firmware("emcraft-sf2", CORTEX_M3).to_str().expect("UTF-8").to_owned();
+    for (args, exit, says) in [
+        (vec![elf.clone()], 2, "--pty"),
+        (vec!["--pty".into(), path("port"), "--uid".into(), "12".into(), elf.clone()], 2, "--uid"),
+        (vec!["--pty".into(), path("port"), path("nothing")], 1, "make firmware"),
+        (vec!["--pty".into(), path("port"), path("text")], 1, "is no firmware"),
+        (vec!["--pty".into(), path("port"), "--flash".into(), path("text"), elf.clone()], 1, "the board's flash has"),
+        (
+            ["--pty", &path("port"), "--board", "lm3s6965evb", "--flash", &path("flash"), &elf]
+                .map(str::to_owned)
+                .into(),
+            1,
+            "no flash that can be kept",
+        ),
+    ] {
+        let output = Command::new(program("device-emulator")).args(&args).output().expect("device-emulator runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(exit), "{args:?}: {stderr}");
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+    }
+    assert_eq!(std::fs::read_to_string(path("text")).expect("still there"), "not an ELF file");
 }
 
 #[test]
