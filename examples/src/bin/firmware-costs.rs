@@ -122,10 +122,8 @@ async fn sizes() -> Result<()> {
             flash += if is_in_flash { section.size() } else { 0 };
             data += if is_in_ram && is_in_flash { section.size() } else { 0 };
         }
-        let stack = match board {
-            "emcraft-sf2" => Some(stack(board, &elf).await?),
-            _ => None,
-        };
+        let is_emulated = target == CORTEX_M3;
+        let stack = if is_emulated { Some(stack(board, &elf).await?) } else { None };
         let or_dash = |bytes: Option<u64>| bytes.map_or("–".to_owned(), |bytes| bytes.to_string());
         let row = format!(
             "| {board} | {flash} | {data} | {ram} | {} | {} |\n",
@@ -141,7 +139,11 @@ async fn sizes() -> Result<()> {
 async fn stack(board: &str, elf: &object::File<'_>) -> Result<u64> {
     let scratch = tempfile::tempdir()?;
     let (flash, dump, state) = (scratch.path().join("flash"), scratch.path().join("ram"), scratch.path().join("state"));
-    let arguments = ["--baud", "0", "--flash", &flash.to_string_lossy(), "--dump-ram", &dump.to_string_lossy()];
+    let (flash, dump_path) = (flash.to_string_lossy(), dump.to_string_lossy());
+    let mut arguments = vec!["--baud", "0", "--dump-ram", &dump_path];
+    if board == "emcraft-sf2" {
+        arguments.extend(["--flash", &flash]); // the other one keeps its storage in RAM
+    }
     let mut device = Running::start(scratch.path(), board, &arguments)?;
     device.line("commissioning-report:").await?;
     let link = device.link.to_string();
