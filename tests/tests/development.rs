@@ -36,8 +36,7 @@ impl Attached {
     }
 
     /// Reads what is left to say, and returns the exit code.
-    fn ended(mut self) -> Option<i32> {
-        while self.0.next_line().is_some() {}
+    fn ended(self) -> Option<i32> {
         self.0.ended()
     }
 }

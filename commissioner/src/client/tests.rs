@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use cbor_schemas::{ClaimPolicy, Condition, DeviceId, KeyOrigin, Limits, Profile, SlotState, Watermarks};
+use cbor_schemas::Limits;
 use coap_lite::CoapOption;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::link::Datagram;
 use crate::link::memory::{Faults, MemoryLink, faulty_pair, pair};
+use crate::registry::testing::{id, info};
 
 /// No randomness, so that the schedule is known: 2, 4, 8, 16 and 32 s.
 const EXACT: Timers = Timers { ack_random_factor: 1.0, ..Timers::NETWORK };
@@ -413,21 +414,9 @@ async fn a_link_that_loses_doubles_and_reorders_delivers_each_response_to_its_re
 #[tokio::test(start_paused = true)]
 async fn a_slow_device_with_small_datagrams_gets_time_and_small_blocks() {
     let info = DeviceInfo {
-        device: "urn:dev:ops:32473-test-01".parse::<DeviceId>().unwrap(),
-        credential: None,
-        generation: 0,
-        key_origin: KeyOrigin::Generated,
-        factory: SlotState::Empty,
-        owner: SlotState::Empty,
-        claim_policy: ClaimPolicy::Open,
-        claim_counter: 0,
-        watermarks: Watermarks::default(),
-        nonce: [0; 8],
-        firmware: "",
-        profile: Profile::Full,
         limits: Limits { datagram: 160, body: 1024, list_keys: 0 },
         operation_ms: 4300,
-        condition: Condition::Fault,
+        ..info(&id("slow"), None)
     };
     let (mut client, _device) = client(EXACT);
     assert_eq!(client.block_size(), BlockSize::MAX);

@@ -1,8 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use cbor_schemas::{
-    ClaimPolicy, Condition, CoseKey, DeviceId, KeyOrigin, Kind, Limits, Sign1, SlotState, StationTokenClaims,
-};
+use cbor_schemas::{ClaimPolicy, Condition, CoseKey, KeyOrigin, Kind, Sign1, SlotState, StationTokenClaims};
 use coap_lite::Packet;
 use p256::{
     AffinePoint,
@@ -25,21 +23,10 @@ const ID: &str = "urn:dev:ops:32473-test-01";
 
 pub(crate) fn info(key: Option<&PublicKey>) -> DeviceInfo<'static> {
     DeviceInfo {
-        device: ID.parse::<DeviceId>().unwrap(),
-        credential: key.map(PublicKey::cose_key),
-        generation: 1,
-        key_origin: KeyOrigin::Generated,
-        factory: SlotState::Empty,
         owner: SlotState::Certified,
-        claim_policy: ClaimPolicy::Open,
         claim_counter: 1,
         watermarks: Watermarks { factory: None, owner: Some(NOW - 1000) },
-        nonce: [9; 8],
-        firmware: "blinky 1.0",
-        profile: Profile::Full,
-        limits: Limits { datagram: 1100, body: 4096, list_keys: 16 },
-        operation_ms: 1,
-        condition: if key.is_some() { Condition::Ok } else { Condition::Fault },
+        ..registry::testing::info(&ID.parse().unwrap(), key)
     }
 }
 

@@ -79,25 +79,34 @@ pub type UartMemory = Memory<(), CACHED_ANSWERS>;
 /// The device behind its CoAP server.
 pub type UartServer<F, R> = Server<&'static mut UartMemory, F, R, Identify>;
 
-/// Starts the device, and reports it on the console. `firmware` is its name and version, at most 32 bytes.
+/// What the firmware here decides: whoever comes first may claim the device. `firmware` is its name and version, at most 32
+/// bytes.
+pub const fn config(device: DeviceId, firmware: &'static str, operation_ms: u32) -> Config {
+    Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms }
+}
+
+/// Starts the device, and reports it on the console.
 ///
 /// # Errors
 /// The layout does not fit the flash; or this was called before.
 // Not inlined: what it takes on the stack is given back before the first datagram comes.
 #[inline(never)]
 pub fn start<F: NorFlash, R: CryptoRngCore>(
-    config: (DeviceId, &'static str, u32),
+    config: Config,
     flash: F,
     layout: Layout,
     rng: R,
 ) -> Option<UartServer<F, R>> {
     let memory = memory()?;
     console::start();
-    let (device, firmware, operation_ms) = config;
-    let config = Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms };
     let device = Device::start(config, flash, layout, Identify, rng).ok()?;
     let info = device.info();
-    log::info!("{} {firmware}: {}", info.device, if info.credential.is_some() { "started" } else { "storage fault" });
+    log::info!(
+        "{} {}: {}",
+        info.device,
+        info.firmware,
+        if info.credential.is_some() { "started" } else { "storage fault" }
+    );
     console::print(|line| report::write(&info, line).map_err(|_| core::fmt::Error));
     Some(Server::new(device, memory))
 }
@@ -119,7 +128,7 @@ where
 {
     let Hardware { device, flash, layout, rng, port, led, operation_ms } = hardware;
     // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
-    let Some(server) = start((device, firmware, operation_ms), flash, layout, rng) else { return };
+    let Some(server) = start(config(device, firmware, operation_ms), flash, layout, rng) else { return };
     let server = RefCell::new(server);
     let mut serial = Serial::new(port, ());
     let serving = async {
