@@ -60,7 +60,15 @@ pub struct Bench {
 pub struct Running {
     process: Child,
     leads_group: bool,
-    lines: Receiver<String>,
+    lines: Receiver<Line>,
+    /// Lines of the other stream, that came while we waited for one on this.
+    passed_over: Vec<Line>,
+}
+
+/// A line, and on which stream: what a program says is in order on each, but not across the two.
+struct Line {
+    is_error: bool,
+    text: String,
 }
 
 /// A running simulator.
@@ -187,20 +195,20 @@ impl Running {
     pub fn start(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let (sender, lines) = channel();
-        for stream in [
-            Box::new(process.stdout.take().expect("piped")) as Box<dyn std::io::Read + Send>,
-            Box::new(process.stderr.take().expect("piped")),
+        for (is_error, stream) in [
+            (false, Box::new(process.stdout.take().expect("piped")) as Box<dyn std::io::Read + Send>),
+            (true, Box::new(process.stderr.take().expect("piped"))),
         ] {
             let sender = sender.clone();
             thread::spawn(move || {
-                for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    if sender.send(line).is_err() {
+                for text in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if sender.send(Line { is_error, text }).is_err() {
                         break;
                     }
                 }
             });
         }
-        Running { process, leads_group: false, lines }
+        Running { process, leads_group: false, lines, passed_over: Vec::new() }
     }
 
     /// ... as the leader of a process group, as a shell does. All of the group is killed when it is dropped.
@@ -215,21 +223,32 @@ impl Running {
     /// # Panics
     /// After [`PATIENCE`].
     pub fn next_line(&mut self) -> Option<String> {
+        match self.passed_over.is_empty() {
+            true => self.next().map(|line| line.text),
+            false => Some(self.passed_over.remove(0).text),
+        }
+    }
+
+    /// Waits for a line that contains `text`. Those before it on the same stream are passed over, and on the other one kept.
+    pub fn expect_line(&mut self, text: &str) {
+        let mut kept = std::mem::take(&mut self.passed_over).into_iter();
+        while let Some(line) = kept.next().or_else(|| self.next()) {
+            if line.text.contains(text) {
+                self.passed_over.retain(|other| other.is_error != line.is_error);
+                self.passed_over.extend(kept);
+                return;
+            }
+            self.passed_over.push(line);
+        }
+        panic!("the program ended without saying {text:?}");
+    }
+
+    fn next(&mut self) -> Option<Line> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("the program has nothing to say"),
         }
-    }
-
-    /// Waits for a line that contains `text`.
-    pub fn expect_line(&mut self, text: &str) {
-        while let Some(line) = self.next_line() {
-            if line.contains(text) {
-                return;
-            }
-        }
-        panic!("the program ended without saying {text:?}");
     }
 
     /// Waits until a signal has stopped it, as the hook in the commissioner's debug builds does; false if it ended.

@@ -157,11 +157,13 @@ impl Console<'_> {
             return Ok(());
         }
         let Some(registry) = &self.registry else { return Ok(()) };
+        // Recorded first, then said: a Ctrl-C may come in between.
+        let recorded = registry.observe_key(&report.seen(Place::Elsewhere)).await;
         self.progress.step(Step::Reported {
             device: report.device.to_string(),
             thumbprint: report.key.thumbprint().to_string(),
         });
-        match registry.observe_key(&report.seen(Place::Elsewhere)).await {
+        match recorded {
             Err(registry::Error::Conflict(conflict)) => complain(format_args!("{}: {conflict}", self.link)),
             recorded => drop(recorded?),
         }
