@@ -5,7 +5,8 @@
 //! - [`coap`]: messages in datagrams, repeated and lost ones, bodies in blocks (RFC 7252, RFC 7959);
 //! - [`oscore`]: how their contents are protected (RFC 8613);
 //! - [`edhoc`]: how two parties authenticate each other and agree on the keys for that (RFC 9528);
-//! - [`key`]: who the parties are, and [`sign1`]: what others signed about them.
+//! - [`key`]: who the parties are, and [`sign1`]: what others signed about them;
+//! - [`usb`]: how a device at a USB cable is known.
 //!
 //! Time, randomness and buffers are arguments. No input of a peer makes anything here panic.
 #![cfg_attr(not(test), no_std)]
@@ -26,3 +27,4 @@ pub mod edhoc;
 pub mod key;
 pub mod oscore;
 pub mod sign1;
+pub mod usb;
