@@ -47,6 +47,8 @@ if [ "${1:-all}" = all ]; then
             }
         fi
     done
+    # Without the guest, its tests are left out. The line is repeated at the end of `make test`.
+    tests/usb/prepare.sh || echo "setup: the tests at a real USB host stack are left out"
     peers=target/peers
     if ! cmp -s tests/peers/requirements.txt "$peers/installed"; then
         echo "setup: independent peers (aiocoap, pycose) into $peers"

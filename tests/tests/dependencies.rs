@@ -10,7 +10,8 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("device-protocol", Some(&["cbor-schemas"])),
     ("device", Some(&["cbor-schemas", "device-protocol"])),
     ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
-    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device"])),
+    ("embassy-usb-usbip", Some(&[])), // publishable by itself
+    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "embassy-usb-usbip"])),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
     ("end-to-end", None),

@@ -1,0 +1,202 @@
+//! A simulated device at the guest's USB host, and the guest's side of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use end_to_end::{Bench, Device, PATIENCE, program};
+use protocol::usb::{PRODUCT_ID, VENDOR_ID};
+
+/// How fast the cable is.
+#[derive(Clone, Copy, Debug)]
+pub enum Speed {
+    Full,
+    High,
+}
+
+/// A device that is plugged in, and the two ways to it.
+pub struct Plugged {
+    device: Device,
+    id: String,
+    speed: Speed,
+    port: PathBuf,
+    interface: String,
+}
+
+impl Speed {
+    pub fn megabits(self) -> &'static str {
+        match self {
+            Speed::Full => "12",
+            Speed::High => "480",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Speed::Full => "full",
+            Speed::High => "high",
+        }
+    }
+}
+
+impl Plugged {
+    /// A device that is plugged in as long as it runs.
+    pub fn start(bench: &Bench, id: &str, speed: Speed) -> Self {
+        Self::start_at(bench, id, speed, "vhci")
+    }
+
+    /// A device that serves USB/IP, plugged in by `usbip`: its cable can be pulled while it runs.
+    pub fn serve(bench: &Bench, id: &str, speed: Speed) -> Self {
+        Self::start_at(bench, id, speed, "127.0.0.1:3240")
+    }
+
+    /// Ends it, as by a power failure, and starts it again with the same flash.
+    pub fn restart(self, bench: &Bench) -> Self {
+        let Self { device, id, speed, .. } = self;
+        drop(device);
+        gone();
+        Self::start(bench, &id, speed)
+    }
+
+    fn start_at(bench: &Bench, id: &str, speed: Speed, place: &str) -> Self {
+        gone();
+        let flash = bench.path("flash").display().to_string();
+        let mut simulator = Command::new(program("device-sim"));
+        simulator.args(["--id", id, "--flash", &flash, "--usb", place, "--usb-speed", speed.name()]);
+        let device = Device::start(&mut simulator);
+        let mut plugged = Self { device, id: id.to_owned(), speed, port: PathBuf::new(), interface: String::new() };
+        if place == "vhci" {
+            plugged.found()
+        } else {
+            plugged.plug_in()
+        }
+        plugged
+    }
+
+    /// Plugs the cable in.
+    pub fn plug_in(&mut self) {
+        let attached =
+            Command::new("usbip").args(["attach", "-r", "127.0.0.1", "-b", "1-1"]).output().expect("usbip runs");
+        assert!(attached.status.success(), "{}", String::from_utf8_lossy(&attached.stderr));
+        self.found();
+    }
+
+    /// Pulls it.
+    pub fn unplug(&mut self) {
+        let ports = fs::read_to_string("/sys/devices/platform/vhci_hcd.0/status").expect("a status");
+        // hub port sta spd dev sockfd local_busid; "006" is a port in use.
+        let port = ports.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, port, "006", ..] => Some(port.to_owned()),
+            _ => None,
+        });
+        let port = port.expect("something is plugged in");
+        fs::write("/sys/devices/platform/vhci_hcd.0/detach", port.trim_start_matches('0').to_owned() + "\n")
+            .or_else(|_| fs::write("/sys/devices/platform/vhci_hcd.0/detach", port))
+            .expect("the port lets go");
+        gone();
+    }
+
+    /// Waits until Linux has both functions, and an address at the network.
+    fn found(&mut self) {
+        self.port = poll("a serial port appears", || ours("/sys/class/tty").map(|name| Path::new("/dev").join(name)));
+        self.interface = poll("a network interface appears", || ours("/sys/class/net"));
+        self.network("up");
+        poll("the host has a link-local address", || has_address(&self.interface).then_some(()));
+    }
+
+    /// Sets the network interface up, or down.
+    pub fn network(&self, state: &str) {
+        let done = Command::new("busybox").args(["ip", "link", "set", "dev", &self.interface, state]).status();
+        assert!(done.expect("busybox runs").success());
+    }
+
+    /// The network interface of the host's end.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// What Linux knows of the device.
+    pub fn sysfs(&self) -> PathBuf {
+        Path::new("/sys/class/net").join(&self.interface).join("device/..")
+    }
+
+    /// Its numbers as `lsusb` wants them.
+    pub fn usb_id(&self) -> String {
+        format!("{VENDOR_ID:04x}:{PRODUCT_ID:04x}")
+    }
+
+    /// The link to its serial port.
+    pub fn acm_link(&self) -> String {
+        format!("serial:{}", self.port.display())
+    }
+
+    /// The link to its address at the network.
+    pub fn udp_link(&self) -> String {
+        let interface = &self.interface;
+        format!("udp:{}%{interface}", device::usb::link_local(&self.id.parse().expect("a device ID")))
+    }
+
+    /// The address that the device gives to the host's end.
+    pub fn host_address(&self) -> String {
+        let path = Path::new("/sys/class/net").join(&self.interface).join("address");
+        fs::read_to_string(path).expect("an address").trim().to_owned()
+    }
+}
+
+/// What is sent to the device by a network that is none of its business: `tests/usb/noise.py` has the frames.
+pub fn noise(interface: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("usb/noise.py");
+    let sent = Command::new("python3").arg(script).arg(interface).output().expect("python3 runs");
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+}
+
+/// Waits until there is something.
+///
+/// # Panics
+/// After [`PATIENCE`].
+pub fn poll<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = there() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until nothing of ours is plugged in any more.
+pub fn gone() {
+    poll("the device is gone", || (ours("/sys/class/tty").is_none() && ours("/sys/class/net").is_none()).then_some(()));
+}
+
+/// The device node of a class that belongs to a USB device with our numbers.
+fn ours(class: &str) -> Option<String> {
+    let of_us = |node: &fs::DirEntry| {
+        // The device of such a node is the USB interface, and above it is the USB device.
+        let number = |name: &str| {
+            let text = fs::read_to_string(node.path().join("device/..").join(name)).ok()?;
+            u16::from_str_radix(text.trim(), 16).ok()
+        };
+        number("idVendor") == Some(VENDOR_ID) && number("idProduct") == Some(PRODUCT_ID)
+    };
+    let mut nodes = fs::read_dir(class).ok()?.flatten().filter(of_us);
+    nodes.next()?.file_name().into_string().ok()
+}
+
+/// Whether an interface has a link-local address that nobody else has, either.
+fn has_address(interface: &str) -> bool {
+    const TENTATIVE: u32 = 0x40;
+    let addresses = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    addresses.lines().any(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [address, _, _, _, flags, name] => {
+            let tentative = u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & TENTATIVE != 0);
+            name == interface && address.starts_with("fe80") && !tentative
+        }
+        _ => false,
+    })
+}
