@@ -66,6 +66,7 @@ pub mod sessions;
 pub mod slots;
 pub mod store;
 pub mod transport;
+pub mod usb;
 
 /// The longest CoAP datagram the device takes or sends, in bytes (RFC 7252 section 4.6 suggests 1152).
 pub const DATAGRAM_LEN: usize = 1152;

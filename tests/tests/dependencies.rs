@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("device-protocol", Some(&["cbor-schemas"])),
     ("device", Some(&["cbor-schemas", "device-protocol"])),
     ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
-    ("embassy-usb-usbip", Some(&[])), // publishable by itself
+    ("embassy-usb-usbip", Some(&[])),                    // publishable by itself
     ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "embassy-usb-usbip"])),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "standard output is the board's console")]
 
 mod flash;
+mod usb;
 
 use std::{
     cell::RefCell,
@@ -15,15 +16,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use cbor_schemas::{ClaimPolicy, DeviceId, report};
-use clap::Parser;
+use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, report};
+use clap::{Parser, ValueEnum};
+use critical_section as _;
 use device::{
     DATAGRAM_LEN,
     device::{Board, Config, Device},
     server::{Memory, Server},
     transport::{Link, LogLine, serial::Serial, serve},
+    usb::IpEndpoint,
 };
 use device_sim::{pty, until_told_to_stop};
+use embassy_time as _;
+use embassy_usb_usbip::Speed;
 use embedded_io_adapters::tokio_1::FromTokio;
 use rand_core::OsRng;
 use tokio::{
@@ -35,7 +40,7 @@ use tokio_serial::SerialStream;
 
 use crate::flash::SimFlash;
 
-/// A commissionable device on this machine: the code of a board, its serial line a pty, its flash a file.
+/// A commissionable device on this machine: the code of a board, its serial line a pty, its flash a file, its USB cable in a kernel.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Args {
@@ -45,6 +50,13 @@ struct Args {
     /// Serves CoAP over UDP at ADDR:PORT, a loopback or link-local address. May be given several times.
     #[arg(long, value_name = "ADDR:PORT")]
     udp: Vec<SocketAddr>,
+    /// USB: plugs the device into this machine's kernel (`vhci`: it takes root, and the module vhci-hcd), or serves USB/IP
+    /// at a loopback ADDR:PORT: `usbip attach -r ADDR -b 1-1`.
+    #[arg(long, value_name = "vhci|ADDR:PORT")]
+    usb: Option<usb::Host>,
+    /// How fast the USB cable is.
+    #[arg(long, value_name = "SPEED", default_value = "full")]
+    usb_speed: UsbSpeed,
     /// Flash image, made if it does not exist; without it the flash is RAM and gone with the process.
     #[arg(long, value_name = "FILE")]
     flash: Option<PathBuf>,
@@ -62,13 +74,20 @@ enum Address {
     /// The n-th serial line: there is one peer at its other end.
     Serial(usize),
     Udp(SocketAddr),
+    Usb(device::usb::Address),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum UsbSpeed {
+    Full,
+    High,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    if args.pty.is_empty() && args.udp.is_empty() {
-        eprintln!("device-sim: nothing to serve: give --pty PATH, --udp ADDR:PORT, or both");
+    if args.pty.is_empty() && args.udp.is_empty() && args.usb.is_none() {
+        eprintln!("device-sim: nothing to serve: give --pty PATH, --udp ADDR:PORT, --usb vhci, or several");
         return ExitCode::from(2);
     }
     let devices = LocalSet::new();
@@ -127,14 +146,18 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         let link = UdpLink { socket: UdpSocket::from_std(socket)?, datagram: [0; DATAGRAM_LEN + 1] };
         links.push(AnyLink::Udp(Box::new(link)));
     }
+    if let Some(host) = args.usb {
+        let speed = if args.usb_speed == UsbSpeed::High { Speed::High } else { Speed::Full };
+        let socket = usb::Socket::new(host, speed)?;
+        eprintln!("device-sim: {} at usb:{socket}", args.id);
+        links.push(AnyLink::Usb(Box::new(socket), console.lines.subscribe()));
+    }
 
     let device = Device::start(config, flash, flash::layout(), console.clone(), OsRng)
         .map_err(|error| anyhow!("flash layout: {error:?}"))?;
     let info = device.info();
     console.print(&format!("{} {}", info.device, info.firmware));
-    let mut report_line = String::new();
-    report::write(&info, &mut report_line).context("report line")?;
-    console.print(&report_line);
+    console.print(&report_of(&info));
 
     let memory = Box::new(Memory::<Address, CACHED_ANSWERS>::new());
     let server = Rc::new(RefCell::new(Server::new(device, memory)));
@@ -148,6 +171,13 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
                     let log = async || next_line(&mut lines).await;
                     serve(&server, serial.as_mut(), clock, log).await.map_err(|error| anyhow!("serial line: {error:?}"))
                 }
+                AnyLink::Usb(socket, mut lines) => {
+                    let id = server.borrow().device().info().device;
+                    let log = async || next_line(&mut lines).await;
+                    socket
+                        .serve::<Address, _>(id, &server, clock, || report_of(&server.borrow().device().info()), log)
+                        .await
+                }
                 AnyLink::Udp(mut socket) => {
                     serve(&server, socket.as_mut(), clock, async || std::future::pending().await).await.context("UDP")
                 }
@@ -155,6 +185,13 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// The report line: a line of the log is long enough for any.
+fn report_of(info: &DeviceInfo<'_>) -> LogLine {
+    let mut line = LogLine::new();
+    let _ = report::write(info, &mut line);
+    line
 }
 
 /// Answers kept for requests that come again.
@@ -165,6 +202,30 @@ const LOG_LINES: usize = 64;
 enum AnyLink {
     Serial(Box<Serial<FromTokio<SerialStream>, Address>>, pty::Line, broadcast::Receiver<LogLine>),
     Udp(Box<UdpLink>),
+    Usb(Box<usb::Socket>, broadcast::Receiver<LogLine>),
+}
+
+impl From<device::usb::Address> for Address {
+    fn from(address: device::usb::Address) -> Self {
+        Address::Usb(address)
+    }
+}
+
+impl From<IpEndpoint> for Address {
+    fn from(endpoint: IpEndpoint) -> Self {
+        Address::Usb(endpoint.into())
+    }
+}
+
+impl TryFrom<Address> for IpEndpoint {
+    type Error = ();
+
+    fn try_from(address: Address) -> Result<Self, ()> {
+        match address {
+            Address::Usb(address) => address.try_into(),
+            Address::Serial(_) | Address::Udp(_) => Err(()),
+        }
+    }
 }
 
 /// What the board prints: to standard output, and as diagnostic frames on its serial lines.
@@ -235,7 +296,7 @@ impl Link<Address> for UdpLink {
                 io::ErrorKind::ConnectionRefused => Ok(()),
                 _ => Err(error),
             }),
-            Address::Serial(_) => Ok(()),
+            Address::Serial(_) | Address::Usb(_) => Ok(()),
         }
     }
 
@@ -257,6 +318,13 @@ impl Args {
             pty: self.pty.iter().map(path).collect(),
             udp: self.udp.iter().map(port).collect::<Option<_>>().context("UDP ports count beyond 65535")?,
             flash: self.flash.as_ref().map(path),
+            usb: match self.usb {
+                Some(usb::Host::Tcp(address)) => {
+                    Some(usb::Host::Tcp(port(&address).context("USB/IP ports count beyond 65535")?))
+                }
+                other => other,
+            },
+            usb_speed: self.usb_speed,
             id: numbered(&self.id),
             count: 1,
         })
