@@ -329,11 +329,17 @@ impl Exchange for Client {
     }
 }
 
-/// Asks a multicast group (RFC 7252 section 8), and says where responses came from within `leisure`.
-/// Listens no longer once there are `most` of them.
+/// Asks a multicast group (RFC 7252 section 8): who answered, and with what. Listens for `leisure`, and no longer than
+/// `stragglers` after the first answer, or until there are `most` of them.
 ///
-/// What they say is not looked at: ask each member by itself.
-pub async fn ask_group(group: &Link, request: &Request, leisure: Duration, most: usize) -> Result<Vec<Link>, Error> {
+/// Answers can be forged by anybody on the link: ask each member by itself.
+pub async fn ask_group(
+    group: &Link,
+    request: &Request,
+    leisure: Duration,
+    stragglers: Duration,
+    most: usize,
+) -> Result<Vec<(Link, Vec<u8>)>, Error> {
     let mut token = [0; TOKEN_LEN];
     OsRng.fill_bytes(&mut token);
     let mut question = request.head();
@@ -344,14 +350,16 @@ pub async fn ask_group(group: &Link, request: &Request, leisure: Duration, most:
 
     let group = link::Group::open(group).await?;
     group.send(&question).await?;
-    let deadline = Instant::now() + leisure;
-    let mut members = Vec::new();
+    let mut deadline = Instant::now() + leisure;
+    let mut members = Vec::<(Link, Vec<u8>)>::new();
     while members.len() < most && Instant::now() < deadline {
         let Ok(received) = timeout_at(deadline, group.receive()).await else { break };
         let (datagram, from) = received?;
-        let is_response = |answer: Packet| Code(answer.header.code.into()).is_response() && answer.get_token() == token;
-        if parse(&datagram).is_some_and(is_response) && !members.contains(&from) {
-            members.push(from);
+        let Some(answer) = parse(&datagram) else { continue };
+        let is_response = Code(answer.header.code.into()).is_response() && answer.get_token() == token;
+        if is_response && members.iter().all(|(member, _)| *member != from) {
+            members.push((from, answer.payload));
+            deadline = deadline.min(Instant::now() + stragglers);
         }
     }
     Ok(members)

@@ -1,28 +1,31 @@
 //! Which devices are there, and where.
 //!
 //! Serial ports are asked with a CoAP ping first, so that other programs' devices are not disturbed further. On USB
-//! network links `/comm` is asked for by multicast (RFC 7252 section 8). Whoever answers is then asked in full.
+//! network links, all CoAP nodes are asked by multicast which resources they have (RFC 7252 section 8, RFC 6690). Whoever
+//! has the commissioning resource is then asked in full. A device at both is one device with two links.
 
-use std::fs;
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use cbor_schemas::DeviceId;
+use coap_lite::link_format::LinkFormatParser;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Request, ask_group};
 use crate::error::{CommandError, ExitCode};
-use crate::link::{self, DEFAULT_PORT, Link};
+use crate::link::{self, DEFAULT_PORT, Link, network};
+use crate::progress::{Progress, Step};
 use crate::visit::{self, Account};
 
-/// All CoAP nodes on the link (RFC 7252 section 12.8).
-const ALL_COAP_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfd);
 /// How long answers to a multicast may take: DEFAULT_LEISURE (RFC 7252 section 8.2).
 const LEISURE: Duration = Duration::from_secs(5);
+/// How much longer others are listened to, on a USB link: it has one device at its end, which has answered.
+const STRAGGLERS: Duration = Duration::from_millis(500);
 /// Devices on one network link that are listened to.
 const MOST_MEMBERS: usize = 64;
-/// Drivers of network interfaces that are devices at a USB cable.
-const USB_NETWORK_DRIVERS: [&str; 4] = ["cdc_ncm", "cdc_ether", "cdc_eem", "rndis_host"];
+/// What every CoAP node has (RFC 6690 section 4).
+const CORE: &str = "/.well-known/core";
+/// The resource type of `/comm`.
+const COMMISSIONING: &str = "commissioning";
 
 /// A device that answers.
 pub struct Found {
@@ -32,6 +35,8 @@ pub struct Found {
     pub client: Client,
     /// What the device says of itself, to anyone.
     pub account: Account,
+    /// Where it answers, too.
+    pub others: Vec<Link>,
 }
 
 /// A link that was tried, and what came of it.
@@ -46,35 +51,49 @@ pub struct Sighting {
 pub async fn at(link: &Link) -> Result<Found, visit::Error> {
     let mut client = Client::open(link).await?;
     let account = Account::probe(&mut client).await?;
-    Ok(Found { link: link.clone(), client, account })
+    Ok(Found { link: link.clone(), client, account, others: Vec::new() })
 }
 
 /// Where devices may be, as far as the operating system knows: serial ports and USB network links.
 ///
-/// Ptys and addresses elsewhere in the network are not among them.
+/// Ptys, other network interfaces and addresses elsewhere are not among them: nothing is sent there unasked.
 pub fn links() -> Vec<Link> {
-    let group = |interface| Link::Udp { address: ALL_COAP_NODES.into(), zone: Some(interface), port: DEFAULT_PORT };
-    let serial = link::list_ports().into_iter().map(Link::serial);
-    serial.chain(usb_networks().into_iter().map(group)).collect()
+    let serial = link::list_ports().into_iter().map(|port| Link::serial(port.path));
+    serial.chain(network::usb_interfaces().into_iter().map(on_interface)).collect()
 }
 
-/// Tries links at the same time; a multicast address stands for whoever answers to it.
+/// All CoAP nodes on the link of a network interface (RFC 7252 section 12.8).
+pub fn on_interface(name: String) -> Link {
+    Link::Udp { address: network::ALL_COAP_NODES.into(), zone: Some(name), port: DEFAULT_PORT }
+}
+
+/// Tries links at the same time; a multicast address stands for whoever answers to it. UDP comes before serial ports.
 pub async fn survey(links: impl IntoIterator<Item = Link>) -> Vec<Sighting> {
     let tasks: JoinSet<_> = links.into_iter().map(sight).collect();
     let mut sightings: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
-    sightings.sort_by(|a, b| a.link.cmp(&b.link));
+    sightings.sort_by_key(|sighting| (sighting.link.is_serial(), sighting.link.clone()));
     sightings
 }
 
-/// The devices among what was tried, each once: one with a serial and a network function is at two links.
+/// The devices among what was tried, each once: one with a serial and a network function is at two links. UDP is
+/// preferred.
 pub fn devices(sightings: Vec<Sighting>) -> Vec<Found> {
-    let mut devices: Vec<Found> = Vec::new();
-    for found in sightings.into_iter().filter_map(|sighting| sighting.found.ok()) {
-        if devices.iter().all(|device| device.account != found.account) {
-            devices.push(found);
+    merge(sightings).0
+}
+
+/// The devices among what was tried, each once, and where there is none, with the reason.
+pub fn merge(sightings: Vec<Sighting>) -> (Vec<Found>, Vec<(Link, visit::Error)>) {
+    let (mut devices, mut failures) = (Vec::<Found>::new(), Vec::new());
+    for Sighting { link, found } in sightings {
+        match found {
+            Ok(found) => match devices.iter_mut().find(|device| device.account == found.account) {
+                Some(device) => device.others.push(link),
+                None => devices.push(found),
+            },
+            Err(error) => failures.push((link, error)),
         }
     }
-    devices
+    (devices, failures)
 }
 
 /// The one device that answers on [`links`].
@@ -99,12 +118,39 @@ pub async fn find(device: &DeviceId) -> Result<Found, CommandError> {
     })
 }
 
+impl Found {
+    /// Where it is, preferred link first.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        [&self.link].into_iter().chain(&self.others)
+    }
+
+    /// After an `error` of its link, goes on over the next one where the same device answers. Whatever was done must bear
+    /// to be done again.
+    ///
+    /// # Errors
+    /// `error` itself, if it is none of the link, or if the device answers nowhere else.
+    pub async fn fall_back(&mut self, error: CommandError, progress: &Progress) -> Result<(), CommandError> {
+        while error.exit() == ExitCode::Link && !self.others.is_empty() {
+            let next = self.others.remove(0);
+            let Ok(other) = at(&next).await else { continue };
+            let is_same =
+                other.account.info().device == self.account.info().device && other.account.key() == self.account.key();
+            if is_same {
+                progress.step(Step::FellBack { to: next.to_string(), because: error.to_string() });
+                *self = Found { others: std::mem::take(&mut self.others), ..other };
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
+}
+
 async fn sight(link: Link) -> Vec<Sighting> {
     if !link.is_multicast() {
         let found = at(&link).await;
         return vec![Sighting { link, found }];
     }
-    match ask_group(&link, &Request::get("/comm"), LEISURE, MOST_MEMBERS).await {
+    match members(&link).await {
         Ok(members) => {
             let mut sightings = Vec::new();
             for member in members {
@@ -113,18 +159,47 @@ async fn sight(link: Link) -> Vec<Sighting> {
             }
             sightings
         }
-        Err(error) => vec![Sighting { link, found: Err(error.into()) }],
+        Err(error) => vec![Sighting { link, found: Err(error) }],
     }
 }
 
+/// The commissioning devices on a network link.
+async fn members(group: &Link) -> Result<Vec<Link>, visit::Error> {
+    let mut stragglers = LEISURE;
+    if let Link::Udp { zone: Some(interface), .. } = group {
+        network::ready(interface).await.map_err(crate::client::Error::Link)?;
+        if network::is_usb(interface) {
+            stragglers = STRAGGLERS;
+        }
+    }
+    let answers = ask_group(group, &Request::get(CORE), LEISURE, stragglers, MOST_MEMBERS).await?;
+    let devices = answers.into_iter().filter(|(member, resources)| {
+        let is_device = has_commissioning(resources);
+        if !is_device {
+            tracing::info!("{member} speaks CoAP, but is no commissioning device");
+        }
+        is_device
+    });
+    Ok(devices.map(|(member, _)| member).collect())
+}
+
+/// Whether a list of resources has ours.
+fn has_commissioning(resources: &[u8]) -> bool {
+    let Ok(resources) = str::from_utf8(resources) else { return false };
+    LinkFormatParser::new(resources).flatten().any(|(_, attributes)| {
+        // One attribute may have several types, set apart by spaces (RFC 6690 section 3.1).
+        let mut types = attributes.filter(|(name, _)| *name == "rt");
+        types.any(|(_, value)| value.to_cow().split(' ').any(|it| it == COMMISSIONING))
+    })
+}
+
 fn one_of(sightings: Vec<Sighting>) -> Result<Found, CommandError> {
-    let tried: Vec<_> =
-        sightings.iter().filter_map(|s| s.found.as_ref().err().map(|e| format!("{}: {e}", s.link))).collect();
-    let mut devices = devices(sightings);
+    let (mut devices, failures) = merge(sightings);
     match (devices.pop(), devices.is_empty()) {
         (Some(device), true) => Ok(device),
         (None, _) => {
             let message = "no device answers; plug one in, or name its link (serial:PATH or udp:ADDRESS)";
+            let tried = failures.iter().map(|(link, error)| format!("{link}: {error}"));
             Err(CommandError::new(ExitCode::NoDevice, message).with_candidates(tried))
         }
         (Some(last), false) => {
@@ -139,25 +214,17 @@ fn describe(found: &Found) -> String {
     format!("{} {}", found.link, found.account.info().device)
 }
 
-/// The interfaces that Linux runs over a USB cable.
-fn usb_networks() -> Vec<String> {
-    let Ok(interfaces) = fs::read_dir("/sys/class/net") else { return Vec::new() };
-    let is_usb = |interface: &fs::DirEntry| {
-        let driver = fs::read_link(interface.path().join("device/driver")).unwrap_or_default();
-        USB_NETWORK_DRIVERS.iter().any(|name| driver.ends_with(name))
-    };
-    let interfaces = interfaces.flatten().filter(is_usb);
-    interfaces.filter_map(|interface| interface.file_name().into_string().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use cbor_schemas::DeviceInfo;
     use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
     use tokio::net::UdpSocket;
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::client::{self, Code, content_format};
+    use crate::progress::Recording;
     use crate::registry::testing::{info, key};
 
     fn comm(id: &str) -> Vec<u8> {
@@ -204,7 +271,7 @@ mod tests {
         let link = device(comm("urn:dev:ops:32473-test-01")).await;
         let sightings = survey([nobody(), link.clone()]).await;
         assert!(matches!(
-            &sightings[0].found,
+            &sightings[1].found,
             Err(visit::Error::Client(client::Error::Link(link::Error::Missing { .. })))
         ));
         let found = one_of(sightings).unwrap();
@@ -216,6 +283,81 @@ mod tests {
         let comm = comm("urn:dev:ops:32473-test-01");
         let links = [device(comm.clone()).await, device(comm).await];
         assert!(one_of(survey(links).await).is_ok());
+    }
+
+    /// UDP comes first, and a serial port that fails is no second device.
+    #[tokio::test]
+    async fn a_device_has_all_its_links() {
+        let comm = comm("urn:dev:ops:32473-test-01");
+        let links = [device(comm.clone()).await, device(comm).await];
+        let (devices, failures) = merge(survey([nobody(), links[0].clone(), links[1].clone()]).await);
+        let mut expected = links.to_vec();
+        expected.sort();
+        assert_eq!(devices.len(), 1);
+        assert_eq!(devices[0].links().cloned().collect::<Vec<_>>(), expected);
+        assert_eq!(failures.len(), 1);
+        assert_eq!(failures[0].0, nobody());
+    }
+
+    fn recorded() -> (Progress, Arc<Recording>) {
+        let recording = Arc::new(Recording::default());
+        (Progress::new(recording.clone()), recording)
+    }
+
+    fn link_failed() -> CommandError {
+        CommandError::new(ExitCode::Link, "the cable is loose")
+    }
+
+    #[tokio::test]
+    async fn where_a_link_fails_the_next_one_takes_over() {
+        let (progress, recording) = recorded();
+        let comm = comm("urn:dev:ops:32473-test-01");
+        let (first, second) = (device(comm.clone()).await, device(comm).await);
+        let mut found = at(&first).await.unwrap();
+        // Nobody is at the first of them.
+        found.others = vec![nobody(), second.clone()];
+        found.fall_back(link_failed(), &progress).await.unwrap();
+        assert_eq!((&found.link, &found.others), (&second, &vec![]));
+        let fell_back = Step::FellBack { to: second.to_string(), because: "the cable is loose".to_owned() };
+        assert_eq!(recording.steps(), [(None, fell_back)]);
+        let error = found.fall_back(link_failed(), &progress).await.unwrap_err();
+        assert_eq!(error.to_string(), "the cable is loose", "there is no other link any more");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_no_failure_of_the_link() {
+        let (progress, recording) = recorded();
+        let comm = comm("urn:dev:ops:32473-test-01");
+        let mut found = at(&device(comm.clone()).await).await.unwrap();
+        found.others = vec![device(comm).await];
+        let refused = CommandError::new(ExitCode::Refused, "no");
+        assert_eq!(found.fall_back(refused, &progress).await.unwrap_err().to_string(), "no");
+        assert_eq!((found.others.len(), recording.steps()), (1, vec![]));
+    }
+
+    #[tokio::test]
+    async fn another_device_at_the_next_link_is_not_gone_on_with() {
+        let (progress, _) = recorded();
+        let mut found = at(&device(comm("urn:dev:ops:32473-test-01")).await).await.unwrap();
+        found.others = vec![device(comm("urn:dev:ops:32473-test-02")).await];
+        assert!(found.fall_back(link_failed(), &progress).await.is_err());
+    }
+
+    #[test]
+    fn the_commissioning_resource_is_known_by_its_type() {
+        for (resources, has) in [
+            ("</comm>;rt=\"commissioning\";ct=60", true),
+            ("</.well-known/edhoc>;rt=\"core.edhoc\",</c>;ct=60;rt=\"x commissioning\"", true),
+            ("</comm>;rt=commissioning", true),
+            ("</comm>;ct=60", false),
+            ("</comm>;rt=\"commissioning-not\"", false),
+            ("</x>;title=\"rt=commissioning\"", false),
+            ("", false),
+            ("<<;;,,", false),
+        ] {
+            assert_eq!(has_commissioning(resources.as_bytes()), has, "{resources}");
+        }
+        assert!(!has_commissioning(b"\xff\xfe"));
     }
 
     #[tokio::test]
@@ -257,13 +399,15 @@ mod tests {
             group.send_to(&answer.to_bytes().unwrap(), from).await.unwrap();
             group.send_to(b"noise", from).await.unwrap();
             answer.set_token(question.get_token().to_vec());
+            answer.payload = b"</comm>".to_vec();
             for member in [&members[0], &members[0], &members[1]] {
                 member.send_to(&answer.to_bytes().unwrap(), from).await.unwrap();
             }
             question.header.get_type()
         });
-        let found = ask_group(&link, &Request::get("/comm"), Duration::from_secs(60), 2).await.unwrap();
-        assert_eq!(found, expected);
+        let minute = Duration::from_secs(60);
+        let found = ask_group(&link, &Request::get(CORE), minute, minute, 2).await.unwrap();
+        assert_eq!(found, expected.map(|member| (member, b"</comm>".to_vec())));
         assert_eq!(answering.await.unwrap(), MessageType::NonConfirmable);
     }
 }

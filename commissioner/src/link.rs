@@ -4,6 +4,7 @@
 //! module knows which cable there is.
 
 mod diagnostics;
+pub mod network;
 mod serial;
 mod udp;
 
@@ -20,7 +21,7 @@ use std::str::FromStr;
 use crate::error::{CommandError, ExitCode};
 
 pub use diagnostics::Diagnostics;
-pub use serial::list_ports;
+pub use serial::{Port, list_ports};
 pub(crate) use udp::Group;
 
 /// Speed of a serial line where none is given, in baud.
@@ -100,8 +101,8 @@ pub enum Error {
     },
     /// The user may not open the port.
     #[error(
-        "no permission to open {port}; add yourself to the group that owns it \
-         (`sudo usermod -aG dialout $USER`, then log in again)"
+        "no permission to open {port}; install the udev rule 70-commissioning.rules (see docs/usb.md), or add yourself \
+         to the group that owns it (`sudo usermod -aG dialout $USER`, then log in again)"
     )]
     Permission {
         /// The port's device file.
@@ -120,6 +121,21 @@ pub enum Error {
     Unplugged {
         /// The port's device file.
         port: String,
+    },
+    /// The network interface is not in use.
+    #[error("network interface {interface} is down; set it up: sudo ip link set dev {interface} up")]
+    Down {
+        /// Its name.
+        interface: String,
+    },
+    /// The network interface has no address that we could be answered at.
+    #[error(
+        "network interface {interface} has no IPv6 link-local address; \
+         allow one: sudo sysctl net.ipv6.conf.{interface}.disable_ipv6=0 net.ipv6.conf.{interface}.addr_gen_mode=0"
+    )]
+    NoAddress {
+        /// Its name.
+        interface: String,
     },
     /// Nothing listens at the address.
     #[error("nothing listens at {address}; is the device running, and is this its port?")]

@@ -97,6 +97,13 @@ pub enum Step {
     },
     /// There was nothing to do.
     AlreadyDone,
+    /// A link failed, and the device answers at another one.
+    FellBack {
+        /// The link that it goes on over.
+        to: String,
+        /// What was wrong with the one before.
+        because: String,
+    },
 }
 
 impl fmt::Display for Step {
@@ -119,6 +126,7 @@ impl fmt::Display for Step {
             Self::Installed { cti } => write!(f, "certificate {cti} is installed: the device's receipt is right"),
             Self::Voided { cti, reason } => write!(f, "certificate {cti} is void: {reason}"),
             Self::AlreadyDone => write!(f, "nothing to do"),
+            Self::FellBack { to, because } => write!(f, "{because}; going on over {to}"),
         }
     }
 }

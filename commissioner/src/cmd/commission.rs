@@ -136,12 +136,18 @@ pub(super) struct Done {
 
 impl Work {
     /// Makes a device that was found one of ours.
+    ///
+    /// Where a link fails it goes on over the next one, as the next run would: with the certificate in the journal.
     pub(super) async fn commission(&self, mut found: Found) -> Result<Done, CommandError> {
-        let progress = self.progress.on_link(&found.link);
-        progress.step(found.account.step());
-        let done = commission::commission(&mut found.client, &found.account, &self.station, &self.terms, &progress);
-        let outcome = done.await?;
-        Ok(Done { device: found.account.info().device, outcome })
+        loop {
+            let progress = self.progress.on_link(&found.link);
+            progress.step(found.account.step());
+            let Found { client, account, .. } = &mut found;
+            match commission::commission(client, account, &self.station, &self.terms, &progress).await {
+                Ok(outcome) => return Ok(Done { device: found.account.info().device, outcome }),
+                Err(error) => found.fall_back(error.into(), &progress).await?,
+            }
+        }
     }
 
     /// Several devices. One failure does not stop the others; the first one decides the exit code.

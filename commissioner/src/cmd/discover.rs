@@ -6,15 +6,19 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::Context;
-use crate::discover::{self, Sighting};
+use crate::discover::{self, Found};
 use crate::error::{CommandError, ExitCode};
-use crate::link::Link;
+use crate::link::{self, Link, Port};
+use crate::visit;
 
 /// List serial ports and USB network links, and which devices answer
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Try these too: ptys and remote addresses are not found by themselves, nor ports that run at another speed
     links: Vec<Link>,
+    /// Ask on this network interface too, by multicast: of themselves, only USB links are asked
+    #[arg(long, value_name = "NAME")]
+    interface: Vec<String>,
 }
 
 impl Args {
@@ -22,17 +26,20 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let mut links = discover::links();
         links.extend(self.links);
+        links.extend(self.interface.into_iter().map(discover::on_interface));
         links.sort();
         links.dedup();
         context.progress.working("asking who is there");
-        let sightings = discover::survey(links).await;
-        for sighting in &sightings {
-            let line = Line::new(sighting);
+        let nowhere = links.is_empty();
+        let (devices, failures) = discover::merge(discover::survey(links).await);
+        let ports = link::list_ports();
+        let failures_lines = failures.iter().map(|(link, error)| Line::nothing(link, error, &ports));
+        for line in devices.iter().map(Line::device).chain(failures_lines) {
             context.output.result(&line, &line);
         }
-        match sightings.iter().any(|sighting| sighting.found.is_ok()) {
-            true => Ok(()),
-            false => Err(CommandError::new(ExitCode::NoDevice, nobody(sightings.is_empty()))),
+        match devices.is_empty() {
+            false => Ok(()),
+            true => Err(CommandError::new(ExitCode::NoDevice, nobody(nowhere))),
         }
     }
 }
@@ -56,6 +63,8 @@ struct Line {
 #[serde(untagged)]
 enum Outcome {
     Device {
+        /// All links that it answers at, the preferred one first.
+        links: Vec<String>,
         device: String,
         /// The key's thumbprint, hex; none if the device's storage is at fault.
         thumbprint: Option<String>,
@@ -68,38 +77,48 @@ enum Outcome {
     },
     Nothing {
         error: String,
+        /// What the port's USB device says it is, if by its numbers it is one of ours.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        usb_serial: Option<String>,
     },
 }
 
 impl Line {
-    fn new(sighting: &Sighting) -> Self {
-        let outcome = match &sighting.found {
-            Err(error) => Outcome::Nothing { error: error.to_string() },
-            Ok(found) => {
-                let info = found.account.info();
-                Outcome::Device {
-                    device: info.device.to_string(),
-                    thumbprint: found.account.key().map(|key| key.thumbprint().to_string()),
-                    profile: info.profile.to_string(),
-                    owner: info.owner.to_string(),
-                    factory: info.factory.to_string(),
-                    firmware: found.account.firmware(),
-                    generation: info.generation,
-                    condition: info.condition.to_string(),
-                }
-            }
+    fn device(found: &Found) -> Self {
+        let info = found.account.info();
+        let outcome = Outcome::Device {
+            links: found.links().map(Link::to_string).collect(),
+            device: info.device.to_string(),
+            thumbprint: found.account.key().map(|key| key.thumbprint().to_string()),
+            profile: info.profile.to_string(),
+            owner: info.owner.to_string(),
+            factory: info.factory.to_string(),
+            firmware: found.account.firmware(),
+            generation: info.generation,
+            condition: info.condition.to_string(),
         };
-        Self { link: sighting.link.to_string(), outcome }
+        Self { link: found.link.to_string(), outcome }
+    }
+
+    fn nothing(link: &Link, error: &visit::Error, ports: &[Port]) -> Self {
+        let port = ports.iter().find(|port| Link::serial(&port.path) == *link);
+        let usb_serial = port.and_then(|port| port.device.clone());
+        Self { link: link.to_string(), outcome: Outcome::Nothing { error: error.to_string(), usb_serial } }
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.link)?;
         match &self.outcome {
-            Outcome::Nothing { error } => write!(f, "\n  {error}"),
-            Outcome::Device { device, thumbprint, profile, owner, firmware, condition, .. } => {
-                write!(f, "\n  {device}")?;
+            Outcome::Nothing { error, usb_serial } => {
+                write!(f, "{}\n  {error}", self.link)?;
+                match usb_serial {
+                    Some(device) => write!(f, "\n  its USB numbers are those of a commissioning device: {device}"),
+                    None => Ok(()),
+                }
+            }
+            Outcome::Device { links, device, thumbprint, profile, owner, firmware, condition, .. } => {
+                write!(f, "{}\n  {device}", links.join(", "))?;
                 write!(f, "\n  key {}", thumbprint.as_deref().unwrap_or("none"))?;
                 write!(f, "\n  {profile} profile, owner slot {owner}, condition {condition}, firmware {firmware}")
             }

@@ -35,7 +35,12 @@ impl Args {
         let mut found = context.reach(self.link.as_ref()).await?;
         let request = Request::get(&self.path);
         let response = match self.plain {
-            true => found.client.request(&request).await?,
+            true => loop {
+                match found.client.request(&request).await {
+                    Ok(response) => break response,
+                    Err(error) => found.fall_back(error.into(), &context.progress).await?,
+                }
+            },
             false => context.ask(&mut found, &request).await?,
         };
         context.show(response)
@@ -67,8 +72,17 @@ impl Context {
     }
 
     /// Asks a device under protection: as its station where the device is ours and the request needs that, else as
-    /// nobody in particular.
+    /// nobody in particular. Where a link fails the next one is tried, so the request has to be one that may be repeated.
     pub(super) async fn ask(&self, found: &mut Found, request: &Request) -> Result<Response, CommandError> {
+        loop {
+            match self.ask_once(found, request).await {
+                Err(error) => found.fall_back(error, &self.progress).await?,
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn ask_once(&self, found: &mut Found, request: &Request) -> Result<Response, CommandError> {
         let station = match is_open_to_anyone(request, &found.account) {
             true => None,
             false => self.station_for(&found.account).await?,

@@ -8,11 +8,12 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use protocol::usb::{PRODUCT_ID, VENDOR_ID};
 use rustix::fs::{OFlags, major, minor};
 use rustix::termios::ioctl_tiocnxcl;
 use slipmux::{DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_buffered};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialStream};
+use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialPortInfo, SerialPortType, SerialStream};
 
 use super::{Datagram, Datagrams, DeviceLog, Error, Io, MAX_DATAGRAM};
 
@@ -21,19 +22,41 @@ const FCS_LEN: usize = 2;
 /// Longest log text that is passed on, in bytes; the rest of a longer one is cut off.
 pub(super) const MAX_LOG: usize = 2048;
 
-/// The serial ports that a device may be at, as paths: USB ports, and built-in ones that name their hardware.
+/// A serial port that a device may be at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Its device file.
+    pub path: String,
+    /// If by its USB vendor and product ID it is a commissioning device, the serial number of that. It is the device ID,
+    /// as the device claims it.
+    pub device: Option<String>,
+}
+
+/// The serial ports that a device may be at: USB ports, and built-in ones that name their hardware.
 ///
 /// Not listed: ptys, and `/dev/ttyS*`, most of which exist without any hardware behind them.
-pub fn list_ports() -> Vec<String> {
+pub fn list_ports() -> Vec<Port> {
     // The library panics where there is no sysfs, as in some containers.
     if !Path::new("/sys/class/tty").is_dir() {
         return Vec::new();
     }
     let ports = tokio_serial::available_ports().unwrap_or_default();
-    let mut paths: Vec<_> = ports.into_iter().map(|port| port.port_name).collect();
-    paths.retain(|path| !path.starts_with("/dev/ttyS"));
-    paths.sort();
-    paths
+    let mut ports: Vec<_> = ports.into_iter().map(Port::from).collect();
+    ports.retain(|port| !port.path.starts_with("/dev/ttyS"));
+    ports.sort_by(|a, b| a.path.cmp(&b.path));
+    ports
+}
+
+impl From<SerialPortInfo> for Port {
+    fn from(port: SerialPortInfo) -> Self {
+        let device = match port.port_type {
+            SerialPortType::UsbPort(usb) if (usb.vid, usb.pid) == (VENDOR_ID, PRODUCT_ID) => {
+                Some(shown(usb.serial_number.unwrap_or_default().as_bytes()))
+            }
+            _ => None,
+        };
+        Self { path: port.port_name, device }
+    }
 }
 
 /// Opens a port for ourselves alone, to exchange datagrams.

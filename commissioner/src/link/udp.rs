@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use rustix::io::Errno;
 use tokio::net::{UdpSocket, lookup_host};
 
 use super::{Datagram, Datagrams, Error, Io, Link, MAX_DATAGRAM};
@@ -91,8 +92,14 @@ impl Datagrams for UdpLine {
 }
 
 fn failed(device: SocketAddr, source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::ConnectionRefused => Error::Refused { address: device.to_string() },
+    // What is said of a USB cable that was pulled: its interface is gone, or on its way.
+    const GONE: [Errno; 5] = [Errno::NODEV, Errno::NXIO, Errno::NETDOWN, Errno::NETUNREACH, Errno::ADDRNOTAVAIL];
+    let is_gone = GONE.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()));
+    match (source.kind(), device.ip()) {
+        (io::ErrorKind::ConnectionRefused, _) => Error::Refused { address: device.to_string() },
+        (_, IpAddr::V6(ip)) if is_gone && (ip.is_unicast_link_local() || ip.is_multicast()) => {
+            Error::Unplugged { port: device.to_string() }
+        }
         _ => Error::Failed { what: device.to_string(), source },
     }
 }

@@ -13,22 +13,27 @@ use protocol::usb::{PRODUCT_ID, VENDOR_ID};
 
 /// How fast the cable is.
 #[derive(Clone, Copy, Debug)]
-pub enum Speed {
+pub(crate) enum Speed {
     Full,
     High,
 }
 
 /// A device that is plugged in, and the two ways to it.
-pub struct Plugged {
+pub(crate) struct Plugged {
     device: Device,
     id: String,
     speed: Speed,
+    ways: Ways,
+}
+
+/// The two ways to a device that is plugged in.
+pub(crate) struct Ways {
     port: PathBuf,
     interface: String,
 }
 
 impl Speed {
-    pub fn megabits(self) -> &'static str {
+    pub(crate) fn megabits(self) -> &'static str {
         match self {
             Speed::Full => "12",
             Speed::High => "480",
@@ -44,18 +49,27 @@ impl Speed {
 }
 
 impl Plugged {
+    /// A device whose host has just set its network up, as a person's computer does.
+    pub(crate) fn start_unready(bench: &Bench, id: &str, speed: Speed) -> Self {
+        let device = Self::start(bench, id, speed);
+        device.network("down");
+        fs::write(format!("/proc/sys/net/ipv6/conf/{}/accept_dad", device.interface()), "1").expect("sysctl");
+        device.network("up");
+        device
+    }
+
     /// A device that is plugged in as long as it runs.
-    pub fn start(bench: &Bench, id: &str, speed: Speed) -> Self {
+    pub(crate) fn start(bench: &Bench, id: &str, speed: Speed) -> Self {
         Self::start_at(bench, id, speed, "vhci")
     }
 
     /// A device that serves USB/IP, plugged in by `usbip`: its cable can be pulled while it runs.
-    pub fn serve(bench: &Bench, id: &str, speed: Speed) -> Self {
+    pub(crate) fn serve(bench: &Bench, id: &str, speed: Speed) -> Self {
         Self::start_at(bench, id, speed, "127.0.0.1:3240")
     }
 
     /// Ends it, as by a power failure, and starts it again with the same flash.
-    pub fn restart(self, bench: &Bench) -> Self {
+    pub(crate) fn restart(self, bench: &Bench) -> Self {
         let Self { device, id, speed, .. } = self;
         drop(device);
         gone();
@@ -64,29 +78,26 @@ impl Plugged {
 
     fn start_at(bench: &Bench, id: &str, speed: Speed, place: &str) -> Self {
         gone();
+        // Linux makes sure, for a second or two, that nobody else has its address. One case sees that.
+        fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("sysctl");
         let flash = bench.path("flash").display().to_string();
         let mut simulator = Command::new(program("device-sim"));
         simulator.args(["--id", id, "--flash", &flash, "--usb", place, "--usb-speed", speed.name()]);
         let device = Device::start(&mut simulator);
-        let mut plugged = Self { device, id: id.to_owned(), speed, port: PathBuf::new(), interface: String::new() };
-        if place == "vhci" {
-            plugged.found()
-        } else {
-            plugged.plug_in()
+        if place != "vhci" {
+            attach();
         }
-        plugged
+        Self { device, id: id.to_owned(), speed, ways: Ways::appear() }
     }
 
     /// Plugs the cable in.
-    pub fn plug_in(&mut self) {
-        let attached =
-            Command::new("usbip").args(["attach", "-r", "127.0.0.1", "-b", "1-1"]).output().expect("usbip runs");
-        assert!(attached.status.success(), "{}", String::from_utf8_lossy(&attached.stderr));
-        self.found();
+    pub(crate) fn plug_in(&mut self) {
+        attach();
+        self.ways = Ways::appear();
     }
 
     /// Pulls it.
-    pub fn unplug(&mut self) {
+    pub(crate) fn unplug(&mut self) {
         let ports = fs::read_to_string("/sys/devices/platform/vhci_hcd.0/status").expect("a status");
         // hub port sta spd dev sockfd local_busid; "006" is a port in use.
         let port = ports.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -100,55 +111,77 @@ impl Plugged {
         gone();
     }
 
-    /// Waits until Linux has both functions, and an address at the network.
-    fn found(&mut self) {
-        self.port = poll("a serial port appears", || ours("/sys/class/tty").map(|name| Path::new("/dev").join(name)));
-        self.interface = poll("a network interface appears", || ours("/sys/class/net"));
-        self.network("up");
-        poll("the host has a link-local address", || has_address(&self.interface).then_some(()));
-    }
-
     /// Sets the network interface up, or down.
-    pub fn network(&self, state: &str) {
-        let done = Command::new("busybox").args(["ip", "link", "set", "dev", &self.interface, state]).status();
-        assert!(done.expect("busybox runs").success());
+    pub(crate) fn network(&self, state: &str) {
+        self.ways.network(state);
     }
 
     /// The network interface of the host's end.
-    pub fn interface(&self) -> &str {
-        &self.interface
+    pub(crate) fn interface(&self) -> &str {
+        &self.ways.interface
     }
 
     /// What Linux knows of the device.
-    pub fn sysfs(&self) -> PathBuf {
-        Path::new("/sys/class/net").join(&self.interface).join("device/..")
+    pub(crate) fn sysfs(&self) -> PathBuf {
+        Path::new("/sys/class/net").join(self.interface()).join("device/..")
     }
 
     /// Its numbers as `lsusb` wants them.
-    pub fn usb_id(&self) -> String {
+    pub(crate) fn usb_id(&self) -> String {
         format!("{VENDOR_ID:04x}:{PRODUCT_ID:04x}")
     }
 
     /// The link to its serial port.
-    pub fn acm_link(&self) -> String {
-        format!("serial:{}", self.port.display())
+    pub(crate) fn acm_link(&self) -> String {
+        self.ways.acm_link()
     }
 
     /// The link to its address at the network.
-    pub fn udp_link(&self) -> String {
-        let interface = &self.interface;
-        format!("udp:{}%{interface}", device::usb::link_local(&self.id.parse().expect("a device ID")))
+    pub(crate) fn udp_link(&self) -> String {
+        self.ways.udp_link(&self.id)
     }
 
     /// The address that the device gives to the host's end.
-    pub fn host_address(&self) -> String {
-        let path = Path::new("/sys/class/net").join(&self.interface).join("address");
+    pub(crate) fn host_address(&self) -> String {
+        let path = Path::new("/sys/class/net").join(self.interface()).join("address");
         fs::read_to_string(path).expect("an address").trim().to_owned()
     }
 }
 
+impl Ways {
+    /// Waits until Linux has both functions, and an address at the network.
+    pub(crate) fn appear() -> Self {
+        let port = poll("a serial port appears", || ours("/sys/class/tty"));
+        let interface = poll("a network interface appears", || ours("/sys/class/net"));
+        let ways = Self { port: Path::new("/dev").join(port), interface };
+        ways.network("up");
+        poll("the host has a link-local address", || has_address(&ways.interface).then_some(()));
+        ways
+    }
+
+    fn network(&self, state: &str) {
+        let done = Command::new("busybox").args(["ip", "link", "set", "dev", &self.interface, state]).status();
+        assert!(done.expect("busybox runs").success());
+    }
+
+    /// The link to its serial port.
+    pub(crate) fn acm_link(&self) -> String {
+        format!("serial:{}", self.port.display())
+    }
+
+    /// The link to its address at the network.
+    pub(crate) fn udp_link(&self, id: &str) -> String {
+        format!("udp:{}%{}", device::usb::link_local(&id.parse().expect("a device ID")), self.interface)
+    }
+}
+
+fn attach() {
+    let attached = Command::new("usbip").args(["attach", "-r", "127.0.0.1", "-b", "1-1"]).output().expect("usbip runs");
+    assert!(attached.status.success(), "{}", String::from_utf8_lossy(&attached.stderr));
+}
+
 /// What is sent to the device by a network that is none of its business: `tests/usb/noise.py` has the frames.
-pub fn noise(interface: &str) {
+pub(crate) fn noise(interface: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("usb/noise.py");
     let sent = Command::new("python3").arg(script).arg(interface).output().expect("python3 runs");
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
@@ -158,7 +191,7 @@ pub fn noise(interface: &str) {
 ///
 /// # Panics
 /// After [`PATIENCE`].
-pub fn poll<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn poll<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = there() {
@@ -170,7 +203,7 @@ pub fn poll<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until nothing of ours is plugged in any more.
-pub fn gone() {
+pub(crate) fn gone() {
     poll("the device is gone", || (ours("/sys/class/tty").is_none() && ours("/sys/class/net").is_none()).then_some(()));
 }
 
