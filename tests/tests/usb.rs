@@ -29,7 +29,10 @@ fn all_cases_in_a_linux_guest() {
     }
     let cases = std::env::current_exe().expect("a test has a path");
     let mut guest = Command::new(folder.join("run.sh"));
-    let guest = guest.arg(cases).args(["--ignored", "--test-threads=1"]).env("USB_GUEST_SECONDS", GUEST_SECONDS);
+    let guest = guest
+        .arg(cases)
+        .args(["--ignored", "--test-threads=1", "--color=never"])
+        .env("USB_GUEST_SECONDS", GUEST_SECONDS);
     let said = guest.output().expect("the guest starts");
     let (said, complaint) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     println!("{said}\n{complaint}");
