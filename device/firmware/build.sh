@@ -34,5 +34,10 @@ for board in "$@"; do
         continue
     fi
     cross_cargo "$target" build --quiet --release --package "firmware-$board"
-    echo "build: target/firmware/$target/release/$board"
+    for image in "$board" "$board-usb"; do
+        # Boards with a USB socket of their own have an image for that, too.
+        if [ "$image" = "$board" ] || grep -q "\"$image\"" "$board/Cargo.toml"; then
+            echo "build: target/firmware/$target/release/$image"
+        fi
+    done
 done

@@ -12,6 +12,8 @@ use object::{
 /// What the documents of a part say, so that `memory.x` is not compared with itself.
 struct Board {
     name: &'static str,
+    /// Its firmware for a USB cable, if it has a socket of its own.
+    usb: Option<&'static str>,
     target: &'static str,
     /// Addresses of the flash that an image may be in.
     flash: Range<u64>,
@@ -27,6 +29,7 @@ struct Board {
 const BOARDS: &[Board] = &[
     Board {
         name: "nrf52840-dk",
+        usb: Some("nrf52840-dk-usb"),
         target: "thumbv7em-none-eabihf",
         flash: 0..(1 << 20),
         vectors: 0,
@@ -36,6 +39,7 @@ const BOARDS: &[Board] = &[
     },
     Board {
         name: "nucleo-l476rg",
+        usb: None,
         target: "thumbv7em-none-eabihf",
         // The second bank is the storage's.
         flash: 0x0800_0000..0x0808_0000,
@@ -46,6 +50,7 @@ const BOARDS: &[Board] = &[
     },
     Board {
         name: "rpi-pico",
+        usb: Some("rpi-pico-usb"),
         target: "thumbv6m-none-eabi",
         flash: 0x1000_0000..0x1020_0000,
         vectors: 0x1000_0100,
@@ -61,8 +66,10 @@ const STACK: u64 = 32 << 10;
 /// Runs `check` on each image.
 fn each_image(check: impl Fn(&Board, &ElfFile32<'_, Endianness>)) {
     for board in BOARDS {
-        let image = std::fs::read(firmware(board.name, board.target)).expect("an image");
-        check(board, &ElfFile32::parse(&image[..]).unwrap_or_else(|error| panic!("{}: {error}", board.name)));
+        for name in [board.name].into_iter().chain(board.usb) {
+            let image = std::fs::read(firmware(name, board.target)).expect("an image");
+            check(board, &ElfFile32::parse(&image[..]).unwrap_or_else(|error| panic!("{name}: {error}")));
+        }
     }
 }
 

@@ -28,12 +28,14 @@ use tokio::{
 };
 
 /// The boards, and the targets that they are built for.
-const BOARDS: [(&str, &str); 5] = [
+const BOARDS: [(&str, &str); 7] = [
     ("emcraft-sf2", CORTEX_M3),
     ("lm3s6965evb", CORTEX_M3),
     ("nrf52840-dk", "thumbv7em-none-eabihf"),
+    ("nrf52840-dk-usb", "thumbv7em-none-eabihf"),
     ("nucleo-l476rg", "thumbv7em-none-eabihf"),
     ("rpi-pico", "thumbv6m-none-eabi"),
+    ("rpi-pico-usb", "thumbv6m-none-eabi"),
 ];
 const CORTEX_M3: &str = "thumbv7m-none-eabi";
 /// RAM of the emulated boards; the last 64 bytes are the emulator's.

@@ -1,11 +1,12 @@
 //! What the firmware of every board shares. A board file brings a [`Hardware`] and [`run`]s it:
 //!
-//! - a UART, 115200 8N1, interrupt-driven, as embedded-io-async;
+//! - a UART, 115200 8N1, interrupt-driven, as embedded-io-async; or a USB device controller, as embassy-usb-driver
+//!   ([`run_usb`]);
 //! - NOR flash whose operations block, and where in it the storage begins;
 //! - a real source of random numbers, a unique number, an LED.
 //!
-//! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the same UART, the report
-//! line first.
+//! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the same serial line, the
+//! report line first.
 #![no_std]
 #![deny(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects)]
@@ -13,6 +14,7 @@
 pub mod console;
 mod identify;
 mod panic;
+mod usb;
 
 use core::{cell::RefCell, fmt, fmt::Write as _};
 
@@ -30,15 +32,15 @@ use embedded_hal::digital::OutputPin;
 use embedded_io_async::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
-use static_cell::StaticCell;
 
 pub use identify::Identify;
+pub use usb::run_usb;
 
 /// The Private Enterprise Number in device IDs: 32473 is for documentation (RFC 5612). Whoever ships a product puts the
 /// one of their organisation here.
 pub const PEN: u32 = 32473;
 
-/// Answers kept for requests that come again. A UART has one peer, and that waits for each answer.
+/// Answers kept for requests that come again. There is one host at the cable, and it waits for each answer.
 pub const CACHED_ANSWERS: usize = 1;
 
 /// A buffer for sending that never is too small, in bytes: the longest frame (a datagram, its type and checksum, all of
@@ -55,7 +57,7 @@ pub struct Hardware<F, R, P, L> {
     pub layout: Layout,
     /// A real source of random numbers.
     pub rng: R,
-    /// The UART.
+    /// The UART, or the USB device controller.
     pub port: P,
     /// Blinks when the device is to be identified; on is high.
     pub led: L,
@@ -74,10 +76,11 @@ pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
     urn.parse().ok()
 }
 
-/// What the server remembers: in a static, since it is too large to be moved about.
-pub type UartMemory = Memory<(), CACHED_ANSWERS>;
+/// What the server remembers, about peers with addresses of type `A`: in a static, since it is too large to be moved
+/// about. [`memory`](crate::memory!) makes one.
+pub type ServerMemory<A> = Memory<A, CACHED_ANSWERS>;
 /// The device behind its CoAP server.
-pub type UartServer<F, R> = Server<&'static mut UartMemory, F, R, Identify>;
+pub type DeviceServer<A, F, R> = Server<&'static mut ServerMemory<A>, F, R, Identify>;
 
 /// What the firmware here decides: whoever comes first may claim the device. `firmware` is its name and version, at most 32
 /// bytes.
@@ -88,16 +91,16 @@ pub const fn config(device: DeviceId, firmware: &'static str, operation_ms: u32)
 /// Starts the device, and reports it on the console.
 ///
 /// # Errors
-/// The layout does not fit the flash; or this was called before.
+/// The layout does not fit the flash.
 // Not inlined: what it takes on the stack is given back before the first datagram comes.
 #[inline(never)]
-pub fn start<F: NorFlash, R: CryptoRngCore>(
+pub fn start<A: Copy + Eq, F: NorFlash, R: CryptoRngCore>(
     config: Config,
     flash: F,
     layout: Layout,
     rng: R,
-) -> Option<UartServer<F, R>> {
-    let memory = memory()?;
+    memory: &'static mut ServerMemory<A>,
+) -> Option<DeviceServer<A, F, R>> {
     console::start();
     let device = Device::start(config, flash, layout, Identify, rng).ok()?;
     let info = device.info();
@@ -111,11 +114,18 @@ pub fn start<F: NorFlash, R: CryptoRngCore>(
     Some(Server::new(device, memory))
 }
 
-/// The memory of the server, once. Not inlined: it comes into being on the stack.
-#[inline(never)]
-fn memory() -> Option<&'static mut UartMemory> {
-    static MEMORY: StaticCell<UartMemory> = StaticCell::new();
-    MEMORY.try_uninit().map(|place| place.write(Memory::new()))
+/// A [`ServerMemory`] for peers with addresses of this type, in a static; `None` the second time.
+#[macro_export]
+macro_rules! memory {
+    ($address:ty) => {{
+        // Not inlined: it comes into being on the stack.
+        #[inline(never)]
+        fn memory() -> Option<&'static mut $crate::ServerMemory<$address>> {
+            static MEMORY: static_cell::StaticCell<$crate::ServerMemory<$address>> = static_cell::StaticCell::new();
+            MEMORY.try_uninit().map(|place| place.write($crate::ServerMemory::new()))
+        }
+        memory()
+    }};
 }
 
 /// The commissionable device on one UART, for ever.
@@ -127,8 +137,9 @@ where
     L: OutputPin,
 {
     let Hardware { device, flash, layout, rng, port, led, operation_ms } = hardware;
+    let Some(memory) = memory!(()) else { return };
     // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
-    let Some(server) = start(config(device, firmware, operation_ms), flash, layout, rng) else { return };
+    let Some(server) = start(config(device, firmware, operation_ms), flash, layout, rng, memory) else { return };
     let server = RefCell::new(server);
     let mut serial = Serial::new(port, ());
     let serving = async {

@@ -16,7 +16,7 @@ use device::{
     transport::{Service, serial::Serial, serve},
 };
 use embassy_time::Instant;
-use firmware::{config, console, device_id, now_ms, start};
+use firmware::{config, console, device_id, memory, now_ms, start};
 use firmware_emulated::{
     page::Generator,
     uart::{Uart, on_interrupt},
@@ -81,7 +81,8 @@ async fn commissioning(uid: [u8; 8], mut rng: Generator) {
 
     let config = config(device, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION")), 100);
     let (flash, layout) = (Flash::erased(CELLS.take()), Layout::smallest::<Flash>(0));
-    let Some(server) = start(config, flash, layout, rng) else { return };
+    let Some(memory) = memory!(()) else { return };
+    let Some(server) = start(config, flash, layout, rng, memory) else { return };
     let server = RefCell::new(Metered(server));
     let _ = serve(&server, &mut Serial::new(Uart::start(Pl011, UART), ()), now_ms, console::next_line).await;
 }

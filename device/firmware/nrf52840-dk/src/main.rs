@@ -2,40 +2,31 @@
 #![no_std]
 #![no_main]
 
-use device::store::Layout;
+mod board;
+
 use device_board::ActiveLow;
 use embassy_executor::Spawner;
 use embassy_nrf::{
     bind_interrupts,
     buffered_uarte::{BufferedUarte, InterruptHandler},
-    config::{Config, HfclkSource},
     gpio::{Level, Output, OutputDrive},
     nvmc::Nvmc,
-    pac,
     peripherals::UARTE0,
     rng::Rng,
     uarte,
 };
-use firmware::{Hardware, device_id, link_layout, run};
+use firmware::{Hardware, run};
+
+use board::LAYOUT;
 
 bind_interrupts!(struct Interrupts {
     UARTE0 => InterruptHandler<UARTE0>;
 });
 
-const LAYOUT: Layout = Layout::smallest::<Nvmc<'static>>(0xF_A000);
-link_layout!(LAYOUT);
-
 #[embassy_executor::main]
 async fn main(_spawner: Spawner) {
-    let mut config = Config::default();
-    // The internal oscillator may be off by more than a UART bears.
-    config.hfclk_source = HfclkSource::ExternalXtal;
-    let board = embassy_nrf::init(config);
-    // Of code only, so that it does not matter to the storage.
-    pac::NVMC.icachecnf().write(|w| w.set_cacheen(true));
-
-    let uid = [pac::FICR.deviceid(1).read(), pac::FICR.deviceid(0).read()].map(u32::to_be_bytes);
-    let Some(device) = device_id("nrf52840dk", uid.as_flattened()) else { return };
+    let board = board::init();
+    let Some(device) = board::id() else { return };
     let rng = Rng::new_blocking(board.RNG);
     rng.set_bias_correction(true);
     // The processor stands still while a page is erased, 85 ms or 980 bytes. Reception goes on, into one half of the buffer

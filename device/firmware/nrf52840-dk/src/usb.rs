@@ -1,0 +1,45 @@
+//! The commissionable device on the nRF52840 DK: the chip's own USB socket, storage at the end of the internal flash.
+#![no_std]
+#![no_main]
+
+mod board;
+
+use device_board::ActiveLow;
+use embassy_executor::Spawner;
+use embassy_nrf::{
+    bind_interrupts,
+    gpio::{Level, Output, OutputDrive},
+    nvmc::Nvmc,
+    peripherals::USBD,
+    rng::Rng,
+    usb::{
+        self, Driver,
+        vbus_detect::{self, HardwareVbusDetect},
+    },
+};
+use firmware::{Hardware, run_usb};
+
+use board::LAYOUT;
+
+bind_interrupts!(struct Interrupts {
+    USBD => usb::InterruptHandler<USBD>;
+    CLOCK_POWER => vbus_detect::InterruptHandler;
+});
+
+#[embassy_executor::main]
+async fn main(_spawner: Spawner) {
+    let board = board::init();
+    let Some(device) = board::id() else { return };
+    let rng = Rng::new_blocking(board.RNG);
+    rng.set_bias_correction(true);
+    let hardware = Hardware {
+        device,
+        flash: Nvmc::new(board.NVMC),
+        layout: LAYOUT,
+        rng,
+        port: Driver::new(board.USBD, Interrupts, HardwareVbusDetect::new(Interrupts)),
+        led: ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard)),
+        operation_ms: 160,
+    };
+    run_usb(hardware, "nRF52840 DK", concat!("nrf52840-dk-usb ", env!("CARGO_PKG_VERSION"))).await;
+}
