@@ -182,3 +182,154 @@ impl<P: Packets, const PACKET: usize> Write for AcmLine<'_, P, PACKET> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::RefCell;
+    use std::{collections::VecDeque, future::poll_fn, task::Poll};
+
+    use embassy_futures::{block_on, join::join};
+
+    use super::*;
+    use crate::transport::Link as _;
+
+    const PACKET: usize = 8;
+
+    /// A host: what it sends, and what it got. [`Gone`] among the packets is the moment when it goes away.
+    #[derive(Default)]
+    struct Host {
+        sends: RefCell<VecDeque<Result<Vec<u8>, Gone>>>,
+        got: RefCell<Vec<Vec<u8>>>,
+        /// It has the port open, and does not read.
+        is_stuck: Cell<bool>,
+    }
+
+    impl Packets for &Host {
+        async fn read(&mut self, packet: &mut [u8]) -> Result<usize, Gone> {
+            let sent = poll_fn(|_| match self.sends.borrow_mut().pop_front() {
+                Some(sent) => Poll::Ready(sent),
+                None => Poll::Pending,
+            })
+            .await?;
+            packet[..sent.len()].copy_from_slice(&sent);
+            Ok(sent.len())
+        }
+
+        async fn wait(&mut self) {}
+
+        async fn write(&mut self, packet: &[u8]) -> Result<(), Gone> {
+            poll_fn(|_| if self.is_stuck.get() { Poll::Pending } else { Poll::Ready(()) }).await;
+            self.got.borrow_mut().push(packet.to_vec());
+            Ok(())
+        }
+    }
+
+    fn line<'t>(host: &'t Host, terminal: &'t Terminal, counters: &'t Counters) -> AcmLine<'t, &'t Host, PACKET> {
+        AcmLine::over(host, terminal, counters)
+    }
+
+    /// A port that a program has open, if it is to be.
+    fn terminal(open: bool) -> Terminal {
+        let terminal = Terminal::new();
+        terminal.set(open);
+        terminal
+    }
+
+    /// A frame as [`Serial`] reads it: slipmux of three bytes and their checksum.
+    const FRAME: [u8; 9] = [0xc0, 0xa9, 0x40, 0x01, 0x00, 0x00, 0xbc, 0x38, 0xc0];
+
+    #[test]
+    fn an_empty_packet_follows_a_full_one() {
+        let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
+        let mut line = line(&host, &terminal, &counters);
+        for (len, packets) in
+            [(0, vec![]), (1, vec![1]), (7, vec![7]), (8, vec![8, 0]), (9, vec![8, 1]), (16, vec![8, 8, 0])]
+        {
+            let bytes = vec![7; len];
+            block_on(async {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let Ok(written) = line.write(rest).await;
+                    rest = &rest[written..];
+                }
+                let Ok(()) = line.flush().await;
+                // Once is enough.
+                let Ok(()) = line.flush().await;
+            });
+            assert_eq!(host.got.take().iter().map(Vec::len).collect::<Vec<_>>(), packets, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn nothing_waits_for_a_port_that_is_closed() {
+        let (host, terminal, counters) = (Host::default(), terminal(false), Counters::default());
+        let mut line = line(&host, &terminal, &counters);
+        for _ in 0..3 {
+            assert_eq!(block_on(line.write(b"nobody reads this")), Ok(PACKET));
+        }
+        assert!(host.got.borrow().is_empty());
+        assert_eq!(counters.unread.get(), 3);
+        terminal.set(true);
+        let _ = block_on(line.write(b"now"));
+        assert_eq!(host.got.take(), [b"now"]);
+    }
+
+    #[test]
+    fn a_program_that_closes_the_port_ends_the_wait_for_it() {
+        let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
+        let mut line = line(&host, &terminal, &counters);
+        host.is_stuck.set(true);
+        let (written, ()) = block_on(join(line.write(b"stuck"), async { terminal.set(false) }));
+        assert_eq!((written, counters.unread.get()), (Ok(5), 1));
+        host.is_stuck.set(false);
+        terminal.set(true);
+        let _ = block_on(line.write(b"again"));
+        assert_eq!(host.got.take(), [b"again"]);
+    }
+
+    /// Whoever opens the port is greeted, each time, and before the log goes on.
+    #[test]
+    fn whoever_opens_the_port_is_greeted() {
+        let terminal = terminal(false);
+        let text = |text: &str| LogLine::try_from(text).unwrap();
+        let next = || block_on(terminal.greet_or(&|| text("hello"), &mut async || text("log")));
+        assert_eq!(next(), "log");
+        terminal.set(true);
+        assert_eq!((next(), next()), (text("hello"), text("log")));
+        terminal.set(true);
+        assert_eq!(next(), "log", "it was open");
+        terminal.set(false);
+        terminal.set(true);
+        assert_eq!(next(), "hello");
+    }
+
+    #[test]
+    fn bytes_are_read_as_they_come_and_a_host_that_goes_is_waited_for() {
+        let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
+        let mut line = line(&host, &terminal, &counters);
+        host.sends.borrow_mut().extend([Ok(b"abcdefgh".to_vec()), Ok(vec![]), Err(Gone), Err(Gone), Ok(b"i".to_vec())]);
+        let mut bytes = Vec::<u8>::new();
+        while bytes.len() < 9 {
+            let mut some = [0; 3];
+            let Ok(read) = block_on(line.read(&mut some));
+            assert!(read > 0);
+            bytes.extend(&some[..read]);
+        }
+        assert_eq!(bytes, b"abcdefghi");
+    }
+
+    /// A cable that is pulled in the middle of a frame costs that frame, and not the next one.
+    #[test]
+    fn half_a_frame_is_not_glued_to_the_next_one() {
+        for cut in 1..FRAME.len() {
+            let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
+            let mut packets: Vec<_> = FRAME[..cut].chunks(PACKET).map(|packet| Ok(packet.to_vec())).collect();
+            packets.push(Err(Gone));
+            packets.extend(FRAME.chunks(PACKET).map(|packet| Ok(packet.to_vec())));
+            host.sends.borrow_mut().extend(packets);
+            let mut link = line(&host, &terminal, &counters).into_link(());
+            let (datagram, ()) = block_on(link.receive()).unwrap();
+            assert_eq!(*datagram, FRAME[2..6], "after {cut} bytes");
+        }
+    }
+}
