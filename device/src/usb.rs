@@ -10,11 +10,13 @@
 
 mod acm;
 mod addresses;
+mod counted;
 mod ncm;
 
 use core::{
     cell::{Cell, RefCell},
     convert::Infallible,
+    fmt,
     future::pending,
 };
 
@@ -38,6 +40,7 @@ use crate::transport::{
     udp::{self, Udp},
 };
 use acm::{AcmLine, Terminal};
+use counted::Counted;
 use ncm::{MTU, Network};
 
 pub use addresses::{MacAddresses, link_local, mac_addresses};
@@ -67,13 +70,21 @@ pub struct Setup {
     pub counters: Counters,
 }
 
-/// What came over the cable and was dropped.
+/// What came over the cable and was dropped. They stop at their largest value.
+///
+/// Whoever opens the serial port is told, in a line of the log, if it is not nothing.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Requests to the control endpoint that were answered with a stall: the device does not know them.
+    pub refused_requests: Cell<u32>,
+    /// Transfers of the network function without a frame in them: a header is wrong, or a length.
+    pub malformed_transfers: Cell<u32>,
+    /// Transfers of the network function that broke off: the host switched it off, slept, or was unplugged.
+    pub broken_transfers: Cell<u32>,
     /// Ethernet frames that are longer than any of ours.
     pub long_frames: Cell<u32>,
-    /// Transfers of the network function that broke off: the host unplugged it, or sent what is no packet.
-    pub broken_transfers: Cell<u32>,
+    /// Ethernet frames that are neither CoAP over UDP on link-local addresses nor what IPv6 needs for that.
+    pub foreign_frames: Cell<u32>,
     /// Frames and log lines to a serial port that no program on the host had open.
     pub unread: Cell<u32>,
 }
@@ -142,7 +153,7 @@ impl Default for Resources<'_> {
 /// [`FULL_SPEED`] or [`HIGH_SPEED`], as the driver's bus is.
 ///
 /// Whoever opens the serial port is greeted with the line `greeting`: it is there for the report line, since nobody could
-/// read it when the device started. Lines of the log follow as they come. While nobody has the port open they are dropped.
+/// read it when the device started. What was dropped so far follows ([`Counters`]), if anything was. Lines of the log follow as they come. While nobody has the port open they are dropped.
 ///
 /// A device with other links has addresses of its own, `A`, to which [`Address`] is one kind.
 ///
@@ -165,6 +176,7 @@ where
 {
     let Resources { configuration, bos, control, acm, ncm, frames, stack, datagrams } = resources;
     let macs = mac_addresses(&setup.device);
+    let driver = Counted::new(driver, &setup.counters);
     let mut builder = Builder::new(driver, config(setup), configuration, bos, &mut [], control);
     // 64 or 512.
     let packet_size = PACKET as u16;
@@ -178,9 +190,8 @@ where
     let network = Network::new(ncm, frames, &setup.counters);
 
     let (sender, receiver, changes) = acm.split_with_control();
-    let terminal = Terminal::new();
-    let mut serial =
-        AcmLine::<_, PACKET>::new(sender, receiver, &terminal, &setup.counters).into_link(A::from(Address::Serial));
+    let terminal = Terminal::new(&setup.counters);
+    let mut serial = AcmLine::<_, PACKET>::new(sender, receiver, &terminal).into_link(A::from(Address::Serial));
     let lines = async || terminal.greet_or(&greeting, &mut next_log_line).await;
 
     // The order matters: what the host asked for comes first, then what it means for the port, then the port.
@@ -220,5 +231,32 @@ fn net_config(setup: &Setup) -> embassy_net::Config {
 impl Counters {
     fn count(counter: &Cell<u32>) {
         counter.set(counter.get().saturating_add(1));
+    }
+
+    /// A frame came out of a transfer, which was counted as malformed until then.
+    fn carried(&self) {
+        self.malformed_transfers.set(self.malformed_transfers.get().saturating_sub(1));
+    }
+}
+
+impl fmt::Display for Counters {
+    /// What is not nothing, as in `dropped: 2 malformed transfers, 1 foreign frames`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (&self.refused_requests, "refused requests"),
+            (&self.malformed_transfers, "malformed transfers"),
+            (&self.broken_transfers, "broken transfers"),
+            (&self.long_frames, "long frames"),
+            (&self.foreign_frames, "foreign frames"),
+            (&self.unread, "unread lines"),
+        ];
+        let mut before = "dropped: ";
+        for (count, name) in counts {
+            if count.get() > 0 {
+                write!(f, "{before}{} {name}", count.get())?;
+                before = ", ";
+            }
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The serial function: bytes of slipmux in USB's packets.
 
-use core::{cell::Cell, convert::Infallible, ops::Range};
+use core::{cell::Cell, convert::Infallible, fmt::Write as _, ops::Range};
 
 use embassy_futures::{
     select::{Either, select},
@@ -13,20 +13,29 @@ use embassy_usb::{
 };
 use embedded_io_async::{ErrorType, Read, Write};
 
-use super::Counters;
+use super::{Counters, counted::Counted};
 use crate::transport::{LogLine, serial::Serial};
 
 /// Whether a program on the host has the port open: it raises DTR then (CDC PSTN 1.2, section 6.3.12), as Linux, Windows
 /// and macOS do of themselves.
-pub(super) struct Terminal {
+pub(super) struct Terminal<'d> {
+    counters: &'d Counters,
     is_open: Cell<bool>,
+    /// Whether the program that has it open is still to be told what was dropped.
+    owes_account: Cell<bool>,
     opened: Signal<NoopRawMutex, ()>,
     closed: Signal<NoopRawMutex, ()>,
 }
 
-impl Terminal {
-    pub(super) const fn new() -> Self {
-        Terminal { is_open: Cell::new(false), opened: Signal::new(), closed: Signal::new() }
+impl<'d> Terminal<'d> {
+    pub(super) const fn new(counters: &'d Counters) -> Self {
+        Terminal {
+            counters,
+            is_open: Cell::new(false),
+            owes_account: Cell::new(false),
+            opened: Signal::new(),
+            closed: Signal::new(),
+        }
     }
 
     /// Follows DTR, for ever.
@@ -37,14 +46,23 @@ impl Terminal {
         }
     }
 
-    /// The next line to be said: `greeting` to a program that has just opened the port, else one of the log.
+    /// The next line to be said: `greeting` to a program that has just opened the port, then what was dropped, else one
+    /// of the log.
     pub(super) async fn greet_or(
         &self,
         greeting: &impl Fn() -> LogLine,
         next_log_line: &mut impl AsyncFnMut() -> LogLine,
     ) -> LogLine {
+        let mut account = LogLine::new();
+        // All six at their largest fit.
+        if self.owes_account.take() && write!(account, "{}", self.counters).is_ok() && !account.is_empty() {
+            return account;
+        }
         match select(self.opened.wait(), next_log_line()).await {
-            Either::First(()) => greeting(),
+            Either::First(()) => {
+                self.owes_account.set(true);
+                greeting()
+            }
             Either::Second(line) => line,
         }
     }
@@ -65,8 +83,7 @@ impl Terminal {
 /// drops.
 pub(super) struct AcmLine<'t, P, const PACKET: usize> {
     port: P,
-    terminal: &'t Terminal,
-    counters: &'t Counters,
+    terminal: &'t Terminal<'t>,
     packet: [u8; PACKET],
     unread: Range<usize>,
     /// Whether the last packet was full: the host takes it for a part of a longer transfer, and waits for the rest.
@@ -89,8 +106,8 @@ pub(super) struct Gone;
 
 /// The two directions of the CDC-ACM class.
 pub(super) struct Endpoints<'d, D: Driver<'d>> {
-    sender: Sender<'d, D>,
-    receiver: Receiver<'d, D>,
+    sender: Sender<'d, Counted<'d, D>>,
+    receiver: Receiver<'d, Counted<'d, D>>,
 }
 
 impl<'d, D: Driver<'d>> Packets for Endpoints<'d, D> {
@@ -109,18 +126,17 @@ impl<'d, D: Driver<'d>> Packets for Endpoints<'d, D> {
 
 impl<'t, 'd, D: Driver<'d>, const PACKET: usize> AcmLine<'t, Endpoints<'d, D>, PACKET> {
     pub(super) fn new(
-        sender: Sender<'d, D>,
-        receiver: Receiver<'d, D>,
-        terminal: &'t Terminal,
-        counters: &'t Counters,
+        sender: Sender<'d, Counted<'d, D>>,
+        receiver: Receiver<'d, Counted<'d, D>>,
+        terminal: &'t Terminal<'t>,
     ) -> Self {
-        Self::over(Endpoints { sender, receiver }, terminal, counters)
+        Self::over(Endpoints { sender, receiver }, terminal)
     }
 }
 
 impl<'t, P: Packets, const PACKET: usize> AcmLine<'t, P, PACKET> {
-    fn over(port: P, terminal: &'t Terminal, counters: &'t Counters) -> Self {
-        AcmLine { port, terminal, counters, packet: [0; PACKET], unread: 0..0, was_full: false }
+    fn over(port: P, terminal: &'t Terminal<'t>) -> Self {
+        AcmLine { port, terminal, packet: [0; PACKET], unread: 0..0, was_full: false }
     }
 
     pub(super) fn into_link<A: Copy>(self, address: A) -> Serial<Self, A> {
@@ -139,7 +155,7 @@ impl<'t, P: Packets, const PACKET: usize> AcmLine<'t, P, PACKET> {
                 Either::First(Err(Gone)) | Either::Second(()) => {}
             }
         }
-        Counters::count(&self.counters.unread);
+        Counters::count(&self.terminal.counters.unread);
     }
 }
 
@@ -224,13 +240,13 @@ mod tests {
         }
     }
 
-    fn line<'t>(host: &'t Host, terminal: &'t Terminal, counters: &'t Counters) -> AcmLine<'t, &'t Host, PACKET> {
-        AcmLine::over(host, terminal, counters)
+    fn line<'t>(host: &'t Host, terminal: &'t Terminal<'t>) -> AcmLine<'t, &'t Host, PACKET> {
+        AcmLine::over(host, terminal)
     }
 
     /// A port that a program has open, if it is to be.
-    fn terminal(open: bool) -> Terminal {
-        let terminal = Terminal::new();
+    fn terminal(counters: &Counters, open: bool) -> Terminal<'_> {
+        let terminal = Terminal::new(counters);
         terminal.set(open);
         terminal
     }
@@ -240,8 +256,9 @@ mod tests {
 
     #[test]
     fn an_empty_packet_follows_a_full_one() {
-        let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
-        let mut line = line(&host, &terminal, &counters);
+        let (host, counters) = (Host::default(), Counters::default());
+        let terminal = terminal(&counters, true);
+        let mut line = line(&host, &terminal);
         for (len, packets) in
             [(0, vec![]), (1, vec![1]), (7, vec![7]), (8, vec![8, 0]), (9, vec![8, 1]), (16, vec![8, 8, 0])]
         {
@@ -262,8 +279,9 @@ mod tests {
 
     #[test]
     fn nothing_waits_for_a_port_that_is_closed() {
-        let (host, terminal, counters) = (Host::default(), terminal(false), Counters::default());
-        let mut line = line(&host, &terminal, &counters);
+        let (host, counters) = (Host::default(), Counters::default());
+        let terminal = terminal(&counters, false);
+        let mut line = line(&host, &terminal);
         for _ in 0..3 {
             assert_eq!(block_on(line.write(b"nobody reads this")), Ok(PACKET));
         }
@@ -276,21 +294,25 @@ mod tests {
 
     #[test]
     fn a_program_that_closes_the_port_ends_the_wait_for_it() {
-        let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
-        let mut line = line(&host, &terminal, &counters);
+        let (host, counters) = (Host::default(), Counters::default());
+        let terminal = terminal(&counters, true);
+        let mut line = line(&host, &terminal);
         host.is_stuck.set(true);
         let (written, ()) = block_on(join(line.write(b"stuck"), async { terminal.set(false) }));
         assert_eq!((written, counters.unread.get()), (Ok(5), 1));
-        host.is_stuck.set(false);
-        terminal.set(true);
-        let _ = block_on(line.write(b"again"));
+        // Once more, while nothing waited: that is over when it is open again.
+        for open in [true, false, true] {
+            terminal.set(open);
+        }
+        let _ = block_on(join(line.write(b"again"), async { host.is_stuck.set(false) }));
         assert_eq!(host.got.take(), [b"again"]);
     }
 
     /// Whoever opens the port is greeted, each time, and before the log goes on.
     #[test]
     fn whoever_opens_the_port_is_greeted() {
-        let terminal = terminal(false);
+        let counters = Counters::default();
+        let terminal = terminal(&counters, false);
         let text = |text: &str| LogLine::try_from(text).unwrap();
         let next = || block_on(terminal.greet_or(&|| text("hello"), &mut async || text("log")));
         assert_eq!(next(), "log");
@@ -300,13 +322,32 @@ mod tests {
         assert_eq!(next(), "log", "it was open");
         terminal.set(false);
         terminal.set(true);
-        assert_eq!(next(), "hello");
+        counters.unread.set(2);
+        counters.long_frames.set(1);
+        assert_eq!([next(), next(), next()], ["hello", "dropped: 1 long frames, 2 unread lines", "log"]);
+    }
+
+    #[test]
+    fn an_account_of_all_that_was_dropped_fits_into_a_line() {
+        let most = || Cell::new(u32::MAX);
+        let counters = Counters {
+            refused_requests: most(),
+            malformed_transfers: most(),
+            broken_transfers: most(),
+            long_frames: most(),
+            foreign_frames: most(),
+            unread: most(),
+        };
+        Counters::count(&counters.unread);
+        let line = LogLine::try_from(counters.to_string().as_str()).expect("it fits");
+        assert_eq!(line.matches("4294967295").count(), 6);
     }
 
     #[test]
     fn bytes_are_read_as_they_come_and_a_host_that_goes_is_waited_for() {
-        let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
-        let mut line = line(&host, &terminal, &counters);
+        let (host, counters) = (Host::default(), Counters::default());
+        let terminal = terminal(&counters, true);
+        let mut line = line(&host, &terminal);
         host.sends.borrow_mut().extend([Ok(b"abcdefgh".to_vec()), Ok(vec![]), Err(Gone), Err(Gone), Ok(b"i".to_vec())]);
         let mut bytes = Vec::<u8>::new();
         while bytes.len() < 9 {
@@ -322,12 +363,13 @@ mod tests {
     #[test]
     fn half_a_frame_is_not_glued_to_the_next_one() {
         for cut in 1..FRAME.len() {
-            let (host, terminal, counters) = (Host::default(), terminal(true), Counters::default());
+            let (host, counters) = (Host::default(), Counters::default());
+            let terminal = terminal(&counters, true);
             let mut packets: Vec<_> = FRAME[..cut].chunks(PACKET).map(|packet| Ok(packet.to_vec())).collect();
             packets.push(Err(Gone));
             packets.extend(FRAME.chunks(PACKET).map(|packet| Ok(packet.to_vec())));
             host.sends.borrow_mut().extend(packets);
-            let mut link = line(&host, &terminal, &counters).into_link(());
+            let mut link = line(&host, &terminal).into_link(());
             let (datagram, ()) = block_on(link.receive()).unwrap();
             assert_eq!(*datagram, FRAME[2..6], "after {cut} bytes");
         }

@@ -1,10 +1,12 @@
 //! The real embassy-usb stack at a host of our own.
 
+mod echo;
 #[allow(dead_code, reason = "not every test file uses all of the host")]
 mod host;
 
+use echo::with_echo;
 use embassy_usb_usbip::{Error, Speed};
-use host::{DATA_IN, DATA_OUT, EPIPE, Host, Transfer, attach, block_on, with_echo};
+use host::{DATA_IN, DATA_OUT, EPIPE, Host, Transfer, attach, block_on};
 use tokio::io::AsyncReadExt;
 
 const SPEEDS: [(Speed, usize); 2] = [(Speed::Full, 64), (Speed::High, 512)];

@@ -1,10 +1,12 @@
 //! Hosts that do not behave: they get an error, and the next host gets the device.
 
+mod echo;
 #[allow(dead_code, reason = "not every test file uses all of the host")]
 mod host;
 
+use echo::with_echo;
 use embassy_usb_usbip::{Error, Port, Speed, serve_tcp};
-use host::{DATA_IN, Host, PATIENCE, Transfer, attach, block_on, with_echo};
+use host::{DATA_IN, Host, PATIENCE, Transfer, attach, block_on};
 use proptest::prelude::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

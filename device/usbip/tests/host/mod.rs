@@ -1,17 +1,11 @@
-//! A USB host that speaks USB/IP, and the device that it is for: a serial port that echoes, on the real embassy-usb.
+//! A USB host that speaks USB/IP.
 
 use std::{collections::BTreeSet, future::Future, time::Duration};
 
-use critical_section as _;
-use embassy_futures::join::join;
-use embassy_usb::{
-    Builder, Config,
-    class::cdc_acm::{CdcAcmClass, State},
-};
-use embassy_usb_usbip::{Error, Port, Speed};
+use embassy_usb_usbip::{Error, Port};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    time::timeout,
+    join,
 };
 
 /// How long anything may take before a test gives up.
@@ -23,38 +17,6 @@ pub(crate) const ECONNRESET: i32 = -104;
 pub(crate) const DATA_OUT: u8 = 1;
 pub(crate) const DATA_IN: u8 = 2;
 
-/// Runs a device beside what a host does with it.
-pub(crate) async fn with_echo<T>(speed: Speed, host: impl AsyncFnOnce(Port) -> T) -> T {
-    let (driver, port) = embassy_usb_usbip::new(speed);
-    let packet_size = if speed == Speed::High { 512 } else { 64 };
-    let (mut configuration, mut bos, mut control) = ([0; 256], [0; 64], [0; 64]);
-    let mut state = State::new();
-    let mut config = Config::new(0x1209, 0x0001);
-    config.manufacturer = Some("tests");
-    config.product = Some("echo");
-    config.serial_number = Some("0024be");
-    let mut builder = Builder::new(driver, config, &mut configuration, &mut bos, &mut [], &mut control);
-    let mut echo = CdcAcmClass::new(&mut builder, &mut state, packet_size);
-    let mut device = builder.build();
-    let echo = async {
-        let mut packet = [0; 512];
-        loop {
-            echo.wait_connection().await;
-            while let Ok(length) = echo.read_packet(&mut packet).await {
-                let fills = length == usize::from(packet_size);
-                if echo.write_packet(&packet[..length]).await.is_err() || fills && echo.write_packet(&[]).await.is_err()
-                {
-                    break;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        _ = join(device.run(), echo) => unreachable!("both go on for ever"),
-        done = timeout(PATIENCE, host(port)) => done.expect("the host is done in time"),
-    }
-}
-
 /// Attaches a host to a device, and runs both ends. Returns what became of the device's end, too.
 pub(crate) async fn attach<T>(port: &Port, host: impl AsyncFnOnce(&mut Host) -> T) -> (T, Result<(), Error>) {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
@@ -64,7 +26,7 @@ pub(crate) async fn attach<T>(port: &Port, host: impl AsyncFnOnce(&mut Host) -> 
         drop(end);
         done
     };
-    join(host, port.serve(theirs)).await
+    join!(host, port.serve(theirs))
 }
 
 /// The host's end of the connection.
@@ -127,6 +89,16 @@ impl Host {
         Answer { sequence: header[1], status: header[5].cast_signed(), length, data }
     }
 
+    /// Waits for the answer to one transfer. Those to others are lost.
+    pub(crate) async fn answer_to(&mut self, transfer: u32) -> Answer {
+        loop {
+            let answer = self.answer().await;
+            if answer.sequence == transfer {
+                return answer;
+            }
+        }
+    }
+
     async fn header(&mut self) -> [u32; 12] {
         let mut bytes = [0; 48];
         self.stream.read_exact(&mut bytes).await.expect("an answer");
@@ -136,16 +108,16 @@ impl Host {
 
     /// A control transfer to the device. `setup` without its length.
     pub(crate) async fn control_in(&mut self, setup: [u8; 6], length: u16) -> Result<Vec<u8>, i32> {
-        self.submit(0, with_length(setup, length), Transfer::In(length.into())).await;
-        let answer = self.answer().await;
+        let sent = self.submit(0, with_length(setup, length), Transfer::In(length.into())).await;
+        let answer = self.answer_to(sent).await;
         if answer.status == 0 { Ok(answer.data) } else { Err(answer.status) }
     }
 
     /// A control transfer from the host.
     pub(crate) async fn control_out(&mut self, setup: [u8; 6], data: &[u8]) -> Result<(), i32> {
         let length = u16::try_from(data.len()).unwrap();
-        self.submit(0, with_length(setup, length), Transfer::Out(data)).await;
-        let answer = self.answer().await;
+        let sent = self.submit(0, with_length(setup, length), Transfer::Out(data)).await;
+        let answer = self.answer_to(sent).await;
         if answer.status == 0 { Ok(()) } else { Err(answer.status) }
     }
 
