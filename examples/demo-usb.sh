@@ -15,9 +15,9 @@ cd "$(mktemp -d)"
 export COMMISSIONER_STATE_DIR=./state PATH=$target:$PATH
 
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
-run() { # a command that is shown
+run() { # a command that is shown, without the signs of progress that a terminal gets
     printf '\033[36m$ %s\033[0m\n' "$*"
-    "$@"
+    "$@" 2>&1 | cat
 }
 wait_for() { # a command that is to succeed, in half a minute
     for _ in $(seq 600); do

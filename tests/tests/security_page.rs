@@ -38,8 +38,14 @@ fn every_attack_names_its_code_and_a_test_that_exists() {
 
 #[test]
 fn every_file_and_every_test_in_the_other_documents_exists() {
-    for page in ["docs/security.md", "docs/protocol.md", "docs/storage.md", "docs/architecture.md", "docs/decisions.md"]
-    {
+    for page in [
+        "docs/security.md",
+        "docs/protocol.md",
+        "docs/storage.md",
+        "docs/usb.md",
+        "docs/architecture.md",
+        "docs/decisions.md",
+    ] {
         for line in read(page).lines() {
             for Named { file, functions } in names(line, None) {
                 let source = read(&file);

@@ -9,10 +9,10 @@ mod datagrams;
 #[path = "usb/plug.rs"]
 mod plug;
 
-use std::{path::Path, process::Command};
+use std::{os::unix::fs::MetadataExt, path::Path, process::Command};
 
 use end_to_end::{Bench, Cable, Running, program};
-use plug::{Plugged, Speed, noise, poll};
+use plug::{Plugged, Speed, Udev, noise, poll};
 use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-sim-0024be";
@@ -165,6 +165,29 @@ fn a_device_that_restarts_is_the_same_at_the_same_address() {
     bench.commissioner(&["get", "/comm/owner", &device.acm_link()]).succeeded();
     let again = bench.commissioner(&["commission"]).succeeded().stdout;
     assert!(again.contains("already"), "{again}");
+}
+
+/// With the rule that is shipped, nothing is to be done on a host, and its user needs no rights.
+#[test]
+#[ignore = "runs in the guest"]
+fn the_udev_rule_makes_it_ready() {
+    let bench = bench();
+    let udev = Udev::start();
+    let device = Plugged::start_with_udev(&bench, ID, &udev);
+    let says = |node: &Path, property: &str| {
+        let properties = udev.properties(node);
+        assert!(properties.lines().any(|line| line == property), "{property}: {properties}");
+    };
+    says(&device.sysfs().canonicalize().expect("it is there"), "ID_MM_DEVICE_IGNORE=1");
+    says(&Path::new("/sys/class/net").join(device.interface()), "NM_UNMANAGED=1");
+    let port = device.acm_link().replace("serial:/dev/", "");
+    let tags = udev.properties(&Path::new("/sys/class/tty").join(&port));
+    assert!(tags.lines().any(|line| line.starts_with("TAGS=") && line.contains(":uaccess:")), "{tags}");
+    let node = std::fs::metadata(Path::new("/dev").join(port)).expect("a device node");
+    let groups = std::fs::read_to_string("/etc/group").expect("groups");
+    let dialout = groups.lines().find_map(|line| line.strip_prefix("dialout:x:")?.split(':').next());
+    assert_eq!((node.mode() & 0o777, dialout), (0o660, Some(&*node.gid().to_string())));
+    bench.commissioner(&["commission"]).succeeded().saying("udp:fe80::");
 }
 
 /// The cable is pulled between the certificate's signature and its way to the device, and just before it goes.

@@ -45,6 +45,7 @@ fn come_back<const PACKET: usize>(speed: Speed, step: usize) {
     // A thread of its own: who opens the port, and whoever closes it, waits for the device.
     let device = thread::spawn(move || block_on(echo::<PACKET>(speed, is_done)));
     let ways = plug::Ways::appear();
+    ways.make_ready();
     let [udp, acm] = [ways.udp_link(ID), ways.acm_link()].map(|link| link.parse::<Link>().expect("a link"));
     block_on(async {
         echoed(&udp, (0..=DATAGRAM_LEN).step_by(step).chain([DATAGRAM_LEN])).await;

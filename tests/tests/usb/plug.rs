@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
@@ -77,23 +77,31 @@ impl Plugged {
     }
 
     fn start_at(bench: &Bench, id: &str, speed: Speed, place: &str) -> Self {
-        gone();
-        // Linux makes sure, for a second or two, that nobody else has its address. One case sees that.
-        fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("sysctl");
-        let flash = bench.path("flash").display().to_string();
-        let mut simulator = Command::new(program("device-sim"));
-        simulator.args(["--id", id, "--flash", &flash, "--usb", place, "--usb-speed", speed.name()]);
-        let device = Device::start(&mut simulator);
+        let device = simulator(bench, id, speed, place);
         if place != "vhci" {
             attach();
         }
-        Self { device, id: id.to_owned(), speed, ways: Ways::appear() }
+        let ways = Ways::appear();
+        ways.make_ready();
+        Self { device, id: id.to_owned(), speed, ways }
+    }
+
+    /// A device at a host that has udev, and a rule for it. It makes the network ready, or nobody does.
+    pub(crate) fn start_with_udev(bench: &Bench, id: &str, udev: &Udev) -> Self {
+        let device = simulator(bench, id, Speed::Full, "vhci");
+        Ways::appear();
+        udev.settle();
+        // It gave the network another name.
+        let ways = Ways::appear();
+        ways.has_address();
+        Self { device, id: id.to_owned(), speed: Speed::Full, ways }
     }
 
     /// Plugs the cable in.
     pub(crate) fn plug_in(&mut self) {
         attach();
         self.ways = Ways::appear();
+        self.ways.make_ready();
     }
 
     /// Pulls it.
@@ -149,14 +157,21 @@ impl Plugged {
 }
 
 impl Ways {
-    /// Waits until Linux has both functions, and an address at the network.
+    /// Waits until Linux has both functions.
     pub(crate) fn appear() -> Self {
         let port = poll("a serial port appears", || ours("/sys/class/tty"));
         let interface = poll("a network interface appears", || ours("/sys/class/net"));
-        let ways = Self { port: Path::new("/dev").join(port), interface };
-        ways.network("up");
-        poll("the host has a link-local address", || has_address(&ways.interface).then_some(()));
-        ways
+        Self { port: Path::new("/dev").join(port), interface }
+    }
+
+    /// Sets the network up, as a person's computer does.
+    pub(crate) fn make_ready(&self) {
+        self.network("up");
+        self.has_address();
+    }
+
+    fn has_address(&self) {
+        poll("the host has a link-local address", || has_address(&self.interface).then_some(()));
     }
 
     fn network(&self, state: &str) {
@@ -172,6 +187,49 @@ impl Ways {
     /// The link to its address at the network.
     pub(crate) fn udp_link(&self, id: &str) -> String {
         format!("udp:{}%{}", device::usb::link_local(&id.parse().expect("a device ID")), self.interface)
+    }
+}
+
+fn simulator(bench: &Bench, id: &str, speed: Speed, place: &str) -> Device {
+    gone();
+    // Linux makes sure, for a second or two, that nobody else has its address. One case sees that.
+    fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("sysctl");
+    let flash = bench.path("flash").display().to_string();
+    let mut simulator = Command::new(program("device-sim"));
+    Device::start(simulator.args(["--id", id, "--flash", &flash, "--usb", place, "--usb-speed", speed.name()]))
+}
+
+/// udev, with the rule that is shipped, as long as it lives.
+pub(crate) struct Udev(Child);
+
+impl Udev {
+    pub(crate) fn start() -> Self {
+        let rule = Path::new(env!("CARGO_MANIFEST_DIR")).join("../commissioner/udev/70-commissioning.rules");
+        fs::create_dir_all("/run/udev/rules.d").expect("a directory");
+        fs::copy(rule, "/run/udev/rules.d/70-commissioning.rules").expect("a rule");
+        let udev = Self(Command::new("/lib/systemd/systemd-udevd").spawn().expect("udev starts"));
+        poll("udev is there", || Path::new("/run/udev/control").exists().then_some(()));
+        udev
+    }
+
+    /// Waits until it has done what there was to do.
+    fn settle(&self) {
+        assert!(Command::new("udevadm").args(["settle", "--timeout=60"]).status().expect("udevadm runs").success());
+    }
+
+    /// What it knows of a node of sysfs, as lines `NAME=value`.
+    pub(crate) fn properties(&self, node: &Path) -> String {
+        let mut info = Command::new("udevadm");
+        let known = info.args(["info", "--query=property", "--path"]).arg(node).output().expect("udevadm runs");
+        String::from_utf8(known.stdout).expect("UTF-8")
+    }
+}
+
+impl Drop for Udev {
+    fn drop(&mut self) {
+        // It is gone, or it is the guest's end.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+        let _ = fs::remove_dir_all("/run/udev");
     }
 }
 
