@@ -271,6 +271,15 @@ mod tests {
         encode_buffered(Slipmux::Diagnostic(text.to_owned()))
     }
 
+    #[test]
+    fn the_udev_rule_is_about_our_devices() {
+        let rule = include_str!("../../udev/70-commissioning.rules");
+        for (attribute, value) in [("idVendor", VENDOR_ID), ("idProduct", PRODUCT_ID)] {
+            let named: Vec<_> = rule.split(&format!("{{{attribute}}}==\"")).skip(1).map(|rest| &rest[..4]).collect();
+            assert_eq!(named, [format!("{value:04x}"); 3].each_ref());
+        }
+    }
+
     #[tokio::test]
     async fn a_datagram_is_framed() {
         let (mut line, mut device, _) = line(64);
@@ -376,15 +385,6 @@ mod tests {
     proptest! {
         /// Whatever the line carries, a whole frame after it is heard.
         #[test]
-    fn the_udev_rule_is_about_our_devices() {
-        let rule = include_str!("../../udev/70-commissioning.rules");
-        for (attribute, value) in [("idVendor", VENDOR_ID), ("idProduct", PRODUCT_ID)] {
-            let named: Vec<_> = rule.split(&format!("{{{attribute}}}==\"")).skip(1).map(|rest| &rest[..4]).collect();
-            assert_eq!(named, [format!("{value:04x}"); 3].each_ref());
-        }
-    }
-
-    #[test]
         fn any_noise_is_survived(noise in proptest::collection::vec(any::<u8>(), 0..600)) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let bytes = [&noise, &ON_THE_LINE[..]].concat();
