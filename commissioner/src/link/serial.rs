@@ -276,7 +276,7 @@ mod tests {
         let rule = include_str!("../../udev/70-commissioning.rules");
         for (attribute, value) in [("idVendor", VENDOR_ID), ("idProduct", PRODUCT_ID)] {
             let named: Vec<_> = rule.split(&format!("{{{attribute}}}==\"")).skip(1).map(|rest| &rest[..4]).collect();
-            assert_eq!(named, [format!("{value:04x}"); 3].each_ref());
+            assert_eq!(named, [&*format!("{value:04x}"); 3]);
         }
     }
 
