@@ -1,25 +1,28 @@
-//! Station tokens: who may act as owner, and within which scope. Kept in RAM, one per key, bounded.
+//! Signed objects that are presented: station tokens say who may act as owner, and within which scope; certificates say who
+//! is another device of the owner. Kept in RAM, one per key, bounded.
 
-use cbor_schemas::{Audience, DeviceId, Kind, Sign1, StationTokenClaims};
+use cbor_schemas::{
+    Aif, Audience, DeviceCertificateClaims, DeviceId, IssuerId, Kind, ListMode, Sign1, StationTokenClaims,
+};
 use coap_numbers::code;
 use heapless::Vec;
 use protocol::key::PublicKey;
 
 use crate::{lifecycle::Role, problem::Problem};
 
-/// Tokens held at the same time; the one unused for longest makes room.
+/// Grants held at the same time. The one unused for longest makes room; a peer's for a station's, but not the reverse.
 pub const CAPACITY: usize = 4;
 
 /// A key that an anchor of ours vouches for.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant {
-    /// The key that the token names.
+    /// The key that the token or certificate names.
     pub key: PublicKey,
-    /// Owner or factory, after the anchor that signed.
+    /// Owner or factory, after the anchor that signed the token; [`Role::Peer`] by a certificate.
     pub role: Role,
-    /// What the key may do.
-    pub scope: cbor_schemas::Aif,
-    /// When the token was signed, Unix seconds.
+    /// What a station may do below its role; a peer has none.
+    pub scope: Option<Aif>,
+    /// When the token or certificate was signed, Unix seconds.
     pub issued_at: u64,
 }
 
@@ -32,6 +35,8 @@ pub struct Anchor {
     pub role: Role,
     /// The newest `iat` of what verified under this anchor.
     pub watermark: Option<u64>,
+    /// Tokens issued before are void, by the device list. Unix seconds.
+    pub min_iat: u64,
 }
 
 /// What a token is checked against.
@@ -45,6 +50,8 @@ pub struct Verifier<'a> {
     pub own_key: PublicKey,
     /// The nonce shown in `/comm` since the last start.
     pub nonce: [u8; 8],
+    /// How the device list tells who is a peer, if there is one.
+    pub list_mode: Option<ListMode>,
 }
 
 /// Grants by key.
@@ -68,7 +75,11 @@ impl Grants {
         }
         self.held.retain(|held| held.key != grant.key);
         if self.held.is_full() {
-            self.held.remove(0);
+            match self.held.iter().position(|held| held.role == Role::Peer) {
+                Some(peer) => drop(self.held.remove(peer)),
+                None if grant.role != Role::Peer => drop(self.held.remove(0)),
+                None => return,
+            }
         }
         // There is room now; a full table would only mean that the station has to present its token again.
         let _ = self.held.push(grant);
@@ -88,6 +99,20 @@ impl Grants {
         self.held.iter().find(|grant| grant.key == *key)
     }
 
+    /// Whether `key` belongs to a station with a token.
+    pub fn is_station(&self, key: &PublicKey) -> bool {
+        self.of(key).is_some_and(|grant| grant.role != Role::Peer)
+    }
+
+    /// Ends those that do not hold under a new device list.
+    pub fn apply_list(&mut self, mode: ListMode, min_iat: u64) {
+        self.held.retain(|grant| match grant.role {
+            Role::Owner => grant.issued_at >= min_iat,
+            Role::Peer => mode == ListMode::Revoked,
+            _ => true,
+        });
+    }
+
     /// Ends them all.
     pub fn clear(&mut self) {
         self.held.clear();
@@ -95,21 +120,54 @@ impl Grants {
 }
 
 impl Verifier<'_> {
-    /// What a token grants. `take_allowance` is asked before the signature is verified, which is the costly part, and
+    /// What a token or a device certificate grants. `take_allowance` is asked before the signature is verified, which is the costly part, and
     /// whoever's anchor is named: its answer must not tell which anchors are installed.
     ///
     /// # Errors
-    /// 4.00 for what is not a station token, and what `take_allowance` says; a bare 4.01 for an anchor that is not
+    /// 4.00 for what is neither, and what `take_allowance` says; a bare 4.01 for an anchor that is not
     /// installed or did not sign it; after that 4.00, 4.01 or 4.03 (RFC 9200 section 5.10.1.1) with the reason.
     pub fn accept(&self, token: &[u8], take_allowance: impl FnOnce() -> Result<(), Problem>) -> Result<Grant, Problem> {
-        let malformed = |_| Problem::malformed("not a station token");
-        let object = Sign1::decode_as(Kind::StationToken, token).map_err(malformed)?;
-        let claims = StationTokenClaims::decode(object.payload).map_err(malformed)?;
+        let malformed = |_| Problem::malformed("neither a station token nor a device certificate");
+        let object = Sign1::decode(token).map_err(malformed)?;
+        match object.kind {
+            Kind::StationToken => {
+                let claims = StationTokenClaims::decode(object.payload).map_err(malformed)?;
+                self.check(&claims, self.signer(&object, claims.issuer, take_allowance)?)
+            }
+            Kind::DeviceCertificate => {
+                let claims = DeviceCertificateClaims::decode(object.payload).map_err(malformed)?;
+                self.check_peer(&claims, self.signer(&object, claims.issuer, take_allowance)?)
+            }
+            Kind::Voucher | Kind::DeviceList => Err(malformed(cbor_schemas::Error::WrongKind)),
+        }
+    }
+
+    fn signer(
+        &self,
+        object: &Sign1<'_>,
+        issuer: IssuerId,
+        take_allowance: impl FnOnce() -> Result<(), Problem>,
+    ) -> Result<&Anchor, Problem> {
         take_allowance()?;
-        let anchor = self.anchors.iter().find(|anchor| anchor.key.kid() == claims.issuer.0);
+        let anchor = self.anchors.iter().find(|anchor| anchor.key.kid() == issuer.0);
         let anchor = anchor.ok_or(Problem::UNAUTHORIZED)?;
-        protocol::sign1::verify(&anchor.key, &object).map_err(|_| Problem::UNAUTHORIZED)?;
-        self.check(&claims, anchor)
+        protocol::sign1::verify(&anchor.key, object).map_err(|_| Problem::UNAUTHORIZED)?;
+        Ok(anchor)
+    }
+
+    /// Checks the claims of a certificate that `anchor` signed. Whether its key is revoked is looked up at each request.
+    fn check_peer(&self, claims: &DeviceCertificateClaims, anchor: &Anchor) -> Result<Grant, Problem> {
+        let rejected = |code, detail| Err(Problem::new(code, "certificate rejected").with_detail(detail));
+        if anchor.role != Role::Owner || self.list_mode != Some(ListMode::Revoked) {
+            return rejected(code::FORBIDDEN, "certificates grant nothing here");
+        }
+        let Ok(key) = PublicKey::from_cose(&claims.key) else {
+            return rejected(code::BAD_REQUEST, "cnf is not a key as devices make them");
+        };
+        if key == self.own_key || key == anchor.key {
+            return rejected(code::BAD_REQUEST, "cnf must be another device's key");
+        }
+        Ok(Grant { key, role: Role::Peer, scope: None, issued_at: claims.issued_at })
     }
 
     /// Checks the claims of a token that `anchor` signed.
@@ -131,6 +189,9 @@ impl Verifier<'_> {
         if claims.cnonce.is_some_and(|nonce| nonce != self.nonce) {
             return rejected(code::UNAUTHORIZED, "cnonce is not the nonce in /comm");
         }
+        if claims.issued_at < anchor.min_iat {
+            return rejected(code::UNAUTHORIZED, "revoked by the device list");
+        }
         // A token without exp has a cnonce, or it would not decode.
         match claims.expires_at {
             Some(expires_at) if expires_at < claims.issued_at => return rejected(code::BAD_REQUEST, "exp before iat"),
@@ -139,7 +200,7 @@ impl Verifier<'_> {
             }
             _ => {}
         }
-        Ok(Grant { key, role: anchor.role, scope: claims.scope, issued_at: claims.issued_at })
+        Ok(Grant { key, role: anchor.role, scope: Some(claims.scope), issued_at: claims.issued_at })
     }
 }
 
@@ -190,7 +251,6 @@ impl Default for RateLimit {
 
 #[cfg(test)]
 mod tests {
-    use cbor_schemas::Aif;
     use protocol::key::PrivateKey;
     use rand_core::OsRng;
 
@@ -198,7 +258,7 @@ mod tests {
 
     fn grant() -> Grant {
         let key = *PrivateKey::generate(&mut OsRng).public();
-        Grant { key, role: Role::Owner, scope: Aif::everything(), issued_at: 1 }
+        Grant { key, role: Role::Owner, scope: Some(Aif::everything()), issued_at: 1 }
     }
 
     #[test]

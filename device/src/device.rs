@@ -3,7 +3,7 @@
 use core::fmt::Write;
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, Method, PeersView, Profile, Receipt, RekeyRequest,
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, ListMode, Method, Profile, Receipt, RekeyRequest,
     RekeyResponse, SlotContents, SlotState, SlotView, Watermarks,
 };
 use coap_numbers::code;
@@ -14,11 +14,12 @@ use rand_core::CryptoRngCore;
 use crate::{
     BODY_LEN, DATAGRAM_LEN, LIST_KEYS,
     answer::Answer,
-    authz::{Anchor, Grants, RateLimit, Verifier},
+    authz::{Anchor, Grant, Grants, RateLimit, Verifier},
     identity::Identity,
     lifecycle::{OwnerWrite, Refusal, Request, Role, State, decide},
+    peers,
     problem::Problem,
-    resources::{Entry, RESOURCES, Resource, content_format},
+    resources::{ProductResource, RESOURCES, Resource, Target, content_format},
     slots::{self, ANCHORED_LEN, CONTENTS_LEN},
     store::{self, Layout, LayoutError, Opened, Scratch, Slot, Snapshot, Store},
 };
@@ -38,8 +39,20 @@ pub struct Config {
 
 /// What the device asks of the board it runs on.
 pub trait Board {
+    /// The product's own resources, at most 256. None unless it says otherwise.
+    const RESOURCES: &'static [ProductResource] = &[];
+
     /// Makes itself noticed: blinks for a few seconds, or whatever the product has. Returns at once.
     fn identify(&mut self);
+
+    /// Serves a request to one of [`RESOURCES`](Self::RESOURCES) by somebody who may make it. `body` is whole.
+    ///
+    /// # Errors
+    /// What the requester is told; nothing was changed then.
+    fn serve(&mut self, path: &str, method: Method, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
+        let _ = (path, method, body, answer);
+        Err(Refusal::NotSupported.into())
+    }
 }
 
 /// A commissionable device over the flash `F`, with random numbers from `R`, on the board `B`.
@@ -156,9 +169,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     }
 
     /// Whether `caller` may send such a request at all, before its body is looked at.
-    pub(crate) fn permit(&self, entry: &Entry, method: Method, caller: &Caller) -> Result<(), Problem> {
-        let role = self.role(caller, entry.path, method);
-        let request = match (entry.resource, method) {
+    pub(crate) fn permit(&mut self, target: &Target, method: Method, caller: &Caller) -> Result<(), Problem> {
+        let role = self.role(caller, target.path(), method);
+        let request = match (target.resource(), method) {
             (Resource::Core, _) => Request::Discover,
             (Resource::Edhoc, _) => Request::Authenticate,
             (Resource::AuthzInfo, _) => Request::PresentToken,
@@ -167,10 +180,16 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             // Whatever is written: who may write nothing at all is refused here, the rest when the body is known.
             (Resource::Owner, _) => Request::WriteOwner(OwnerWrite { certified: true, same_anchor: true }),
             (Resource::Peers, Method::Get) => Request::ReadPeers,
+            (Resource::Peers, _) => Request::WritePeers,
             (Resource::Identify, _) => Request::Identify,
             (Resource::Rekey, _) => Request::Rekey,
             (Resource::Reset, _) => Request::Reset,
-            (Resource::Factory | Resource::Peers, _) => Request::NotSupported,
+            (Resource::Factory, _) => Request::NotSupported,
+            (Resource::Product(_), _) => {
+                let Target::Product(_, resource) = target else { return Err(Refusal::NotSupported.into()) };
+                let access = resource.methods.iter().find(|(its, _)| *its == method);
+                access.map_or(Request::NotSupported, |(_, access)| Request::Use(*access))
+            }
         };
         decide(&self.state(), role, request)?;
         Ok(())
@@ -179,16 +198,16 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// Serves a permitted request with the whole of its body. EDHOC is the server's own.
     pub(crate) fn serve(
         &mut self,
-        entry: &Entry,
+        target: &Target,
         method: Method,
         body: &[u8],
         caller: &Caller,
         now: u64,
         answer: &mut Answer,
     ) -> Result<(), Problem> {
-        let role = self.role(caller, entry.path, method);
-        match (entry.resource, method) {
-            (Resource::Core, _) => discovery(answer),
+        let role = self.role(caller, target.path(), method);
+        match (target.resource(), method) {
+            (Resource::Core, _) => discovery(B::RESOURCES, answer),
             (Resource::Info, _) => {
                 let info = self.info();
                 answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))
@@ -197,9 +216,11 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             (Resource::Factory, _) => self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer),
             (Resource::Owner, Method::Get) => self.show_slot(Slot::Owner, Request::ReadOwnerContents, role, answer),
             (Resource::Owner, _) => self.write_owner(body, role, answer),
-            (Resource::Peers, _) => {
-                let none = PeersView { version: None, mode: None, held: 0, capacity: LIST_KEYS };
-                answer.set_body(code::CONTENT, content_format::CBOR, |out| none.encode(out))
+            (Resource::Peers, Method::Get) => self.show_peers(code::CONTENT, answer),
+            (Resource::Peers, _) => self.write_peers(body, role, answer),
+            (Resource::Product(_), _) => {
+                answer.set(code::CHANGED);
+                self.board.serve(target.path(), method, body, answer)
             }
             (Resource::Identify, _) => {
                 self.board.identify();
@@ -225,12 +246,41 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         }
     }
 
-    fn role(&self, caller: &Caller, path: &str, method: Method) -> Role {
+    /// Who makes a request. Revocation is looked up before any grant.
+    fn role(&mut self, caller: &Caller, path: &str, method: Method) -> Role {
         let Some(key) = &caller.key else { return Role::Anyone };
-        match self.grants.of(key) {
-            Some(grant) if grant.scope.allows(path, method) => grant.role,
+        let mode = self.list_mode();
+        if mode == Some(ListMode::Revoked) && self.is_listed(key) != Some(false) {
+            return Role::Stranger;
+        }
+        let covers = |grant: &&Grant| grant.scope.as_ref().is_none_or(|scope| scope.allows(path, method));
+        let granted = self.grants.of(key).filter(covers).map(|grant| grant.role);
+        match (granted, mode) {
+            (Some(role @ (Role::Owner | Role::Factory)), _) => role,
+            (Some(Role::Peer), Some(ListMode::Revoked)) => Role::Peer,
+            (_, Some(ListMode::Members)) if self.is_listed(key) == Some(true) => Role::Peer,
             _ => Role::Stranger,
         }
+    }
+
+    /// Whether a key that was proved is one of "my devices", by the device list and the certificates presented since the
+    /// last start. This is what an application asks that has other doors than CoAP.
+    pub fn is_my_device(&mut self, key: &PublicKey) -> bool {
+        let granted = self.grants.of(key).is_some_and(|grant| grant.role == Role::Peer);
+        match self.list_mode() {
+            Some(ListMode::Members) => self.is_listed(key) == Some(true),
+            Some(ListMode::Revoked) => granted && self.is_listed(key) == Some(false),
+            None => false,
+        }
+    }
+
+    fn list_mode(&self) -> Option<ListMode> {
+        self.whole.as_ref()?.snapshot.list.map(|list| list.mode)
+    }
+
+    /// `None` if the flash does not tell.
+    fn is_listed(&mut self, key: &PublicKey) -> Option<bool> {
+        self.whole.as_mut()?.store.is_listed(key.x()).ok()
     }
 
     fn whole(&mut self) -> Result<&mut Whole<F>, Problem> {
@@ -242,7 +292,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let mut rate = self.token_rate;
         let whole = self.whole()?;
         let anchors = whole.anchors();
-        let verifier = Verifier { anchors: &anchors, device, own_key: *whole.identity.key.public(), nonce };
+        let list_mode = whole.snapshot.list.map(|list| list.mode);
+        let own_key = *whole.identity.key.public();
+        let verifier = Verifier { anchors: &anchors, device, own_key, nonce, list_mode };
         let verified = verifier.accept(token, || rate.take(now));
         self.token_rate = rate;
         let grant = verified?;
@@ -286,11 +338,30 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let is_repeat = whole.snapshot.owner.is_some_and(|held| held.digest == slots::digest(contents));
         if !is_repeat {
             let before = if same_anchor { whole.snapshot.watermarks.owner } else { None };
-            let written = whole.store.set_owner(contents, next.claim_counter, before.max(checked.issued_at));
+            let watermark = before.max(checked.issued_at);
+            let written = whole.store.set_owner(contents, next.claim_counter, watermark);
             self.committed(written)?;
         }
         let receipt = self.whole()?.owner_receipt()?;
         answer.set_body(code::CHANGED, content_format::CBOR, |out| receipt.encode(out))
+    }
+
+    fn show_peers(&mut self, code: u8, answer: &mut Answer) -> Result<(), Problem> {
+        let view = peers::view(self.whole()?.snapshot.list.as_ref());
+        answer.set_body(code, content_format::CBOR, |out| view.encode(out))
+    }
+
+    fn write_peers(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
+        decide(&self.state(), role, Request::WritePeers)?;
+        let whole = self.whole()?;
+        let owner = whole.owner.ok_or(Refusal::WrongState)?.anchor;
+        let checked = peers::check(body, &owner)?;
+        if let Some(list) = peers::supersede(checked.list, whole.snapshot.list.as_ref())? {
+            let written = whole.store.set_list(list, checked.claims.keys.iter(), checked.claims.issued_at);
+            self.committed(written)?;
+            self.grants.apply_list(list.mode, list.min_iat);
+        }
+        self.show_peers(code::CHANGED, answer)
     }
 
     fn rekey(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
@@ -361,9 +432,12 @@ impl<F: NorFlash> Whole<F> {
     }
 
     fn anchors(&self) -> heapless::Vec<Anchor, 2> {
-        let anchor = |held: Option<Held>, role, watermark| Some(Anchor { key: held?.anchor, role, watermark });
+        let anchor =
+            |held: Option<Held>, role, watermark, min_iat| Some(Anchor { key: held?.anchor, role, watermark, min_iat });
         let Watermarks { factory, owner } = self.snapshot.watermarks;
-        let anchors = [anchor(self.owner, Role::Owner, owner), anchor(self.factory, Role::Factory, factory)];
+        let min_iat = self.snapshot.list.map_or(0, |list| list.min_iat);
+        let anchors =
+            [anchor(self.owner, Role::Owner, owner, min_iat), anchor(self.factory, Role::Factory, factory, 0)];
         anchors.into_iter().flatten().collect()
     }
 
@@ -403,12 +477,13 @@ fn slot_state(held: Option<Held>) -> SlotState {
 }
 
 /// The link-format document (RFC 6690).
-fn discovery(answer: &mut Answer) -> Result<(), Problem> {
+fn discovery(product: &[ProductResource], answer: &mut Answer) -> Result<(), Problem> {
     let mut links = heapless::String::<{ crate::answer::BODY_LEN }>::new();
-    for entry in RESOURCES {
-        let Some(attributes) = entry.attributes else { continue };
+    let own = RESOURCES.iter().map(|entry| (entry.path, entry.attributes));
+    for (path, attributes) in own.chain(product.iter().map(|resource| (resource.path, resource.attributes))) {
+        let Some(attributes) = attributes else { continue };
         let comma = if links.is_empty() { "" } else { "," };
-        let _ = write!(links, "{comma}<{}>;{attributes}", entry.path);
+        let _ = write!(links, "{comma}<{path}>;{attributes}");
     }
     answer.set_body(code::CONTENT, content_format::LINK_FORMAT, |out| {
         out.get_mut(..links.len()).ok_or(Problem::STORAGE)?.copy_from_slice(links.as_bytes());

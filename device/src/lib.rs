@@ -59,6 +59,7 @@ pub mod device;
 pub mod flash;
 pub mod identity;
 pub mod lifecycle;
+pub mod peers;
 pub mod problem;
 pub mod resources;
 pub mod server;
@@ -72,5 +73,13 @@ pub mod usb;
 pub const DATAGRAM_LEN: usize = 1152;
 /// The longest body of a request, gathered block-wise, in bytes: a device list of [`LIST_KEYS`] keys fits.
 pub const BODY_LEN: usize = 2560;
-/// Keys that fit in a device list.
+/// Keys that fit in a device list. Flash and [`BODY_LEN`] have to be large enough for them.
 pub const LIST_KEYS: u16 = 64;
+/// A signed list of so many keys, none of them marked as unproven, in bytes at most.
+pub const LIST_LEN: usize = Sign1::encoded_len(
+    Kind::DeviceList,
+    DeviceListClaims::MAX_FIXED_LEN.saturating_add(Keys::KEY_LEN.saturating_mul(LIST_KEYS as usize)),
+);
+const _: () = assert!(LIST_LEN <= BODY_LEN, "a list of LIST_KEYS keys is longer than a body");
+
+use cbor_schemas::{DeviceListClaims, Keys, Kind, Sign1};

@@ -6,7 +6,7 @@
 
 use cbor_schemas::{ClaimPolicy, Condition, SlotState};
 
-use Role::{Anyone, Factory, Owner, Stranger};
+use Role::{Anyone, Factory, Owner, Peer, Stranger};
 
 /// Who makes a request, as far as it has been proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Role {
     Anyone,
     /// EDHOC with a key that nobody vouches for.
     Stranger,
+    /// EDHOC with a key that belongs to one of the owner's devices, as the device list says.
+    Peer,
     /// EDHOC with a key that a station token of the factory anchor names, within the token's scope.
     Factory,
     /// EDHOC with a key that a station token of the owner anchor names, within the token's scope.
@@ -42,14 +44,30 @@ pub enum Request {
     WriteOwner(OwnerWrite),
     /// `GET /comm/peers`
     ReadPeers,
+    /// `PUT /comm/peers`
+    WritePeers,
     /// `POST /comm/identify`
     Identify,
     /// `POST /comm/rekey`
     Rekey,
     /// `POST /comm/reset`
     Reset,
-    /// What this version of the firmware does not have yet: PUT to `/comm/factory` and `/comm/peers`.
+    /// A resource of the product.
+    Use(Access),
+    /// What this version of the firmware does not have yet: PUT to `/comm/factory`.
     NotSupported,
+}
+
+/// Who may use a resource of the product, method by method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, without security too.
+    Anyone,
+    /// "My devices": the devices of this device's owner, as the device list says; and the owner's stations, as far as
+    /// their tokens' scope goes.
+    MyDevices,
+    /// The owner's stations, as far as their tokens' scope goes.
+    Owner,
 }
 
 /// What a `PUT /comm/owner` would put there.
@@ -134,7 +152,7 @@ pub enum Refusal {
     NotSupported,
 }
 
-const EVERYONE: &[Role] = &[Anyone, Stranger, Factory, Owner];
+const EVERYONE: &[Role] = &[Anyone, Stranger, Peer, Factory, Owner];
 
 macro_rules! rule {
     ($name:literal $request:pat, $when:ident, $who:expr, $then:ident) => {
@@ -162,6 +180,10 @@ pub const RULES: &[Rule] = &[
     rule!("write owner slot"    Request::WriteOwner(_),                     OpenToClaim,  &[Stranger],         FillOwner),
     rule!("write owner slot"    Request::WriteOwner(_),                     Owned,        &[Owner],            FillOwner),
     rule!("read peers"          Request::ReadPeers,                         Owned,        &[Owner],            Keep),
+    rule!("write peers"         Request::WritePeers,                        Owned,        &[Owner],            Keep),
+    rule!("use"                 Request::Use(Access::Anyone),               Whole,        EVERYONE,            Keep),
+    rule!("use"                 Request::Use(Access::MyDevices),            Owned,        &[Peer, Owner],      Keep),
+    rule!("use"                 Request::Use(Access::Owner),                Owned,        &[Owner],            Keep),
     rule!("identify"            Request::Identify,                          Unowned,      EVERYONE,            Keep),
     rule!("identify"            Request::Identify,                          Owned,        &[Owner],            Keep),
     rule!("rekey"               Request::Rekey,                             Owned,        &[Owner],            Rekey),
@@ -274,6 +296,10 @@ mod tests {
             Request::ReadFactoryContents,
             Request::ReadOwnerContents,
             Request::ReadPeers,
+            Request::WritePeers,
+            Request::Use(Access::Anyone),
+            Request::Use(Access::MyDevices),
+            Request::Use(Access::Owner),
             Request::Identify,
             Request::Rekey,
             Request::Reset,

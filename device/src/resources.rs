@@ -4,6 +4,8 @@ use cbor_schemas::Method;
 use coap_message::{MessageOption, ReadableMessage};
 use coap_numbers::{code, option};
 
+use crate::lifecycle::Access;
+
 /// Content formats (IANA "CoAP Content-Formats").
 pub mod content_format {
     /// application/link-format
@@ -43,6 +45,23 @@ pub enum Resource {
     Rekey,
     /// Give up ownership.
     Reset,
+    /// One of the product's own, by its place in [`Board::RESOURCES`](crate::device::Board::RESOURCES).
+    Product(u8),
+}
+
+/// A resource of the product, beside those of commissioning.
+#[derive(Debug, Clone, Copy)]
+pub struct ProductResource {
+    /// The absolute path, outside of `/comm`.
+    pub path: &'static str,
+    /// Its methods, and who may use each.
+    pub methods: &'static [(Method, Access)],
+    /// Content format of request bodies; `None` where there is none.
+    pub takes: Option<u16>,
+    /// Content format of what it answers when it does not refuse.
+    pub answers: u16,
+    /// Link attributes shown to discovery; `None` keeps the resource out of it.
+    pub attributes: Option<&'static str>,
 }
 
 /// A line of the table.
@@ -93,6 +112,58 @@ pub const OPTIONS: &[u16] = &[
 /// The line of the table that a request is for.
 pub fn find(request: &impl ReadableMessage) -> Option<&'static Entry> {
     RESOURCES.iter().find(|entry| is_path_of(entry.path, request))
+}
+
+/// ... or the product's resource.
+pub fn find_with(product: &'static [ProductResource], request: &impl ReadableMessage) -> Option<Target> {
+    if let Some(entry) = find(request) {
+        return Some(Target::Own(entry));
+    }
+    let at = product.iter().position(|resource| is_path_of(resource.path, request))?;
+    Some(Target::Product(u8::try_from(at).ok()?, product.get(at)?))
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy)]
+pub enum Target {
+    /// A line of [`RESOURCES`].
+    Own(&'static Entry),
+    /// A resource of the product, and its place among them.
+    Product(u8, &'static ProductResource),
+}
+
+impl Target {
+    /// The absolute path.
+    pub fn path(&self) -> &'static str {
+        match self {
+            Target::Own(entry) => entry.path,
+            Target::Product(_, resource) => resource.path,
+        }
+    }
+
+    /// What it names.
+    pub fn resource(&self) -> Resource {
+        match self {
+            Target::Own(entry) => entry.resource,
+            Target::Product(at, _) => Resource::Product(*at),
+        }
+    }
+
+    /// Whether the resource has this method.
+    pub fn has(&self, method: Method) -> bool {
+        match self {
+            Target::Own(entry) => entry.methods.contains(&method),
+            Target::Product(_, resource) => resource.methods.iter().any(|(its, _)| *its == method),
+        }
+    }
+
+    /// Content formats of request bodies, and of answers.
+    pub fn formats(&self) -> (Option<u16>, u16) {
+        match self {
+            Target::Own(entry) => (entry.takes, entry.answers),
+            Target::Product(_, resource) => (resource.takes, resource.answers),
+        }
+    }
 }
 
 /// The method of a request, if it is one that any resource has.

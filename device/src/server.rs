@@ -19,7 +19,7 @@ use crate::{
     answer::Answer,
     device::{Board, Caller, Device},
     problem::Problem,
-    resources::{self, Resource, content_format},
+    resources::{self, Resource, Target, content_format},
     sessions::Sessions,
     transport::Service,
 };
@@ -161,24 +161,26 @@ where
         Q: ReadableMessage + WithSortedOptions,
     {
         check_options(request)?;
-        let entry = resources::find(request).ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
-        let method = resources::method(request.code().into()).filter(|method| entry.methods.contains(method));
+        let target = resources::find_with(B::RESOURCES, request);
+        let target = target.ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
+        let method = resources::method(request.code().into()).filter(|method| target.has(*method));
         let method = method.ok_or(Problem::new(code::METHOD_NOT_ALLOWED, "the resource has no such method"))?;
         let content_format = uint_option(request, option::CONTENT_FORMAT);
-        if method != Method::Get && content_format.is_some() && entry.takes.is_some() && content_format != entry.takes {
+        let (takes, answers) = target.formats();
+        if method != Method::Get && content_format.is_some() && takes.is_some() && content_format != takes {
             return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
         }
-        self.device.permit(entry, method, caller)?;
-        if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != entry.answers) {
+        self.device.permit(&target, method, caller)?;
+        if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
             return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
         }
 
         // There is one place for a body that comes in blocks: only for who was permitted to write one.
-        let may_gather = caller.key.is_some() && method != Method::Get && entry.resource != Resource::AuthzInfo;
+        let may_gather = caller.key.is_some() && method != Method::Get && target.resource() != Resource::AuthzInfo;
         let Memory { body, answer, .. } = &mut *self.memory;
         let gathered = match may_gather {
             false => Assembled::Complete { body: request.payload(), block: only_block(request)? },
-            true => body.receive((caller.session, entry.resource), request, BODY_LEN, BLOCK)?,
+            true => body.receive((caller.session, target.resource()), request, BODY_LEN, BLOCK)?,
         };
         let (body, block) = match gathered {
             Assembled::Continue(block) => {
@@ -188,7 +190,7 @@ where
             }
             Assembled::Complete { body, block } => (body, block),
         };
-        self.device.serve(entry, method, body, caller, now, answer)?;
+        self.device.serve(&target, method, body, caller, now, answer)?;
         answer.set_block_1(block);
         Ok(())
     }
@@ -202,7 +204,7 @@ where
         only_block(request)?;
         let caller = Caller::ANYONE;
         let entry = resources::find(request).ok_or(Problem::UNAUTHORIZED)?;
-        self.device.permit(entry, Method::Post, &caller)?;
+        self.device.permit(&Target::Own(entry), Method::Post, &caller)?;
         let message = match edhoc::Request::parse(request.payload()) {
             Ok(edhoc::Request::Message1(message_1)) => self.message_1(from, message_1),
             Ok(edhoc::Request::Message3 { c_r, message_3 }) => {
@@ -239,7 +241,7 @@ where
         let grants = self.device.grants();
         let Established { peer, context, message_4 } =
             responder.finish(message_3, |kid| grants.resolve(kid), message_4)?;
-        self.memory.sessions.establish(context, peer, |key| grants.of(key).is_some());
+        self.memory.sessions.establish(context, peer, |key| grants.is_station(key));
         Ok(message_4)
     }
 

@@ -2,22 +2,23 @@
 //!
 //! # What is where
 //!
-//! Three ranges of NOR flash, each a map of sequential-storage ([`Layout`]):
+//! Four ranges of NOR flash ([`Layout`]), three of them maps of sequential-storage:
 //!
 //! | range | items | erased by |
 //! |---|---|---|
 //! | *keys* | the identity key | rekey |
-//! | *owner* | a copy of the commit record; the owner slot's contents, side A or B (place of the list too) | reset |
+//! | *owner* | a copy of the commit record; the owner slot's contents, side A or B | reset |
 //! | *state* | the commit record; the pending mark; the factory slot's contents, side A or B | nothing |
+//! | *list* | the keys of the device list, side A or B, bare | reset |
 //!
 //! The **commit record** counts commits and names everything else by SHA-256: the key, and for each slot the side that
-//! holds its contents. Both copies are written last, *owner* first and *state* second.
+//! holds its contents; likewise the device list. Both copies are written last, *owner* first and *state* second.
 //!
 //! # Old or new, never between
 //!
 //! sequential-storage leaves the old or the new value of one item after a power cut. From that:
 //!
-//! - *A slot or a watermark.* New contents go to the side that the record does not name, then the record is written.
+//! - *A slot, a list or a watermark.* New contents go to the side that the record does not name, then the record is written.
 //!   Before its first copy is whole, the old record and the old contents are there; afterwards the new ones. Copies
 //!   that are one commit apart are what such a cut leaves: the newer one counts, and the other is written again.
 //! - *Rekey and reset* erase pages, so they cannot be undone. A **pending mark** with the whole new record is durable
@@ -32,8 +33,8 @@
 //! What has to hold at once: a first start that was cut short begins again; and on a device that ever answered, damage
 //! never looks like a first start, which would make a new key and leave the device open to be claimed.
 //!
-//! A first start begins again only if there is no commit record in *either* range and *all three* ranges are blank
-//! behind the place of their very first item. A cut leaves that, because *state* is written last, and by the first
+//! A first start begins again only if there is no commit record in *either* range, *list* is blank, and the *other
+//! three* ranges are blank behind the place of their very first item. A cut leaves that, because *state* is written last, and by the first
 //! record only. (If the record is whole in *owner*, so is the key, and *state* is completed instead.) A device that
 //! ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a whole. *Owner* is, by a
 //! reset, but only while *state* has a record and a mark. So damage has to empty two ranges at the same time, and to
@@ -55,14 +56,17 @@
 //! [`Layout::smallest`].
 
 mod error;
+mod list;
 mod record;
 mod region;
 
 use cbor_schemas::KeyOrigin;
 use embedded_storage::nor_flash::NorFlash;
+use list::Half;
 use zeroize::Zeroize as _;
 
 pub use error::{Error, FaultReason};
+pub use list::List;
 pub use record::{Contents, Digest, Snapshot};
 pub use region::{Layout, LayoutError, Scratch};
 
@@ -81,6 +85,7 @@ pub struct Store<F> {
 }
 
 /// What was found in flash.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once, and there is no heap")]
 pub enum Opened {
     /// The device has a key and a state.
     Ready {
@@ -128,6 +133,7 @@ enum Area {
     Keys,
     Owner,
     State,
+    List,
 }
 
 impl<F: NorFlash> Store<F> {
@@ -188,9 +194,11 @@ impl<F: NorFlash> Store<F> {
         }
     }
 
-    /// Fills the owner slot, or replaces its contents. `watermark` replaces the slot's watermark.
+    /// Fills the owner slot, or replaces its contents. `watermark` replaces the slot's watermark. The device list goes with
+    /// its owner: it stays if the claim counter does.
     pub fn set_owner(&mut self, bytes: &[u8], claim_counter: u32, watermark: Option<u64>) -> Result<Snapshot, Error> {
         let mut record = self.current()?.next();
+        record.snapshot.list.take_if(|_| record.snapshot.claim_counter != claim_counter);
         record.snapshot.claim_counter = claim_counter;
         self.set_slot(record, Slot::Owner, bytes, watermark)
     }
@@ -199,6 +207,35 @@ impl<F: NorFlash> Store<F> {
     pub fn set_factory(&mut self, bytes: &[u8], watermark: Option<u64>) -> Result<Snapshot, Error> {
         let record = self.current()?.next();
         self.set_slot(record, Slot::Factory, bytes, watermark)
+    }
+
+    /// Replaces the device list by `list`, whose keys are `keys`, and raises the owner's watermark to its `issued_at`.
+    pub fn set_list<'k>(
+        &mut self,
+        list: List,
+        keys: impl Iterator<Item = &'k [u8; 32]> + Clone,
+        issued_at: u64,
+    ) -> Result<Snapshot, Error> {
+        let mut record = self.current()?.next();
+        let snapshot = &mut record.snapshot;
+        let side = snapshot.list.map_or(Side::A, |held| held.side.other());
+        snapshot.list = Some(list.on(side));
+        snapshot.watermarks.owner = snapshot.watermarks.owner.max(Some(issued_at));
+        self.commit(&record, |store| {
+            store.half(side).write(keys.clone())?;
+            store.put_record(&record)
+        })
+    }
+
+    /// Whether a key is in the device list; no if there is no list.
+    ///
+    /// # Errors
+    /// Those of the flash; [`FaultReason::List`] if the keys are not those that were stored.
+    pub fn is_listed(&mut self, x: &[u8; 32]) -> Result<bool, Error> {
+        match self.current()?.snapshot.list {
+            Some(list) => self.half(list.side).contains(&list, Some(x)),
+            None => Ok(false),
+        }
     }
 
     /// Raises the watermark of a slot to `issued_at`. Nothing is written if it is there already.
@@ -251,7 +288,7 @@ impl<F: NorFlash> Store<F> {
         snapshot.claim_counter = snapshot.claim_counter.checked_add(1).ok_or(Error::Exhausted)?;
         snapshot.owner = None;
         snapshot.watermarks.owner = None;
-        snapshot.list_version = None;
+        snapshot.list = None;
         let mark = Mark { wipe_owner: true, new_key: false, record };
         self.commit(&record, |store| {
             store.put_mark(&mark)?;
@@ -304,6 +341,7 @@ impl<F: NorFlash> Store<F> {
     /// Carries out what `mark` announces. Can be repeated until the record is in *state*.
     fn carry_out(&mut self, mark: &Mark, key: Option<&[u8; 32]>) -> Result<(), Error> {
         if mark.wipe_owner {
+            self.region(Area::List).wipe()?;
             self.region(Area::Owner).wipe()?;
         }
         if let Some(key) = key {
@@ -353,8 +391,13 @@ impl<F: NorFlash> Store<F> {
             Area::Keys => &self.layout.keys,
             Area::Owner => &self.layout.owner,
             Area::State => &self.layout.state,
+            Area::List => &self.layout.list,
         };
         Region::new(&mut self.flash, range.clone())
+    }
+
+    fn half(&mut self, side: Side) -> Half<'_, F> {
+        Half::new(&mut self.flash, self.layout.list.start, side)
     }
 }
 
@@ -403,7 +446,7 @@ impl<F: NorFlash> Store<F> {
     }
 
     fn is_blank(&mut self) -> Result<bool, Error> {
-        for area in [Area::Keys, Area::Owner, Area::State] {
+        for area in [Area::Keys, Area::Owner, Area::State, Area::List] {
             if !self.region(area).is_blank_from(0)? {
                 return Ok(false);
             }
@@ -415,7 +458,8 @@ impl<F: NorFlash> Store<F> {
     fn is_barely_begun(&mut self) -> Result<bool, Error> {
         Ok(self.region(Area::Owner).holds_at_most_one(Record::FIRST_LEN)?
             && self.region(Area::State).holds_at_most_one(Record::FIRST_LEN)?
-            && self.region(Area::Keys).holds_at_most_one(size_of::<KeyBytes>())?)
+            && self.region(Area::Keys).holds_at_most_one(size_of::<KeyBytes>())?
+            && self.region(Area::List).is_blank_from(0)?)
     }
 
     fn wipe_all(&mut self) -> Result<(), Error> {
@@ -452,6 +496,9 @@ impl<F: NorFlash> Store<F> {
                 Some(bytes) if contents.describes(bytes) => {}
                 _ => return Err(Error::Fault(slot.fault())),
             }
+        }
+        if let Some(list) = record.snapshot.list {
+            self.half(list.side).contains(&list, None)?;
         }
         let key = self.region(Area::Keys).fetch(Item::Key, &mut scratch);
         let key = key.map(|bytes| bytes.and_then(|bytes| bytes.try_into().ok()).map(KeyBytes));

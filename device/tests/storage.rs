@@ -29,7 +29,7 @@ struct Device {
 
 fn blank() -> Flash {
     let layout = Layout::smallest::<Flash>(0);
-    Flash::erased(vec![0; layout.state.end as usize])
+    Flash::erased(vec![0; layout.list.end as usize])
 }
 
 fn open(flash: &mut Flash) -> (Opening<'_>, Opened) {
@@ -329,7 +329,7 @@ fn one_damaged_page_leaves_the_intact_state_or_a_fault() {
     let (mut intact, mut faults) = (0, 0);
     for flash in owned_devices() {
         let expected = before_operation(&flash);
-        for page in 0..Layout::smallest::<Flash>(0).state.end as usize / PAGE {
+        for page in 0..Layout::smallest::<Flash>(0).list.end as usize / PAGE {
             for kind in (0..9).chain(2..9) {
                 let mut flash = flash.clone();
                 damage(&mut flash.bytes_mut()[page * PAGE..][..PAGE], kind, &mut random);
@@ -354,7 +354,7 @@ fn one_damaged_page_leaves_the_intact_state_or_a_fault() {
 /// Random commits with the longest contents on the smallest layout: they always fit, and the last one is what counts.
 fn uses<const WORD: usize, const PAGE: usize>(commits: usize) {
     let layout = Layout::smallest::<RamFlash<Vec<u8>, WORD, PAGE>>(PAGE as u32);
-    let mut flash = RamFlash::<_, WORD, PAGE>::erased(vec![0; layout.state.end as usize]);
+    let mut flash = RamFlash::<_, WORD, PAGE>::erased(vec![0; layout.list.end as usize]);
     let mut random = Random(WORD as u64 * 1_000_003 + PAGE as u64);
     Store::open(&mut flash, layout.clone()).unwrap().0.provide_key(&KEY, KeyOrigin::Generated).unwrap();
     let (mut factory, mut owner) = (None, None);

@@ -17,6 +17,8 @@ pub enum FaultReason {
     FactoryContents,
     /// The owner slot's contents are missing, or not those that the record names.
     OwnerContents,
+    /// The keys of the device list are not those that the record names.
+    List,
     /// A range can no longer be read as a map of items.
     Unreadable,
     /// The flash does not keep what is written to it.
@@ -55,6 +57,7 @@ impl core::fmt::Display for FaultReason {
             FaultReason::Key => "the private key is missing or changed",
             FaultReason::FactoryContents => "the factory slot's contents are missing or changed",
             FaultReason::OwnerContents => "the owner slot's contents are missing or changed",
+            FaultReason::List => "the keys of the device list are changed",
             FaultReason::Unreadable => "the storage cannot be read",
             FaultReason::Unwritable => "the flash does not keep what is written to it",
             FaultReason::Flash => "the flash driver reports an error",

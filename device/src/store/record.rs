@@ -1,16 +1,16 @@
 //! The commit record and the pending mark: what they hold, and their bytes.
 
-use cbor_schemas::{KeyOrigin, Watermarks};
+use cbor_schemas::{KeyOrigin, ListMode, Watermarks};
 use minicbor::encode::write::{Cursor, EndOfSlice};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sha2::{Digest as _, Sha256};
 
-use super::{Error, FaultReason, Slot};
+use super::{Error, FaultReason, Slot, list::List};
 
 /// SHA-256 of some bytes in storage.
 pub type Digest = [u8; 32];
 
-/// The whole durable state, as last read back from flash, without the private key and the slots' contents.
+/// The whole durable state, as last read back from flash, without the private key, the slots' contents and the keys of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Keys since the last erase: 1 after the first start.
@@ -25,8 +25,8 @@ pub struct Snapshot {
     pub owner: Option<Contents>,
     /// The newest `iat` verified under the anchor of each slot.
     pub watermarks: Watermarks,
-    /// The version of the device list held.
-    pub list_version: Option<u64>,
+    /// The device list held.
+    pub list: Option<List>,
 }
 
 /// What a slot holds, by length and digest.
@@ -68,11 +68,11 @@ pub(super) struct Mark {
     pub(super) record: Record,
 }
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 impl Record {
     /// Longest encoding, in bytes.
-    pub(super) const MAX_LEN: usize = 161;
+    pub(super) const MAX_LEN: usize = 210;
 
     /// Encoding of every [`first`](Self::first) record, in bytes.
     pub(super) const FIRST_LEN: usize = 45;
@@ -85,7 +85,7 @@ impl Record {
             factory: None,
             owner: None,
             watermarks: Watermarks { factory: None, owner: None },
-            list_version: None,
+            list: None,
         };
         Record { sequence: 1, key: digest(key), snapshot }
     }
@@ -124,12 +124,18 @@ impl Record {
                 None => e.null()?,
             };
         }
-        for number in [snapshot.watermarks.factory, snapshot.watermarks.owner, snapshot.list_version] {
+        for number in [snapshot.watermarks.factory, snapshot.watermarks.owner] {
             match number {
                 Some(number) => e.u64(number)?,
                 None => e.null()?,
             };
         }
+        match snapshot.list {
+            Some(List { version, mode, min_iat, count, digest, side }) => {
+                e.array(6)?.u64(version)?.u8(mode as u8)?.u64(min_iat)?.u16(count)?.bytes(&digest)?.u8(side as u8)?
+            }
+            None => e.null()?,
+        };
         Ok(())
     }
 
@@ -146,7 +152,7 @@ impl Record {
             factory: nullable(d, contents_from)?,
             owner: nullable(d, contents_from)?,
             watermarks: Watermarks { factory: nullable(d, Decoder::u64)?, owner: nullable(d, Decoder::u64)? },
-            list_version: nullable(d, Decoder::u64)?,
+            list: nullable(d, list_from)?,
         };
         Ok(Record { sequence, key, snapshot })
     }
@@ -235,12 +241,30 @@ fn contents_from(d: &mut Decoder<'_>) -> Result<Contents, decode::Error> {
     if d.array()? != Some(3) {
         return Err(decode::Error::message("contents are an array of three"));
     }
-    let side = match d.u8()? {
-        0 => Side::A,
-        1 => Side::B,
-        _ => return Err(decode::Error::message("no such side")),
-    };
+    let side = side_from(d.u8()?)?;
     Ok(Contents { side, len: d.u16()?, digest: digest_from(d)? })
+}
+
+fn list_from(d: &mut Decoder<'_>) -> Result<List, decode::Error> {
+    if d.array()? != Some(6) {
+        return Err(decode::Error::message("a list is an array of six"));
+    }
+    Ok(List {
+        version: d.u64()?,
+        mode: ListMode::try_from(d.u8()?).map_err(|_| decode::Error::message("no such mode"))?,
+        min_iat: d.u64()?,
+        count: d.u16()?,
+        digest: digest_from(d)?,
+        side: side_from(d.u8()?)?,
+    })
+}
+
+fn side_from(number: u8) -> Result<Side, decode::Error> {
+    match number {
+        0 => Ok(Side::A),
+        1 => Ok(Side::B),
+        _ => Err(decode::Error::message("no such side")),
+    }
 }
 
 fn digest_from(d: &mut Decoder<'_>) -> Result<Digest, decode::Error> {
@@ -267,7 +291,14 @@ mod tests {
                 factory: contents(Side::A),
                 owner: contents(Side::B),
                 watermarks: Watermarks { factory: Some(u64::MAX), owner: Some(u64::MAX) },
-                list_version: Some(u64::MAX),
+                list: Some(List {
+                    version: u64::MAX,
+                    mode: ListMode::Revoked,
+                    min_iat: u64::MAX,
+                    count: u16::MAX,
+                    digest: [0xCC; 32],
+                    side: Side::B,
+                }),
             },
         }
     }

@@ -9,10 +9,11 @@ use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 use zeroize::Zeroize as _;
 
+use super::list::half_pages;
 use super::record::{Mark, Record};
 use super::{Error, FaultReason, MAX_CONTENTS_LEN};
 
-/// Where the store lives in the flash: byte addresses of three disjoint ranges of whole pages.
+/// Where the store lives in the flash: byte addresses of four disjoint ranges of whole pages.
 ///
 /// How many pages a range needs follows from the size of a page: see [`Layout::smallest`]. More pages mean less wear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Layout {
     pub owner: Range<u32>,
     /// The state that outlasts both.
     pub state: Range<u32>,
+    /// The keys of the device list. Erased by a reset.
+    pub list: Range<u32>,
 }
 
 /// What is wrong with a [`Layout`].
@@ -48,7 +51,7 @@ const SCRATCH_LEN: usize = MAX_CONTENTS_LEN.saturating_add(1).next_multiple_of(M
 /// sequential-storage takes no larger words.
 const MAX_WORD: usize = 32;
 
-/// The names of items. A name means the same in every range. 16 and above are for the list and for slot values.
+/// The names of items. A name means the same in every range. 16 and above are for slot values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Record = 0,
@@ -135,15 +138,16 @@ impl Default for Scratch {
 }
 
 impl Layout {
-    /// The smallest layout, from the byte address `start` on: keys, owner and state, one after the other.
+    /// The smallest layout, from the byte address `start` on: keys, owner, state and list, one after the other.
     ///
-    /// With words of 4 bytes: 2 + 3 + 4 pages of 1024 bytes, or 2 + 2 + 2 pages of 2048 bytes and above. Smaller pages
-    /// do not compile.
+    /// With words of 4 bytes: 2 + 4 + 4 + 4 pages of 1024 bytes, or 2 + 2 + 2 + 2 pages of 2048 bytes and above. Smaller
+    /// pages do not compile.
     pub const fn smallest<F: NorFlash>(start: u32) -> Self {
         let owner = start.saturating_add(KEYS_PAGES.saturating_mul(F::ERASE_SIZE as u32));
         let state = owner.saturating_add(const { owner_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        let end = state.saturating_add(const { state_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        Layout { keys: start..owner, owner: owner..state, state: state..end }
+        let list = state.saturating_add(const { state_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
+        let end = list.saturating_add(const { list_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
+        Layout { keys: start..owner, owner: owner..state, state: state..list, list: list..end }
     }
 
     pub(super) fn check<F: NorFlash>(&self, flash: &F) -> Result<(), LayoutError> {
@@ -151,6 +155,7 @@ impl Layout {
             (&self.keys, KEYS_PAGES),
             (&self.owner, const { owner_pages::<F>() }),
             (&self.state, const { state_pages::<F>() }),
+            (&self.list, const { list_pages::<F>() }),
         ];
         for (range, pages) in needs {
             let page = F::ERASE_SIZE as u32;
@@ -164,8 +169,9 @@ impl Layout {
                 return Err(LayoutError::OutOfBounds);
             }
         }
-        let overlap = |a: &Range<u32>, b: &Range<u32>| a.start < b.end && b.start < a.end;
-        if overlap(&self.keys, &self.owner) || overlap(&self.keys, &self.state) || overlap(&self.owner, &self.state) {
+        let mut ranges = [&self.keys, &self.owner, &self.state, &self.list];
+        ranges.sort_unstable_by_key(|range| range.start);
+        if !ranges.is_sorted_by(|a, b| a.end <= b.start) {
             return Err(LayoutError::Overlap);
         }
         Ok(())
@@ -173,6 +179,11 @@ impl Layout {
 }
 
 const KEYS_PAGES: u32 = 2;
+
+/// Two halves.
+const fn list_pages<F: NorFlash>() -> u32 {
+    half_pages::<F>().saturating_mul(2)
+}
 
 /// Beside the contents: the record and its successor, and an emptied item.
 const fn owner_pages<F: NorFlash>() -> u32 {

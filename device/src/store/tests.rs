@@ -1,4 +1,7 @@
+use cbor_schemas::{DeviceListClaims, IssuerId, Keys, ListMode};
+
 use super::*;
+use crate::LIST_KEYS;
 use crate::flash::{RamFlash, Wear};
 
 type Flash = RamFlash<Vec<u8>, 4, PAGE>;
@@ -9,13 +12,14 @@ const KEY: [u8; 32] = [0x11; 32];
 const NEW_KEY: [u8; 32] = [0x22; 32];
 const CERTIFIED: &[u8] = &[0xCE; 300];
 const ANCHOR: &[u8] = &[0xAC; 90];
+const PEERS: [[u8; 32]; 3] = [[0x91; 32], [0x92; 32], [0x93; 32]];
 
 fn layout() -> Layout {
     Layout::smallest::<Flash>(0)
 }
 
 fn blank() -> Flash {
-    Flash::erased(vec![0; layout().state.end as usize])
+    Flash::erased(vec![0; layout().list.end as usize])
 }
 
 /// What a device on this flash believes, key and contents included.
@@ -46,20 +50,38 @@ fn beliefs(flash: &mut Flash) -> Believes {
     }
 }
 
+fn claims(version: u64, keys: &[[u8; 32]]) -> DeviceListClaims<'_> {
+    DeviceListClaims {
+        issuer: IssuerId([1; 8]),
+        issued_at: version,
+        version,
+        mode: ListMode::Members,
+        min_iat: 7,
+        keys: keys.into(),
+        unproven: Keys::default(),
+        audit_head: None,
+    }
+}
+
+fn set_list(store: &mut Store<&mut Flash>, version: u64, keys: &[[u8; 32]]) -> Result<Snapshot, Error> {
+    store.set_list(List::of(&claims(version, keys)).unwrap(), keys.iter(), version)
+}
+
 fn started() -> Flash {
     let mut flash = blank();
     open(&mut flash).provide_key(&KEY, KeyOrigin::Generated).unwrap();
     flash
 }
 
-/// Five commits: started, owned, with a factory, a watermark, and replaced owner contents.
+/// Six commits: started, owned, with a factory, a watermark, replaced owner contents, and a device list.
 fn owned() -> Flash {
     let mut flash = started();
     let mut store = open(&mut flash);
     store.set_factory(CERTIFIED, Some(100)).unwrap();
     store.set_owner(ANCHOR, 1, Some(200)).unwrap();
     store.advance_watermark(Slot::Factory, 101).unwrap();
-    store.set_owner(CERTIFIED, 1, Some(201)).unwrap();
+    store.set_owner(CERTIFIED, 1, Some(150)).unwrap();
+    set_list(&mut store, 201, &PEERS).unwrap();
     flash
 }
 
@@ -105,7 +127,7 @@ fn a_first_start_needs_a_key_once() {
     let snapshot = store.provide_key(&KEY, KeyOrigin::Derived).unwrap();
     assert_eq!((snapshot.generation, snapshot.claim_counter), (1, 0));
     assert_eq!(snapshot.key_origin, KeyOrigin::Derived);
-    assert_eq!((snapshot.factory, snapshot.owner, snapshot.list_version), (None, None, None));
+    assert_eq!((snapshot.factory, snapshot.owner, snapshot.list), (None, None, None));
     assert_eq!(store.provide_key(&NEW_KEY, KeyOrigin::Generated), Err(Error::KeyNotNeeded));
     assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: KEY, factory: None, owner: None });
 }
@@ -129,6 +151,35 @@ fn slots_are_filled_and_replaced() {
         assert_eq!(store.slot(Slot::Factory, &mut Scratch::new()), Ok(Some(&owner[..])));
         assert_eq!(snapshot.claim_counter, 1);
     }
+}
+
+#[test]
+fn a_list_is_stored_looked_up_and_replaced() {
+    let most = std::array::from_fn::<_, { LIST_KEYS as usize }, _>(|n| [n as u8; 32]);
+    let mut flash = owned();
+    for (version, keys) in (300..).zip([&most[..], &[], &PEERS[..1], &most[10..20], &most]) {
+        let mut store = open(&mut flash);
+        let snapshot = set_list(&mut store, version, keys).unwrap();
+        let list = snapshot.list.unwrap();
+        assert_eq!((list.version, usize::from(list.count), list.min_iat), (version, keys.len(), 7));
+        assert_eq!(snapshot.watermarks.owner, Some(version));
+        for key in most.iter().chain(&PEERS) {
+            assert_eq!(store.is_listed(key), Ok(keys.contains(key)), "{version}");
+        }
+        assert!(matches!(beliefs(&mut flash), Believes::State { snapshot: found, .. } if found == snapshot));
+    }
+    assert_eq!(List::of(&claims(400, &[[0; 32]; LIST_KEYS as usize + 1])), None);
+}
+
+#[test]
+fn a_list_stays_with_its_owner_and_goes_with_it() {
+    let mut flash = owned();
+    let list = |flash: &mut Flash| open(flash).current().unwrap().snapshot.list.map(|list| list.version);
+    open(&mut flash).set_owner(ANCHOR, 1, None).unwrap();
+    open(&mut flash).rekey(&NEW_KEY, KeyOrigin::Generated, None, None).unwrap();
+    assert_eq!(list(&mut flash), Some(201));
+    open(&mut flash).set_owner(CERTIFIED, 2, None).unwrap();
+    assert_eq!((list(&mut flash), open(&mut flash).is_listed(&PEERS[0])), (None, Ok(false)));
 }
 
 #[test]
@@ -177,6 +228,8 @@ fn a_reset_erases_what_is_the_owners_and_nothing_else() {
     assert_eq!((snapshot.owner, snapshot.claim_counter, snapshot.watermarks.owner), (None, 2, None));
     assert_eq!((snapshot.factory, snapshot.watermarks.factory), (before.factory, Some(101)));
     assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: KEY, factory, owner: None });
+    assert_eq!(snapshot.list, None);
+    assert!(range_bytes(&mut flash, layout().list).iter().all(|byte| *byte == 0xFF));
     let left = range_bytes(&mut flash, layout().owner);
     assert!(!left.windows(8).any(|window| window == &CERTIFIED[..8] || window == &ANCHOR[..8]));
     // and it can be owned again
@@ -199,6 +252,7 @@ fn a_range_that_is_erased_is_a_fault() {
         (layout().keys, FaultReason::Key),
         (layout().owner, FaultReason::RecordMissing),
         (layout().state, FaultReason::RecordMissing),
+        (layout().list, FaultReason::List),
     ];
     for (range, reason) in ranges {
         for fill in [0xFF, 0x00] {
@@ -223,7 +277,8 @@ fn a_device_that_nobody_owns_yet_keeps_its_key_too() {
         (layout().keys, Believes::Fault(FaultReason::Key)),
         (layout().owner, Believes::Fault(FaultReason::RecordMissing)),
         // all of it can be known from the other ranges
-        (layout().state, intact),
+        (layout().state, beliefs(&mut started())),
+        (layout().list, intact),
     ] {
         let mut flash = started();
         range_bytes(&mut flash, range).fill(0xFF);
@@ -237,6 +292,7 @@ fn damaged_contents_and_keys_are_faults() {
         (layout().owner, CERTIFIED, FaultReason::OwnerContents),
         (layout().state, CERTIFIED, FaultReason::FactoryContents),
         (layout().keys, &KEY[..], FaultReason::Key),
+        (layout().list, &PEERS[1][..], FaultReason::List),
     ] {
         let mut flash = owned();
         damage(&mut flash, range.clone(), bytes);
@@ -262,6 +318,17 @@ fn contents_damaged_after_opening_are_not_served() {
 }
 
 #[test]
+fn a_list_damaged_after_opening_is_not_asked() {
+    let mut flash = owned();
+    let mut store = open(&mut flash);
+    damage(store.flash, layout().list, &PEERS[2]);
+    // Neither for the key that is damaged, nor for another.
+    for key in &PEERS {
+        assert_eq!(store.is_listed(key), Err(Error::Fault(FaultReason::List)));
+    }
+}
+
+#[test]
 fn a_lost_state_range_and_an_older_record_are_not_a_first_start() {
     let mut flash = started();
     let snapshot = open(&mut flash).set_factory(CERTIFIED, None).unwrap();
@@ -278,7 +345,7 @@ fn a_reset_in_force_is_carried_out_whatever_the_owner_range_holds() {
         let mut flash = owned();
         let mut store = open(&mut flash);
         let mut record = store.current().unwrap().next();
-        record.snapshot.owner = None;
+        (record.snapshot.owner, record.snapshot.list) = (None, None);
         store.put_mark(&Mark { wipe_owner: true, new_key: false, record }).unwrap();
         range_bytes(&mut flash, layout().owner).fill(fill);
         let snapshot = record.snapshot;
@@ -301,14 +368,18 @@ fn one_damaged_record_is_made_good_by_the_other() {
 
 #[test]
 fn a_range_put_back_in_time_never_brings_back_an_older_state() {
-    let commits: [Operation; 8] = [
+    let commits: [Operation; 12] = [
         |store| store.set_factory(CERTIFIED, Some(100)),
         |store| store.set_owner(ANCHOR, 1, Some(200)),
         |store| store.advance_watermark(Slot::Owner, 201),
+        |store| set_list(store, 1, &PEERS),
+        |store| set_list(store, 2, &PEERS[1..]),
+        |store| set_list(store, 3, &PEERS[..1]),
         |store| store.reset(),
         |store| store.set_owner(CERTIFIED, 3, Some(150)),
         |store| store.rekey(&NEW_KEY, KeyOrigin::Generated, None, Some(ANCHOR)),
         |store| store.advance_watermark(Slot::Factory, 300),
+        |store| set_list(store, 1, &PEERS[..2]),
         |store| store.set_owner(CERTIFIED, 3, None),
     ];
     let mut flash = started();
@@ -321,7 +392,7 @@ fn a_range_put_back_in_time_never_brings_back_an_older_state() {
     for (now, flash) in history.iter().enumerate() {
         let expected = beliefs(&mut flash.clone());
         for before in &history[..now] {
-            for range in [layout().keys, layout().owner, layout().state] {
+            for range in [layout().keys, layout().owner, layout().state, layout().list] {
                 let mut flash = flash.clone();
                 range_bytes(&mut flash, range.clone()).copy_from_slice(range_bytes(&mut before.clone(), range));
                 match beliefs(&mut flash) {
@@ -362,7 +433,7 @@ fn flash_with_foreign_bytes_is_not_a_first_start() {
 /// The record of an older firmware, or of a newer one, is neither understood nor taken for blank flash.
 #[test]
 fn another_format_is_a_fault() {
-    for format in [0, 2] {
+    for format in [1, 3] {
         for (areas, reason) in [
             (&[Area::State][..], FaultReason::UnknownFormat),
             (&[Area::Owner, Area::State], FaultReason::UnknownFormat),
@@ -387,16 +458,20 @@ fn layouts_are_checked() {
         Store::open(&mut blank(), layout).map(|_| ()).unwrap_err()
     };
     let page = PAGE as u32;
-    assert_eq!(layout(), Layout { keys: 0..2 * page, owner: 2 * page..5 * page, state: 5 * page..9 * page });
+    let pages = |from: u32, to: u32| from * page..to * page;
+    let smallest = Layout { keys: pages(0, 2), owner: pages(2, 6), state: pages(6, 10), list: pages(10, 14) };
+    assert_eq!(layout(), smallest);
     assert_eq!(check(|layout| layout.keys.start = 4), LayoutError::NotAligned);
     assert_eq!(check(|layout| layout.keys.end = 1024), LayoutError::TooSmall);
     assert_eq!(check(|layout| layout.owner.start = layout.owner.end), LayoutError::TooSmall);
     assert_eq!(check(|layout| layout.state.start += 1024), LayoutError::TooSmall);
-    assert_eq!(check(|layout| layout.state.end += 1024), LayoutError::OutOfBounds);
+    assert_eq!(check(|layout| layout.list.start += 1024), LayoutError::TooSmall);
+    assert_eq!(check(|layout| layout.list.end += 1024), LayoutError::OutOfBounds);
+    assert_eq!(check(|layout| layout.state.end += 1024), LayoutError::Overlap);
     assert_eq!(check(|layout| layout.owner.end += 1024), LayoutError::Overlap);
     assert_eq!(check(|layout| layout.keys = 1024..3072), LayoutError::Overlap);
     let large = Layout::smallest::<RamFlash<Vec<u8>, 4, 4096>>(4096);
-    assert_eq!(large, Layout { keys: 4096..12288, owner: 12288..20480, state: 20480..28672 });
+    assert_eq!(large, Layout { keys: 4096..12288, owner: 12288..20480, state: 20480..28672, list: 28672..36864 });
 }
 
 #[test]
@@ -405,6 +480,8 @@ fn no_word_is_programmed_twice() {
     let mut store = open(&mut flash);
     for round in 0..30 {
         store.set_owner(&[round; 500], 1, None).unwrap();
+        set_list(&mut store, round.into(), &[[round; 32]; 40]).unwrap();
+        set_list(&mut store, round.into(), &[[round; 32]; 50]).unwrap();
         store.rekey(&[round; 32], KeyOrigin::Generated, Some(&[round; 400]), None).unwrap();
         store.reset().unwrap();
     }

@@ -6,8 +6,8 @@ use std::{
     hash::{DefaultHasher, Hasher},
 };
 
-use cbor_schemas::KeyOrigin;
-use device::store::{Error, Layout, Need, Opened, Scratch, Slot, Snapshot, Store};
+use cbor_schemas::{DeviceListClaims, IssuerId, KeyOrigin, Keys, ListMode};
+use device::store::{Error, Layout, List, Need, Opened, Scratch, Slot, Snapshot, Store};
 
 use crate::film::{Film, Filming, Tear, cuts};
 use crate::tell;
@@ -30,7 +30,23 @@ const CLAIM: Commit = |store| store.set_owner(&CERTIFICATE, 1, Some(20));
 const REPLACE: Commit = |store| store.set_owner(&RENEWED, 1, Some(21));
 const REKEY: Commit = |store| store.rekey(&NEW_KEY, KeyOrigin::Generated, Some(&ANCHOR), Some(&ANCHOR));
 const RESET: Commit = |store| store.reset();
+const LIST: Commit = |store| set_list(store, 1, &[[0x51; 32], [0x52; 32]]);
+const NEXT_LIST: Commit = |store| set_list(store, 2, &[[0x53; 32], [0x54; 32]]);
 const WATERMARK: Commit = |store| store.advance_watermark(Slot::Owner, 30);
+
+fn set_list(store: &mut Store<&mut Filming>, version: u64, keys: &[[u8; 32]]) -> Result<Snapshot, Error> {
+    let claims = DeviceListClaims {
+        issuer: IssuerId([1; 8]),
+        issued_at: version,
+        version,
+        mode: ListMode::Members,
+        min_iat: 0,
+        keys: keys.into(),
+        unproven: Keys::default(),
+        audit_head: None,
+    };
+    store.set_list(List::of(&claims).unwrap(), keys.iter(), version)
+}
 
 /// What a device is after it started.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +88,7 @@ fn layout() -> Layout {
 }
 
 fn blank() -> Vec<u8> {
-    vec![0xFF; layout().state.end as usize]
+    vec![0xFF; layout().list.end as usize]
 }
 
 fn after(commits: &[Commit]) -> Vec<u8> {
@@ -167,11 +183,18 @@ fn replacing() {
 }
 
 #[test]
+fn list() {
+    let first = [FIRST_START, CLAIM, LIST];
+    pairs("list, twice", &first, 1, &[Tear::Half], 10_000);
+    pairs("next list, twice", &[&first[..], &[LIST, NEXT_LIST]].concat(), 13, &Tear::ALL, 8_000);
+}
+
+#[test]
 fn rekey() {
     pairs("rekey, twice", &[FIRST_START, SET_FACTORY, CLAIM, REKEY], 53, &Tear::ALL, 10_000);
 }
 
 #[test]
 fn reset() {
-    pairs("reset, twice", &[FIRST_START, SET_FACTORY, CLAIM, RESET], 53, &Tear::ALL, 14_000);
+    pairs("reset, twice", &[FIRST_START, SET_FACTORY, CLAIM, LIST, RESET], 53, &Tear::ALL, 14_000);
 }

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use cbor_schemas::{
-    Condition, DeviceCertificateClaims, DeviceInfo, Receipt, RekeyResponse, Sign1, SlotContents, SlotState,
-    StationTokenClaims,
+    Condition, DeviceCertificateClaims, DeviceInfo, ListMode, PeersView, Receipt, RekeyResponse, Sign1, SlotContents,
+    SlotState, StationTokenClaims,
 };
-use device::store::{Opened, Scratch, Slot, Store};
+use device::store::{List, Opened, Scratch, Slot, Store};
 use protocol::key::PrivateKey;
 
 use crate::common::{
@@ -37,6 +37,7 @@ struct Observed {
     key: [u8; 32],
     factory: Option<Vec<u8>>,
     owner: Option<Vec<u8>>,
+    list: Option<List>,
 }
 
 impl Observed {
@@ -49,10 +50,11 @@ impl Observed {
             return Err("a fault".to_string());
         }
         let (mut store, opened) = Store::open(device.flash.clone(), layout()).unwrap();
-        let Opened::Ready { key, .. } = opened else { return Err("not ready".to_string()) };
+        let Opened::Ready { key, snapshot } = opened else { return Err("not ready".to_string()) };
         let mut contents = |slot| store.slot(slot, &mut Scratch::new()).unwrap().map(<[u8]>::to_vec);
         let (factory, owner) = (contents(Slot::Factory), contents(Slot::Owner));
-        let found = Observed { info, key: *key.as_bytes(), factory, owner };
+        // Opening compared the keys of the list with its digest.
+        let found = Observed { info, key: *key.as_bytes(), factory, owner, list: snapshot.list };
         found.fits_together().map(|()| found)
     }
 
@@ -244,6 +246,29 @@ fn receipt(answer: &Response, new: &Observed) {
     assert_eq!(Some(receipt.device), new.info.credential.map(|key| key.x));
     assert_eq!((receipt.generation, receipt.claim_counter), (new.info.generation, new.info.claim_counter));
     assert_eq!(receipt.digest, device::slots::digest(new.owner.as_ref().unwrap()));
+}
+
+#[test]
+fn a_list_takes_the_place_of_another() {
+    let mut device = on(&owned());
+    let owner = owner();
+    let list = |version, keys: &[[u8; 32]]| {
+        let claims = owner.issuer.list_claims(ListMode::Members, version, keys);
+        put("/comm/peers", &owner.issuer.sign_list(&claims))
+    };
+    owner.visit(&mut device).ask(&mut device, &list(1, &[[1; 32]; 20])).expect("2.04");
+    let prepare: Prepare = |device| {
+        let owner = self::owner();
+        let claims = owner.issuer.list_claims(ListMode::Revoked, 2, &[[2; 32]; 20]);
+        let list = put("/comm/peers", &owner.issuer.sign_list(&claims));
+        Ready(Some(owner.visit(device)), list)
+    };
+    let check: fn(&Response, &Observed) = |answer, new| {
+        let view = PeersView::decode(answer.payload()).unwrap();
+        assert_eq!((view.version, view.held), (Some(2), 20));
+        assert_eq!(new.list.map(|list| (list.version, list.count)), Some((2, 20)));
+    };
+    request("list", &device.flash.bytes(), prepare, check, 2_400);
 }
 
 #[test]

@@ -66,7 +66,16 @@ fn only_a_station_token_opens_authz_info() {
                     continue;
                 }
                 (_, Kind::StationToken) => assert_eq!(answer.refused("4.01"), ("not authorized", None)),
-                _ => assert_eq!(answer.refused("4.00"), ("malformed request", Some("not a station token"))),
+                // It may make a peer, where a list says so: see peers.rs.
+                (Kind::DeviceCertificate, Kind::DeviceCertificate) => assert_eq!(
+                    answer.refused("4.03"),
+                    ("certificate rejected", Some("certificates grant nothing here"))
+                ),
+                (_, Kind::DeviceCertificate) => assert_eq!(answer.refused("4.01"), ("not authorized", None)),
+                _ => assert_eq!(
+                    answer.refused("4.00"),
+                    ("malformed request", Some("neither a station token nor a device certificate"))
+                ),
             }
             assert_eq!((device.flash.bytes(), device.info()), (before, info), "{signed:?} as {shown:?}");
             let begun = owner.station.begin(&mut device);
@@ -154,14 +163,35 @@ fn nothing_passes_for_what_is_not_built_yet() {
             SlotRequest { anchor: next.issuer.public().cose_key(), certificate: None, voucher: Some(&voucher) };
         refused(&mut owned, session, put("/comm/owner", &encoded(|out| request.encode(out)))).refused("5.01");
 
-        for path in ["/comm/peers", "/comm/factory"] {
-            owned.ask(&put(path, &voucher)).refused("4.01");
-            let session = Visitor::stranger(&mut owned).connect(&mut owned);
-            refused(&mut owned, session, put(path, &voucher)).refused("5.01");
-            let session = owner.visit(&mut owned);
-            refused(&mut owned, session, put(path, &voucher)).refused("5.01");
-        }
+        owned.ask(&put("/comm/factory", &voucher)).refused("4.01");
+        let session = Visitor::stranger(&mut owned).connect(&mut owned);
+        refused(&mut owned, session, put("/comm/factory", &voucher)).refused("5.01");
+        let session = owner.visit(&mut owned);
+        refused(&mut owned, session, put("/comm/factory", &voucher)).refused("5.01");
     }
+}
+
+#[test]
+fn only_a_device_list_fills_the_list() {
+    let (owner, mut device) = Owner::of_new_device(1);
+    let mut accepted = 0;
+    for (signed, shown, object) in objects(&owner.issuer, owner.station.key.public().cose_key()) {
+        let mut session = owner.visit(&mut device);
+        let before = device.flash.bytes();
+        let answer = session.ask(&mut device, &put("/comm/peers", &object));
+        let reason = match (signed, shown) {
+            (Kind::DeviceList, Kind::DeviceList) => {
+                answer.expect("2.04");
+                accepted += 1;
+                continue;
+            }
+            (_, Kind::DeviceList) => "the owner did not sign it",
+            _ => "not a signed object, or of another kind",
+        };
+        assert_eq!(answer.refused("4.00"), ("list rejected", Some(reason)), "{signed:?} as {shown:?}");
+        assert_eq!(device.flash.bytes(), before);
+    }
+    assert_eq!(accepted, 1);
 }
 
 /// A COSE_Sign1 with any protected header, soundly signed, as another version of us or another protocol has it.

@@ -4,13 +4,13 @@ use std::{env, fmt::Write, fs, path::Path};
 
 use cbor_schemas::{ClaimPolicy, Condition, SlotState};
 use device::{
-    lifecycle::{OwnerWrite, Refusal, Request, Role, State, decide},
+    lifecycle::{Access, OwnerWrite, Refusal, Request, Role, State, decide},
     problem::Problem,
 };
 
-const ROLES: [Role; 4] = [Role::Anyone, Role::Stranger, Role::Factory, Role::Owner];
+const ROLES: [Role; 5] = [Role::Anyone, Role::Stranger, Role::Peer, Role::Factory, Role::Owner];
 
-const REQUESTS: [(&str, Request); 16] = [
+const REQUESTS: [(&str, Request); 20] = [
     ("discover", Request::Discover),
     ("read info", Request::ReadInfo),
     ("authenticate", Request::Authenticate),
@@ -23,6 +23,10 @@ const REQUESTS: [(&str, Request); 16] = [
     ("write owner slot: other anchor alone", write_owner(false, false)),
     ("write owner slot: same anchor alone", write_owner(false, true)),
     ("read peers", Request::ReadPeers),
+    ("write peers", Request::WritePeers),
+    ("use what is for anyone", Request::Use(Access::Anyone)),
+    ("use what is for my devices", Request::Use(Access::MyDevices)),
+    ("use what is for the owner", Request::Use(Access::Owner)),
     ("identify", Request::Identify),
     ("rekey", Request::Rekey),
     ("reset", Request::Reset),
@@ -43,9 +47,10 @@ fn the_decision_table() {
     );
     for (name, request) in REQUESTS {
         writeln!(table, "\n{name}").unwrap();
-        let mut lines = vec![[String::new(), "anyone".into(), "stranger".into(), "factory".into(), "owner".into()]];
+        let mut lines =
+            vec![[String::new(), "anyone".into(), "stranger".into(), "peer".into(), "factory".into(), "owner".into()]];
         branch(&[], request, &mut lines);
-        let widths: [usize; 5] =
+        let widths: [usize; 6] =
             std::array::from_fn(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0));
         for line in &lines {
             let cells = line.iter().zip(widths).map(|(cell, width)| format!("  {cell:<width$}"));
@@ -68,14 +73,14 @@ const QUESTIONS: [(&str, &[&str]); 4] = [
 ];
 
 /// Adds the lines for all states that begin with `known` answers. Answers that make no difference share lines.
-fn branch(known: &[usize], request: Request, lines: &mut Vec<[String; 5]>) {
+fn branch(known: &[usize], request: Request, lines: &mut Vec<[String; 6]>) {
     let Some((question, values)) = QUESTIONS.get(known.len()) else {
         let state = state(known);
-        let [anyone, stranger, factory, owner] = ROLES.map(|role| cell(&state, decide(&state, role, request)));
-        lines.push([String::new(), anyone, stranger, factory, owner]);
+        let [anyone, stranger, peer, factory, owner] = ROLES.map(|role| cell(&state, decide(&state, role, request)));
+        lines.push([String::new(), anyone, stranger, peer, factory, owner]);
         return;
     };
-    let mut branches: Vec<(Vec<&str>, Vec<[String; 5]>)> = Vec::new();
+    let mut branches: Vec<(Vec<&str>, Vec<[String; 6]>)> = Vec::new();
     for (index, value) in values.iter().enumerate() {
         let mut below = Vec::new();
         branch(&[known, &[index]].concat(), request, &mut below);
@@ -85,11 +90,11 @@ fn branch(known: &[usize], request: Request, lines: &mut Vec<[String; 5]>) {
         }
     }
     for (shared, below) in branches {
-        for [when, anyone, stranger, factory, owner] in below {
+        for [when, anyone, stranger, peer, factory, owner] in below {
             let answer =
                 if shared.len() == values.len() { String::new() } else { question.to_string() + &shared.join("|") };
             let when = [answer, when].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
-            lines.push([when, anyone, stranger, factory, owner]);
+            lines.push([when, anyone, stranger, peer, factory, owner]);
         }
     }
 }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod messages;
 mod oscore;
 mod ownership;
+mod peers;
 mod scope;
 mod serial;
 mod token;

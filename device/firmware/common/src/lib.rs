@@ -174,7 +174,7 @@ macro_rules! link_layout {
             ".set _layout_start, {start}",
             ".set _layout_end, {end}",
             start = const $layout.keys.start,
-            end = const $layout.state.end,
+            end = const $layout.list.end,
         );
     };
 }

@@ -98,16 +98,23 @@ impl Issuer {
     }
 
     pub(crate) fn list(&self) -> Vec<u8> {
-        let claims = DeviceListClaims {
+        self.sign_list(&self.list_claims(ListMode::Members, NOW, &[]))
+    }
+
+    pub(crate) fn list_claims<'k>(&self, mode: ListMode, version: u64, keys: &'k [[u8; 32]]) -> DeviceListClaims<'k> {
+        DeviceListClaims {
             issuer: self.id(),
             issued_at: NOW,
-            version: NOW,
-            mode: ListMode::Members,
+            version,
+            mode,
             min_iat: 0,
-            keys: Keys::from(&[][..]),
-            unproven: Keys::from(&[][..]),
+            keys: Keys::from(keys),
+            unproven: Keys::default(),
             audit_head: None,
-        };
+        }
+    }
+
+    pub(crate) fn sign_list(&self, claims: &DeviceListClaims<'_>) -> Vec<u8> {
         self.sign(Kind::DeviceList, &encoded(|out| claims.encode(out)))
     }
 }
@@ -174,7 +181,7 @@ pub(crate) fn with_other_y(key: CoseKey) -> CoseKey {
 
 /// What `encode` writes.
 pub(crate) fn encoded<E: core::fmt::Debug>(encode: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Vec<u8> {
-    let mut out = vec![0; 2048];
+    let mut out = vec![0; 4096];
     let len = encode(&mut out).expect("it fits");
     out.truncate(len);
     out

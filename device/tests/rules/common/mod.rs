@@ -6,11 +6,16 @@ mod issuer;
 
 use std::{cell::Cell, rc::Rc};
 
-use cbor_schemas::{ClaimPolicy, DeviceInfo};
+use cbor_schemas::{ClaimPolicy, DeviceInfo, Method};
 use coap_lite::{MessageType, Packet};
+use coap_numbers::code;
 use device::{
     DATAGRAM_LEN,
+    answer::Answer,
     device::{Board, Config, Device},
+    lifecycle::Access,
+    problem::Problem,
+    resources::{ProductResource, content_format},
     server::{Memory, Server},
     store::{Layout, Opened, Slot, Snapshot, Store},
     transport::Service,
@@ -145,8 +150,37 @@ fn start(config: Config, flash: &Flash, lamp: &Lamp, seed: u64) -> TestServer {
 pub(crate) struct Lamp(Rc<Cell<u32>>);
 
 impl Board for Lamp {
+    const RESOURCES: &'static [ProductResource] = &[
+        ProductResource {
+            path: "/led",
+            methods: &[(Method::Get, Access::Anyone), (Method::Put, Access::MyDevices)],
+            takes: Some(content_format::CBOR),
+            answers: content_format::CBOR,
+            attributes: Some("rt=\"led\""),
+        },
+        ProductResource {
+            path: "/log/level",
+            methods: &[(Method::Post, Access::Owner)],
+            takes: None,
+            answers: content_format::CBOR,
+            attributes: None,
+        },
+    ];
+
     fn identify(&mut self) {
         self.0.set(self.0.get() + 1);
+    }
+
+    /// Answers with what it was sent, and blinks at each change.
+    fn serve(&mut self, path: &str, method: Method, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
+        assert!(Self::RESOURCES.iter().any(|resource| resource.path == path));
+        if method != Method::Get {
+            self.identify();
+        }
+        answer.set_body(code::CONTENT, content_format::CBOR, |out| {
+            out[..body.len()].copy_from_slice(body);
+            Ok::<_, Problem>(body.len())
+        })
     }
 }
 
