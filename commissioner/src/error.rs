@@ -160,6 +160,7 @@ impl From<registry::Error> for CommandError {
             | Error::Conflict(_)
             | Error::ClockBehind { .. }
             | Error::ClockAhead { .. }
+            | Error::NewerList { .. }
             | Error::NotIssuable { .. }
             | Error::UnknownKey { .. }
             | Error::UnknownCertificate(_)

@@ -1,14 +1,14 @@
 //! The issuer: turns what the registry wrote down into signed objects (RFC 9052 COSE_Sign1, RFC 8392 CWT).
 //!
-//! It signs an [`Intent`] or a [`TokenGrant`] and nothing else. Only the registry makes those, and only durably: so
+//! It signs an [`Intent`], a [`TokenGrant`] or a [`List`], and nothing else. Only the registry makes those, and only durably: so
 //! nothing can be signed that is not recorded.
 
-use cbor_schemas::{CoseKey, DeviceCertificateClaims, IssuerId, Kind, StationTokenClaims};
+use cbor_schemas::{CoseKey, DeviceCertificateClaims, DeviceListClaims, IssuerId, Kind, StationTokenClaims};
 use coset::{CoseSign1Builder, Header, HeaderBuilder, TaggedCborSerializable, cbor::Value, iana};
 
 use crate::{
     keys::IssuerKey,
-    registry::{Intent, TokenGrant},
+    registry::{Intent, List, TokenGrant},
 };
 
 /// The `typ` header parameter (RFC 9596): what kind of object this is.
@@ -72,6 +72,13 @@ impl Issuer {
         let mut buffer = [0; StationTokenClaims::MAX_LEN];
         let len = claims.encode(&mut buffer).map_err(Error::Claims)?;
         self.sign(Kind::StationToken, &buffer[..len])
+    }
+
+    /// The signed device list: the same bytes for the same list.
+    pub fn list(&self, list: &List) -> Result<Vec<u8>, Error> {
+        let claims = DeviceListClaims::decode(list.claims()).map_err(Error::Claims)?;
+        self.check(claims.issuer)?;
+        self.sign(Kind::DeviceList, list.claims())
     }
 
     fn check(&self, registry: IssuerId) -> Result<(), Error> {

@@ -16,6 +16,7 @@ pub mod cmd;
 pub mod commission;
 mod crash;
 pub mod discover;
+pub mod distribute;
 pub mod edn;
 pub mod error;
 pub mod issuer;

@@ -13,7 +13,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::output::Output;
+use crate::{clock::rfc3339, output::Output};
 
 /// One step. Everything but [`Step::Working`] has happened when it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -95,6 +95,20 @@ pub enum Step {
         /// Why.
         reason: String,
     },
+    /// The list of "my devices" is signed and durable in the registry.
+    ListSigned {
+        /// Its version.
+        version: u64,
+        /// `members` or `revoked`.
+        mode: String,
+        /// How many keys it has.
+        keys: usize,
+    },
+    /// The device holds the list.
+    ListInstalled {
+        /// Its version.
+        version: u64,
+    },
     /// There was nothing to do.
     AlreadyDone,
     /// A link failed, and the device answers at another one.
@@ -125,6 +139,10 @@ impl fmt::Display for Step {
             Self::Sent { cti } => write!(f, "certificate {cti} is sent"),
             Self::Installed { cti } => write!(f, "certificate {cti} is installed: the device's receipt is right"),
             Self::Voided { cti, reason } => write!(f, "certificate {cti} is void: {reason}"),
+            Self::ListSigned { version, mode, keys } => {
+                write!(f, "the list of {} is signed ({mode}, {keys} keys)", rfc3339(*version))
+            }
+            Self::ListInstalled { version } => write!(f, "the list of {} is installed", rfc3339(*version)),
             Self::AlreadyDone => write!(f, "nothing to do"),
             Self::FellBack { to, because } => write!(f, "{because}; going on over {to}"),
         }

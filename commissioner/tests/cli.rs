@@ -369,7 +369,6 @@ fn commands_of_later_versions_say_so() {
     let commands = [
         "export --format csv",
         "import file",
-        "distribute --all",
         "restore kitchen",
         "voucher kitchen --for key",
         "transfer kitchen --to key",

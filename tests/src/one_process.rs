@@ -33,7 +33,7 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use rand_core::{CryptoRng, RngCore};
 
 const PAGE: usize = 4096;
-const PAGES: usize = 6;
+const PAGES: usize = 8;
 
 /// Random numbers that are the same in each run (Steele's SplitMix64).
 #[derive(Debug, Clone)]

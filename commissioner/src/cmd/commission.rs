@@ -13,6 +13,7 @@ use super::{Context, not_in_this_version};
 use crate::{
     commission::{self, Outcome, Terms},
     discover::{self, Found, Sighting},
+    distribute,
     error::{CommandError, ExitCode},
     link::Link,
     progress::Progress,
@@ -132,22 +133,39 @@ pub(super) struct Work {
 pub(super) struct Done {
     pub(super) device: cbor_schemas::DeviceId,
     outcome: Outcome,
+    /// Why it did not get the list of "my devices", if there is one.
+    pub(super) without_list: Option<CommandError>,
 }
 
 impl Work {
     /// Makes a device that was found one of ours.
     ///
-    /// Where a link fails it goes on over the next one, as the next run would: with the certificate in the journal.
+    /// Where a link fails it goes on over the next one, as the next run would: with the certificate in the journal. If
+    /// there is a list of "my devices", the device gets it as the last step.
     pub(super) async fn commission(&self, mut found: Found) -> Result<Done, CommandError> {
         loop {
             let progress = self.progress.on_link(&found.link);
             progress.step(found.account.step());
             let Found { client, account, .. } = &mut found;
             match commission::commission(client, account, &self.station, &self.terms, &progress).await {
-                Ok(outcome) => return Ok(Done { device: found.account.info().device, outcome }),
+                Ok(outcome) => {
+                    let device = found.account.info().device;
+                    let without_list = self.give_list(found).await.err();
+                    return Ok(Done { device, outcome, without_list });
+                }
                 Err(error) => found.fall_back(error.into(), &progress).await?,
             }
         }
+    }
+
+    async fn give_list(&self, mut found: Found) -> Result<(), CommandError> {
+        if self.station.registry.list().await?.is_none() {
+            return Ok(());
+        }
+        let list = distribute::current_list(&self.station, None, &self.progress).await?;
+        // It has an owner now.
+        found.account = Account::read(&mut found.client).await?;
+        super::distribute::give(found, &self.station, &list, &self.progress).await.map(drop)
     }
 
     /// Several devices. One failure does not stop the others; the first one decides the exit code.
@@ -170,7 +188,12 @@ impl Work {
         }
         for result in tasks.join_all().await {
             match result {
-                Ok(done) => done.show(context, &self.station).await?,
+                Ok(done) => {
+                    let device = done.device.to_string();
+                    if let Err(error) = done.show(context, &self.station).await {
+                        failures.push((device, error));
+                    }
+                }
                 Err(failure) => failures.push(failure),
             }
         }
@@ -198,8 +221,12 @@ impl Work {
                 if handled.insert(link.clone(), nonce) == Some(nonce) {
                     continue;
                 }
-                match self.commission(found).await {
-                    Ok(done) => done.show(context, &self.station).await?,
+                let shown = match self.commission(found).await {
+                    Ok(done) => done.show(context, &self.station).await,
+                    Err(error) => Err(error),
+                };
+                match shown {
+                    Ok(()) => {}
                     Err(error) => context
                         .output
                         .result(&Failure { link: &link, error: error.to_string() }, format!("{link}: {error}")),
@@ -211,12 +238,21 @@ impl Work {
 
 impl Done {
     /// The device's record with `--json`, a sentence without.
-    async fn show(&self, context: &Context, station: &Station) -> Result<(), CommandError> {
-        if context.output.is_json() {
-            return context.json_record(&station.registry, &self.device).await;
+    async fn show(self, context: &Context, station: &Station) -> Result<(), CommandError> {
+        match context.output.is_json() {
+            true => context.json_record(&station.registry, &self.device).await?,
+            false => context.output.text(&self),
         }
-        context.output.text(self);
-        Ok(())
+        match self.without_list {
+            Some(error) => Err(CommandError::new(
+                error.exit(),
+                format!(
+                    "{} did not get the list of your devices: {error}; see to that, then `commissioner distribute`",
+                    self.device
+                ),
+            )),
+            None => Ok(()),
+        }
     }
 }
 

@@ -23,7 +23,8 @@ pub struct Args {
 impl Args {
     /// Runs the command: one record or row for each key.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let devices = context.registry().await?.devices().await?;
+        let registry = context.registry().await?;
+        let (devices, list) = (registry.devices().await?, registry.list().await?.map(|list| list.version));
         let keys = devices.iter().flat_map(|device| device.keys.iter().map(move |key| (device, key)));
         let keys: Vec<_> = keys.filter(|(_, key)| self.all || key.status != KeyStatus::Revoked).collect();
         for (device, key) in &keys {
@@ -32,22 +33,23 @@ impl Args {
         if keys.is_empty() {
             context.output.text("no devices yet; `commissioner commission` makes the first one yours");
         } else {
-            context.output.text(Table(&keys));
+            context.output.text(Table(&keys, list));
         }
         Ok(())
     }
 }
 
 /// Keys as rows, for people.
-struct Table<'a>(&'a [(&'a Device, &'a Key)]);
+struct Table<'a>(&'a [(&'a Device, &'a Key)], Option<u64>);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows =
-            vec![["DEVICE", "NICKNAME", "KEY", "STATUS", "LEARNED", "CERTIFICATE", "LAST SEEN"].map(str::to_owned)];
-        rows.extend(self.0.iter().map(|(device, key)| row(device, key)));
+        let mut rows = vec![
+            ["DEVICE", "NICKNAME", "KEY", "STATUS", "LEARNED", "CERTIFICATE", "LIST", "LAST SEEN"].map(str::to_owned),
+        ];
+        rows.extend(self.0.iter().map(|(device, key)| row(device, key, self.1)));
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-        let widths: [usize; 7] = std::array::from_fn(width);
+        let widths: [usize; 8] = std::array::from_fn(width);
         for (index, row) in rows.iter().enumerate() {
             let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             let line = cells.join("  ");
@@ -57,7 +59,7 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-fn row(device: &Device, key: &Key) -> [String; 7] {
+fn row(device: &Device, key: &Key, newest: Option<u64>) -> [String; 8] {
     let slots: Vec<_> = [Slot::Factory, Slot::Owner]
         .into_iter()
         .filter(|&slot| key.installed(slot).is_some())
@@ -70,6 +72,11 @@ fn row(device: &Device, key: &Key) -> [String; 7] {
         key.status.to_string(),
         key.provenance.to_string(),
         if slots.is_empty() { "-".to_owned() } else { slots.join("+") },
+        match device.list_version.filter(|_| key.status == KeyStatus::Active) {
+            None => "-".to_owned(),
+            held if held == newest => "newest".to_owned(),
+            Some(held) => rfc3339(held),
+        },
         rfc3339(key.last_seen),
     ]
 }

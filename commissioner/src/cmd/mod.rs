@@ -30,6 +30,7 @@ pub mod completions;
 pub mod console;
 pub mod devices;
 pub mod discover;
+pub mod distribute;
 pub mod get;
 pub mod identify;
 pub mod init;
@@ -88,6 +89,8 @@ enum Command {
     Nickname(nickname::Args),
     /// Revoke a device's active key
     Revoke(revoke::Args),
+    /// Put the signed list of "my devices" on devices
+    Distribute(distribute::Args),
     /// Read report lines from a log or a stream
     Collect(collect::Args),
     /// Run a flash or attach command, and take in the device that it programs
@@ -111,8 +114,6 @@ enum Command {
     Export(Later),
     /// Merge another state directory's export [not in this version]
     Import(Later),
-    /// Put the signed list on devices [not in this version]
-    Distribute(Later),
     /// Give a device its former key again [not in this version]
     Restore(Later),
     /// Let a new owner claim a device [not in this version]
@@ -175,6 +176,7 @@ impl Command {
             Self::Show(args) => args.run(context).await,
             Self::Nickname(args) => args.run(context).await,
             Self::Revoke(args) => args.run(context).await,
+            Self::Distribute(args) => args.run(context).await,
             Self::Collect(args) => args.run(context).await,
             Self::Run(args) => args.run(context).await,
             Self::Console(args) => args.run(context).await,
@@ -193,7 +195,6 @@ impl Command {
         Some(match self {
             Self::Export(later) => ("export", later),
             Self::Import(later) => ("import", later),
-            Self::Distribute(later) => ("distribute", later),
             Self::Restore(later) => ("restore", later),
             Self::Voucher(later) => ("voucher", later),
             Self::Transfer(later) => ("transfer", later),

@@ -200,8 +200,11 @@ impl Run<'_> {
     async fn settle(&mut self, outcome: Outcome) {
         self.commissioning = None;
         match outcome {
-            Outcome::Done(done, seen) => {
+            Outcome::Done(mut done, seen) => {
                 self.first = seen.or(self.first);
+                if let Some(error) = done.without_list.take() {
+                    self.fail(error);
+                }
                 if !self.context.output.is_json() {
                     return complain(done);
                 }

@@ -63,6 +63,9 @@ impl fmt::Display for Page<'_> {
         writeln!(f, "  profile     {}", device.profile)?;
         writeln!(f, "  first seen  {}", rfc3339(device.first_seen))?;
         writeln!(f, "  last seen   {}", rfc3339(device.last_seen))?;
+        if let Some(version) = device.list_version {
+            writeln!(f, "  holds list  {version}, of {}", rfc3339(version))?;
+        }
         device.keys.iter().try_for_each(|key| write_key(f, key))?;
         write!(f, "\nhistory")?;
         history.iter().try_for_each(|entry| write_entry(f, entry))

@@ -114,6 +114,11 @@ pub(super) enum Event {
     CertificateIssued { cti: Cti, sha256: String },
     CertificateInstalled { cti: Cti, receipt: bool },
     CertificateVoid { cti: Cti, reason: String },
+    ListIntended { version: u64, mode: &'static str, keys: usize, sha256: String },
+    ListSigned { version: u64, sha256: String },
+    ListHeld { version: Option<u64> },
+    NewerListSeen { version: u64 },
+    NewerListSettled { version: u64 },
     TokenIntended { station: String, audience: String, scope: Vec<(String, u8)>, expires_at: Option<u64> },
     Nickname { nickname: String },
 }
@@ -136,6 +141,8 @@ pub(super) struct Change {
     pub(super) now: u64,
     clock_ok: bool,
     head: Head,
+    /// The list that a device showed and that is unknown here, and the device.
+    newer_list: Option<(u64, String)>,
 }
 
 /// The end of the chain.
@@ -152,9 +159,8 @@ impl Change {
     pub(super) async fn begin(registry: &Registry) -> Result<Self, Error> {
         let mut turn = pin!(async {
             let mut tx = registry.pool.begin().await?;
-            let row = sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash, believed")
-                .fetch_one(&mut *tx)
-                .await?;
+            let row =
+                sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING *").fetch_one(&mut *tx).await?;
             Ok::<_, sqlx::Error>((tx, row))
         });
         let (tx, row) = match timeout(SILENT_WAIT, &mut turn).await {
@@ -169,14 +175,25 @@ impl Change {
             hash: row.try_get("hash")?,
             believed: sql::unsigned(&row, "believed")?,
         };
-        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, head })
+        let newer_list = match row.try_get::<Option<String>, _>("newer_list_at")? {
+            Some(device) => Some((sql::unsigned(&row, "newer_list")?, device)),
+            None => None,
+        };
+        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, head, newer_list })
     }
 
     /// The time for a signature.
     ///
     /// # Errors
-    /// [`Error::ClockBehind`] or [`Error::ClockAhead`] of what was believed before.
+    /// [`Error::ClockBehind`] or [`Error::ClockAhead`] of what was believed before; [`Error::NewerList`].
     pub(super) fn signing_time(&self) -> Result<u64, Error> {
+        if let Some((version, device)) = &self.newer_list {
+            return Err(Error::NewerList { device: device.clone(), version: *version });
+        }
+        self.believable_time()
+    }
+
+    fn believable_time(&self) -> Result<u64, Error> {
         let (now, last) = (self.now, self.head.believed);
         match now {
             _ if now < last => Err(Error::ClockBehind { now, last }),
@@ -207,6 +224,41 @@ impl Change {
         self.append(Some(device), name, payload).await
     }
 
+    /// The hash of the last entry.
+    pub(super) fn head_hash(&self) -> Result<[u8; 32], Error> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(&self.head.hash, &mut hash).map_err(|_| Error::Corrupt("hash"))?;
+        Ok(hash)
+    }
+
+    /// From now on nothing is signed, because of a list that `device` holds.
+    pub(super) async fn block_signing(&mut self, device: &DeviceId, version: u64) -> Result<(), Error> {
+        self.set_newer_list(Some((version, device.to_string()))).await?;
+        self.record_once(device, &Event::NewerListSeen { version }).await
+    }
+
+    /// What `device` said does not count any more.
+    pub(super) async fn unblock_signing(&mut self, device: &DeviceId) -> Result<(), Error> {
+        match self.newer_list.take_if(|(_, blocking)| blocking == device.as_str()) {
+            Some((version, _)) => {
+                self.set_newer_list(None).await?;
+                self.record(Some(device), &Event::NewerListSettled { version }).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn set_newer_list(&mut self, newer_list: Option<(u64, String)>) -> Result<(), Error> {
+        self.newer_list = newer_list;
+        let (version, device) = self.newer_list.clone().unzip();
+        sqlx::query("UPDATE audit_head SET newer_list = $1, newer_list_at = $2 WHERE id = 1")
+            .bind(version.map(sql::signed))
+            .bind(device)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// Makes the change durable.
     pub(super) async fn commit(self) -> Result<(), Error> {
         crash::at(Point::BeforeCommit);
@@ -227,7 +279,7 @@ impl Change {
         };
         entry.hash = entry.computed_hash();
         // A time that nobody vouched for must neither lock signing out nor let it in later.
-        if self.head.seq == 0 || self.signing_time().is_ok() {
+        if self.head.seq == 0 || self.believable_time().is_ok() {
             self.head.believed = self.now;
         }
         sqlx::query(

@@ -130,6 +130,7 @@ fn device_from(row: &AnyRow) -> Result<Device, Error> {
         profile: sql::word(row, "profile")?,
         first_seen: sql::unsigned(row, "first_seen")?,
         last_seen: sql::unsigned(row, "last_seen")?,
+        list_version: row.try_get::<Option<i64>, _>("list_version")?.and_then(|version| u64::try_from(version).ok()),
         keys: Vec::new(),
     })
 }

@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod journal;
+pub mod lists;
 mod lookup;
 mod record;
 mod release;
@@ -29,6 +30,7 @@ use self::audit::{Change, Event};
 pub use self::{
     audit::{AuditEntry, AuditSummary},
     journal::{Intent, NewCertificate, TokenGrant, TokenRequest, Validity},
+    lists::List,
     record::{
         BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, Key, KeyStatus,
         Nickname, Provenance, Revoked, Slot, UnknownWord,
@@ -127,6 +129,17 @@ pub enum Error {
         now: u64,
         /// The last time that was believed.
         last: u64,
+    },
+    /// A device of ours holds a list that this registry does not know.
+    #[error(
+        "{device} holds version {version} of the device list, newer than any in this registry; was it put back from an old \
+         backup? Nothing is signed until the newer registry is merged, or, if the device lies, until `commissioner revoke {device}`"
+    )]
+    NewerList {
+        /// The device.
+        device: String,
+        /// The version.
+        version: u64,
     },
     /// A certificate for a key that may not have one.
     #[error("no certificate for key {key}: {reason}")]

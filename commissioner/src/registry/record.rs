@@ -142,6 +142,8 @@ pub struct Device {
     pub first_seen: u64,
     /// When it was last heard of, Unix seconds.
     pub last_seen: u64,
+    /// The version of the device list that it was last seen to hold.
+    pub list_version: Option<u64>,
     /// Its keys, oldest first; never empty.
     pub keys: Vec<Key>,
 }
@@ -179,6 +181,7 @@ impl Device {
             revoked_at: key.revoked.as_ref().map(|revoked| rfc3339(revoked.at)),
             revoked_reason: key.revoked.as_ref().map(|revoked| revoked.reason.as_str()),
             certificates: key.certificates.iter().map(Certificate::record).collect(),
+            list_version: self.list_version.filter(|_| key.status == KeyStatus::Active),
         }
     }
 }
@@ -274,6 +277,7 @@ pub struct DeviceRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_reason: Option<&'a str>,
     certificates: Vec<CertificateRecord>,
+    list_version: Option<u64>,
 }
 
 /// A certificate within a [`DeviceRecord`].

@@ -33,6 +33,10 @@ impl Registry {
             .bind(CertificateStatus::Installed.as_str())
             .execute(&mut *change.tx)
             .await?;
+        sqlx::query("UPDATE devices SET list_version = NULL WHERE device = $1")
+            .bind(device.as_str())
+            .execute(&mut *change.tx)
+            .await?;
         sqlx::query("UPDATE keys SET status = 'pending' WHERE x = $1 AND status = 'active'")
             .bind(known.x.to_vec())
             .execute(&mut *change.tx)

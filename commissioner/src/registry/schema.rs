@@ -13,7 +13,10 @@ use super::Error;
 use crate::state_dir::{self, Lock, StateDir};
 
 /// Every version of the schema since the first, by number.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "registry", include_str!("migrations/0001_registry.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "registry", include_str!("migrations/0001_registry.sql")),
+    (2, "lists", include_str!("migrations/0002_lists.sql")),
+];
 
 /// Opens the database of `dir`, makes it if there is none, and brings its schema up to date. Holding the lock keeps a second
 /// process from doing the same.
@@ -120,14 +123,14 @@ mod tests {
         let fixture = Fixture::new().await;
         sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-             VALUES (2, 'from the future', TRUE, $1, 0)",
+             VALUES (99, 'from the future', TRUE, $1, 0)",
         )
         .bind(vec![0u8; 48])
         .execute(&fixture.registry.pool)
         .await
         .unwrap();
         let error = Registry::open(&fixture.dir, Clock::manual(0), false).await.unwrap_err();
-        assert!(matches!(error, Error::Newer { version: 2, .. }), "{error}");
+        assert!(matches!(error, Error::Newer { version: 99, .. }), "{error}");
         assert!(error.to_string().contains("newer commissioner"), "{error}");
     }
 

@@ -281,6 +281,7 @@ impl Registry {
         for key in out {
             revoked.push(change.revoke_key(device, key, reason).await?);
         }
+        change.unblock_signing(device).await?;
         change.commit().await?;
         Ok(Revocation::Revoked(revoked))
     }

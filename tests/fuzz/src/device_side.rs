@@ -28,9 +28,9 @@ use crate::{
 pub(crate) fn token(input: &[u8]) -> bool {
     let Some((is_signed, input)) = input.split_first() else { return false };
     let info = Bench::start(State::Certified).info();
-    let anchors = [Anchor { key: *owner().public(), role: Role::Owner, watermark: Some(WATERMARK) }];
+    let anchors = [Anchor { key: *owner().public(), role: Role::Owner, watermark: Some(WATERMARK), min_iat: 0 }];
     let own_key = PublicKey::from_cose(&info.credential.expect("the device is whole")).expect("a key");
-    let verifier = Verifier { anchors: &anchors, device: info.device, own_key, nonce: info.nonce };
+    let verifier = Verifier { anchors: &anchors, device: info.device, own_key, nonce: info.nonce, list_mode: None };
     let token = match is_signed % 2 {
         0 => input.to_vec(),
         _ => signed(Kind::StationToken, &input[..input.len().min(1_200)]),

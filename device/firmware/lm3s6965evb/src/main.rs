@@ -34,8 +34,8 @@ const UART: u16 = 5;
 const CLOCK_CONFIGURATION: usize = 0x400F_E060;
 
 /// As little flash as the storage takes: nine pages of 1 KiB.
-type Flash = RamFlash<&'static mut [u8; 9 * 1024], 4, 1024>;
-static CELLS: ConstStaticCell<[u8; 9 * 1024]> = ConstStaticCell::new([0; 9 * 1024]);
+type Flash = RamFlash<&'static mut [u8; 14 * 1024], 4, 1024>;
+static CELLS: ConstStaticCell<[u8; 14 * 1024]> = ConstStaticCell::new([0; 14 * 1024]);
 
 /// Tells how long the device takes for each datagram.
 struct Metered<S>(S);

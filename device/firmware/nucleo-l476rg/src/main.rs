@@ -22,7 +22,7 @@ bind_interrupts!(struct Interrupts {
     USART2 => usart::BufferedInterruptHandler<peripherals::USART2>;
 });
 
-const LAYOUT: Layout = Layout::smallest::<Flash<'static, flash::Blocking>>(0xF_D000);
+const LAYOUT: Layout = Layout::smallest::<Flash<'static, flash::Blocking>>(0xF_C000);
 link_layout!(LAYOUT);
 
 #[embassy_executor::main]

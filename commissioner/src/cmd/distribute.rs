@@ -1,0 +1,145 @@
+//! `commissioner distribute [LINK|--all]`: puts the signed list of "my devices" on devices.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cbor_schemas::{DeviceId, ListMode};
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::Context;
+use crate::clock::rfc3339;
+use crate::discover::{self, Found};
+use crate::distribute::{self, Outcome};
+use crate::error::{CommandError, ExitCode};
+use crate::link::Link;
+use crate::progress::Progress;
+use crate::registry::List;
+use crate::visit::Station;
+
+/// Put the signed list of "my devices" on devices
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Where the devices are; left out, exactly one device must answer
+    #[arg(value_name = "LINK", conflicts_with = "all")]
+    links: Vec<Link>,
+    /// All devices of yours that answer, side by side
+    #[arg(long)]
+    all: bool,
+    /// What the list says: whose keys are mine (up to some tens), or which are not any more. Left out, as last time
+    #[arg(long, value_name = "members|revoked", value_parser = parse_mode)]
+    mode: Option<ListMode>,
+}
+
+fn parse_mode(text: &str) -> Result<ListMode, String> {
+    text.parse().map_err(|_| "members or revoked".to_owned())
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        let station = Arc::new(context.station().await?);
+        let found = match &self.links[..] {
+            [] if self.all => ours(discover::devices(discover::survey(discover::links()).await), &station).await?,
+            [] => vec![context.reach(None).await?],
+            [link] => vec![context.reach(Some(link)).await?],
+            links => discover::devices(discover::survey(links.to_vec()).await),
+        };
+        if found.is_empty() {
+            return Err(CommandError::new(
+                ExitCode::NoDevice,
+                "no device of yours answers; plug one in, or name its link",
+            ));
+        }
+        for device in &found {
+            context.station_of_owned(&device.account).await?;
+        }
+        let list = Arc::new(distribute::current_list(&station, self.mode, &context.progress).await?);
+
+        let mut tasks = JoinSet::new();
+        for found in found {
+            let (station, list, progress) = (station.clone(), list.clone(), context.progress.clone());
+            tasks.spawn(async move {
+                let link = found.link.to_string();
+                give(found, &station, &list, &progress).await.map_err(|error| (link, error))
+            });
+        }
+        let mut failures = Vec::new();
+        for result in tasks.join_all().await {
+            match result {
+                Ok(given) => context.output.result(&given, &given),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        match failures.len() {
+            0 => Ok(()),
+            1 if self.links.len() <= 1 && !self.all => Err(failures.remove(0).1),
+            _ => {
+                let message = "not all devices have the list; see to these, then repeat the command";
+                let candidates = failures.iter().map(|(link, error)| format!("{link}: {error}"));
+                Err(CommandError::new(failures[0].1.exit(), message).with_candidates(candidates))
+            }
+        }
+    }
+}
+
+/// The devices that the registry knows as ours.
+async fn ours(found: Vec<Found>, station: &Station) -> Result<Vec<Found>, CommandError> {
+    let mut ours = Vec::new();
+    for device in found {
+        let known = station.registry.device_by_id(&device.account.info().device).await?;
+        if known.is_some_and(|known| known.active().is_some()) {
+            ours.push(device);
+        }
+    }
+    Ok(ours)
+}
+
+/// Gives the list to one device, over whichever of its links holds: it may be given twice.
+pub(super) async fn give(
+    mut found: Found,
+    station: &Station,
+    list: &List,
+    progress: &Progress,
+) -> Result<Given, CommandError> {
+    loop {
+        let progress = progress.on_link(&found.link);
+        let Found { client, account, .. } = &mut found;
+        match distribute::distribute(client, account, station, list, &progress).await {
+            Ok(outcome) => return Ok(Given::new(found.account.info().device, list, outcome)),
+            Err(error) => found.fall_back(error.into(), &progress).await?,
+        }
+    }
+}
+
+/// A device that holds the list.
+#[derive(Debug, Serialize)]
+pub(super) struct Given {
+    device: String,
+    list_version: u64,
+    mode: &'static str,
+    keys: usize,
+    /// Whether it held it before.
+    changed: bool,
+}
+
+impl Given {
+    fn new(device: DeviceId, list: &List, outcome: Outcome) -> Self {
+        Self {
+            device: device.to_string(),
+            list_version: list.version,
+            mode: list.mode.as_str(),
+            keys: list.keys,
+            changed: outcome == Outcome::Installed,
+        }
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, list_version, mode, keys, changed } = self;
+        let verb = if *changed { "holds" } else { "held already" };
+        write!(f, "{device} {verb} the list of {} ({mode}, {keys} keys)", rfc3339(*list_version))
+    }
+}

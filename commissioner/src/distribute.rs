@@ -1,0 +1,136 @@
+//! Puts the signed list of "my devices" on devices.
+//!
+//! ```text
+//! registry: list            who is in it; durably, before it is signed
+//! sign; registry: signed    the signed bytes, durably
+//! GET /comm/peers           which version the device holds, under OSCORE, as its owner
+//! PUT /comm/peers           block-wise; the device stores it, reads it back, and says what it holds
+//! registry: held            recorded
+//! ```
+
+use cbor_schemas::{ListMode, PeersView};
+
+use crate::client::{Client, Refusal, Request, content_format};
+use crate::crash::{self, Point};
+use crate::error::{CommandError, ExitCode};
+use crate::issuer;
+use crate::progress::{Progress, Step};
+use crate::registry::{self, List};
+use crate::visit::{self, Account, Station, Visit};
+
+const PEERS: &str = "/comm/peers";
+
+/// How it ended, when it ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device has the list now.
+    Installed,
+    /// It had it already.
+    AlreadyHeld,
+}
+
+/// Why a device did not get the list.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The visit failed.
+    #[error(transparent)]
+    Visit(#[from] visit::Error),
+    /// The registry objects, or cannot remember.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The list was not signed.
+    #[error(transparent)]
+    Issuer(#[from] issuer::Error),
+    /// The device has no room for so many keys.
+    #[error(
+        "the list has {keys} keys, and this device takes {limit} at the most; a list of mode `revoked` names the revoked keys \
+         only (`commissioner distribute --mode revoked`)"
+    )]
+    TooLong {
+        /// Keys in the list.
+        keys: usize,
+        /// Keys that fit.
+        limit: u16,
+    },
+    /// The device refused the list, or to say which one it holds.
+    #[error("the device refused the list: {0}")]
+    Refused(Refusal),
+    /// What the device answered cannot be read.
+    #[error("what the device says about its list cannot be read: {0}; its firmware or this commissioner is too old")]
+    Malformed(#[from] cbor_schemas::Error),
+    /// The device says that it holds something else.
+    #[error("the device holds another list than it was given; repeat the command to find out which")]
+    OtherList,
+}
+
+/// The list as it stands, signed and durable. It is signed anew only if it would say something else than the last one.
+///
+/// # Errors
+/// Those of the registry and of the issuer.
+pub async fn current_list(station: &Station, mode: Option<ListMode>, progress: &Progress) -> Result<List, Error> {
+    let mut list = station.registry.begin_list(mode).await?;
+    if list.object().is_none() {
+        let object = station.issuer.list(&list)?;
+        crash::at(Point::Signed);
+        station.registry.list_signed(list.version, &object).await?;
+        progress.step(Step::ListSigned { version: list.version, mode: list.mode.to_string(), keys: list.keys });
+        list = list.with_object(object);
+    }
+    Ok(list)
+}
+
+/// Gives `list` to a device of ours. `seen` is what it says to anyone.
+///
+/// # Errors
+/// See [`Error`]. Nothing is lost: the command can be repeated.
+pub async fn distribute(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    list: &List,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let mut visit = Visit::station(client, seen, station, progress).await?;
+    let info = visit.account().info();
+    let (device, limit) = (info.device, info.limits.list_keys);
+    let held = view(visit.request(&Request::get(PEERS)).await?.success().map_err(Error::Refused)?.payload)?;
+    station.registry.list_seen(&device, held.version).await?;
+    if is_held(list, &held) {
+        progress.step(Step::AlreadyDone);
+        return Ok(Outcome::AlreadyHeld);
+    }
+    if list.keys > usize::from(limit) {
+        return Err(Error::TooLong { keys: list.keys, limit });
+    }
+    progress.working(format!("putting the list of {} keys on the device", list.keys));
+    let object = list.object().unwrap_or_default().to_vec();
+    let response = visit.request(&Request::put(PEERS, content_format::CWT, object)).await?;
+    let held = view(response.success().map_err(Error::Refused)?.payload)?;
+    station.registry.list_seen(&device, held.version).await?;
+    if !is_held(list, &held) {
+        return Err(Error::OtherList);
+    }
+    progress.step(Step::ListInstalled { version: list.version });
+    Ok(Outcome::Installed)
+}
+
+fn view(payload: Vec<u8>) -> Result<PeersView, Error> {
+    Ok(PeersView::decode(&payload)?)
+}
+
+fn is_held(list: &List, held: &PeersView) -> bool {
+    (held.version, held.mode, usize::from(held.held)) == (Some(list.version), Some(list.mode), list.keys)
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Visit(error) => error.into(),
+            Error::Registry(error) => error.into(),
+            Error::Issuer(error) => error.into(),
+            Error::TooLong { .. } | Error::Refused(_) | Error::Malformed(_) | Error::OtherList => {
+                Self::new(ExitCode::Refused, error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Device lists: what is signed, and who holds it.
+//!
+//! A list is written down before it is signed, like everything else. It is made anew only if it would say something else
+//! than the last one, so that devices are not given the same list twice. Versions rise, also after a registry was put back
+//! from an old backup: they are at least the time of signing.
+
+use cbor_schemas::{DeviceId, DeviceListClaims, Keys, ListMode, ProofLevel};
+use sha2::{Digest, Sha256};
+use sqlx::{Row, any::AnyRow};
+
+use super::{
+    Error, Registry,
+    audit::{Change, Event},
+    sql,
+};
+
+/// The first list names members if there are no more than this: what devices take, unless their firmware says otherwise.
+const MEMBERS_AT_FIRST: usize = 64;
+
+/// Keys that are "my devices": active, and known to be on a device, or learned where devices are programmed.
+const MEMBERS: &str = "SELECT x, proof FROM keys WHERE status = 'active' AND (provenance = 'programming' OR EXISTS \
+     (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.status = 'installed')) ORDER BY x";
+/// Keys that have a certificate, and must not be believed all the same: revoked ones, and those of devices given up.
+const REVOKED: &str = "SELECT x, proof FROM keys WHERE status <> 'active' AND EXISTS \
+     (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.object IS NOT NULL) ORDER BY x";
+const NEWEST: &str = "SELECT version, mode, keys, claims, object FROM lists ORDER BY version DESC LIMIT 1";
+
+/// A list that may be signed, or is: it is in the registry, durably.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Its version.
+    pub version: u64,
+    /// What its keys mean.
+    pub mode: ListMode,
+    /// How many keys it has.
+    pub keys: usize,
+    claims: Vec<u8>,
+    object: Option<Vec<u8>>,
+}
+
+impl List {
+    /// What to sign: the encoded claims.
+    pub fn claims(&self) -> &[u8] {
+        &self.claims
+    }
+
+    /// The signed list, if it is signed.
+    pub fn object(&self) -> Option<&[u8]> {
+        self.object.as_deref()
+    }
+
+    /// The list with its signature.
+    pub fn with_object(self, object: Vec<u8>) -> Self {
+        Self { object: Some(object), ..self }
+    }
+
+    fn from_row(row: &AnyRow) -> Result<Self, Error> {
+        Ok(Self {
+            version: sql::unsigned(row, "version")?,
+            mode: sql::word(row, "mode")?,
+            keys: usize::try_from(sql::unsigned(row, "keys")?).map_err(|_| Error::Corrupt("keys"))?,
+            claims: row.try_get("claims")?,
+            object: row.try_get("object")?,
+        })
+    }
+}
+
+/// What a list is about.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    mode: ListMode,
+    min_iat: u64,
+    keys: Vec<[u8; 32]>,
+    unproven: Vec<[u8; 32]>,
+}
+
+impl Registry {
+    /// Writes down that a list of all "my devices" will be signed, or finds the last one if nothing has changed. Without
+    /// `mode` it is that of the last list; of a first list, `members` if there are no more than 64.
+    ///
+    /// # Errors
+    /// [`Error::ClockBehind`], [`Error::ClockAhead`], [`Error::NewerList`].
+    pub async fn begin_list(&self, mode: Option<ListMode>) -> Result<List, Error> {
+        let mut change = Change::begin(self).await?;
+        let now = change.signing_time()?;
+        let last = sqlx::query(NEWEST).fetch_optional(&mut *change.tx).await?;
+        let last = last.as_ref().map(List::from_row).transpose()?;
+        let said = last.as_ref().map(|last| Contents::decode(&last.claims)).transpose()?;
+
+        let mut wanted = Contents {
+            mode: mode.or(said.as_ref().map(|said| said.mode)).unwrap_or(ListMode::Members),
+            min_iat: said.as_ref().map_or(0, |said| said.min_iat),
+            keys: Vec::new(),
+            unproven: Vec::new(),
+        };
+        change.fill(&mut wanted).await?;
+        if mode.is_none() && said.is_none() && wanted.keys.len() > MEMBERS_AT_FIRST {
+            wanted.mode = ListMode::Revoked;
+            change.fill(&mut wanted).await?;
+        }
+        if let Some(last) = last.as_ref().filter(|_| said.is_some_and(|said| said == wanted)) {
+            return Ok(last.clone());
+        }
+        let version = last.map_or(0, |last| last.version.saturating_add(1)).max(now);
+        let claims = DeviceListClaims {
+            issuer: self.issuer_id(),
+            issued_at: now,
+            version,
+            mode: wanted.mode,
+            min_iat: wanted.min_iat,
+            keys: Keys::from(&wanted.keys[..]),
+            unproven: Keys::from(&wanted.unproven[..]),
+            audit_head: Some(change.head_hash()?),
+        };
+        let room = DeviceListClaims::MAX_FIXED_LEN + Keys::KEY_LEN * (wanted.keys.len() + wanted.unproven.len());
+        let mut encoded = vec![0; room];
+        let len = claims.encode(&mut encoded).map_err(|_| Error::Corrupt("list"))?;
+        encoded.truncate(len);
+        let list = List { version, mode: wanted.mode, keys: wanted.keys.len(), claims: encoded, object: None };
+        sqlx::query("INSERT INTO lists (version, mode, keys, claims) VALUES ($1, $2, $3, $4)")
+            .bind(sql::signed(version))
+            .bind(list.mode.as_str())
+            .bind(sql::signed(list.keys as u64))
+            .bind(list.claims.clone())
+            .execute(&mut *change.tx)
+            .await?;
+        let sha256 = hex::encode(Sha256::digest(&list.claims));
+        let event = Event::ListIntended { version, mode: list.mode.as_str(), keys: list.keys, sha256 };
+        change.record(None, &event).await?;
+        change.commit().await?;
+        Ok(list)
+    }
+
+    /// The list is signed: keeps the bytes. Only after this may they be sent.
+    pub async fn list_signed(&self, version: u64, object: &[u8]) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        let updated = sqlx::query("UPDATE lists SET object = $1 WHERE version = $2 AND object IS NULL")
+            .bind(object.to_vec())
+            .bind(sql::signed(version))
+            .execute(&mut *change.tx)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Ok(());
+        }
+        let sha256 = hex::encode(Sha256::digest(object));
+        change.record(None, &Event::ListSigned { version, sha256 }).await?;
+        change.commit().await
+    }
+
+    /// The newest list, if there ever was one.
+    pub async fn list(&self) -> Result<Option<List>, Error> {
+        sqlx::query(NEWEST).fetch_optional(&self.pool).await?.as_ref().map(List::from_row).transpose()
+    }
+
+    /// A device of ours said, under OSCORE, which list it holds.
+    ///
+    /// # Errors
+    /// [`Error::NewerList`] if no such list is known here. Nothing is signed then, until the device is revoked or the
+    /// registry that signed it is merged: a key that was revoked there must not come back.
+    pub async fn list_seen(&self, device: &DeviceId, version: Option<u64>) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        let newest = sqlx::query(NEWEST).fetch_optional(&mut *change.tx).await?;
+        let newest = newest.as_ref().map(List::from_row).transpose()?.map(|list| list.version);
+        if let Some(version) = version.filter(|version| Some(*version) > newest) {
+            change.block_signing(device, version).await?;
+            change.commit().await?;
+            return Err(Error::NewerList { device: device.to_string(), version });
+        }
+        let held = sqlx::query("SELECT list_version FROM devices WHERE device = $1")
+            .bind(device.as_str())
+            .fetch_optional(&mut *change.tx)
+            .await?;
+        let held: Option<i64> = held.map(|row| row.try_get("list_version")).transpose()?.flatten();
+        let seen = version.map(sql::signed);
+        if held == seen {
+            return Ok(());
+        }
+        sqlx::query("UPDATE devices SET list_version = $1 WHERE device = $2")
+            .bind(seen)
+            .bind(device.as_str())
+            .execute(&mut *change.tx)
+            .await?;
+        change.record(Some(device), &Event::ListHeld { version }).await?;
+        change.commit().await
+    }
+}
+
+impl Change {
+    async fn fill(&mut self, contents: &mut Contents) -> Result<(), Error> {
+        let query = match contents.mode {
+            ListMode::Members => MEMBERS,
+            ListMode::Revoked => REVOKED,
+        };
+        (contents.keys, contents.unproven) = (Vec::new(), Vec::new());
+        for row in sqlx::query(query).fetch_all(&mut *self.tx).await? {
+            let x = sql::bytes(&row, "x")?;
+            contents.keys.push(x);
+            if contents.mode == ListMode::Members && sql::word::<ProofLevel>(&row, "proof")? == ProofLevel::Unproven {
+                contents.unproven.push(x);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Contents {
+    fn decode(claims: &[u8]) -> Result<Self, Error> {
+        let claims = DeviceListClaims::decode(claims).map_err(|_| Error::Corrupt("list"))?;
+        let DeviceListClaims { mode, min_iat, keys, unproven, .. } = claims;
+        let (keys, unproven) = (keys.iter().copied().collect(), unproven.iter().copied().collect());
+        Ok(Self { mode, min_iat, keys, unproven })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        KeyStatus, Place, Revocation,
+        testing::{Fixture, NOON, id, key, seen},
+    };
+
+    fn said(list: &List) -> (ListMode, Vec<[u8; 32]>, Vec<[u8; 32]>) {
+        let Contents { mode, keys, unproven, .. } = Contents::decode(&list.claims).unwrap();
+        (mode, keys, unproven)
+    }
+
+    fn sorted<const N: usize>(mut keys: [[u8; 32]; N]) -> Vec<[u8; 32]> {
+        keys.sort_unstable();
+        keys.to_vec()
+    }
+
+    #[tokio::test]
+    async fn members_are_active_keys_that_are_installed_or_were_programmed() {
+        let fixture = Fixture::new().await;
+        let registry = &fixture.registry;
+        assert_eq!(said(&registry.begin_list(None).await.unwrap()), (ListMode::Members, vec![], vec![]));
+        let (installed, _) = fixture.commissioned(&id("installed")).await;
+        let (revoked, _) = fixture.commissioned(&id("revoked")).await;
+        registry.revoke(&id("revoked"), "test").await.unwrap();
+        let (released, _) = fixture.commissioned(&id("released")).await;
+        registry.released(&id("released"), &released).await.unwrap();
+        // Known, and no more.
+        fixture.proved(&id("proved"), &key()).await.unwrap();
+        let reported = seen(&id("reported"), &key(), Place::Elsewhere, ProofLevel::Unproven);
+        registry.observe_key(&reported).await.unwrap();
+        // A certificate that is begun is not on the device yet.
+        let begun = key();
+        fixture.proved(&id("begun"), &begun).await.unwrap();
+        fixture.begin(&id("begun"), &begun).await;
+        let programmed = key();
+        registry
+            .observe_key(&seen(&id("programmed"), &programmed, Place::Trusted, ProofLevel::Unproven))
+            .await
+            .unwrap();
+        assert_eq!(fixture.status(&id("programmed"), &programmed).await, KeyStatus::Active);
+
+        let list = registry.begin_list(None).await.unwrap();
+        let members = sorted([*installed.x(), *programmed.x()]);
+        assert_eq!(said(&list), (ListMode::Members, members, vec![*programmed.x()]));
+        // Both have certificates, which would let them in elsewhere.
+        let list = registry.begin_list(Some(ListMode::Revoked)).await.unwrap();
+        assert_eq!(said(&list), (ListMode::Revoked, sorted([*revoked.x(), *released.x()]), vec![]));
+        assert_eq!(said(&registry.begin_list(None).await.unwrap()).0, ListMode::Revoked, "as last time");
+    }
+
+    #[tokio::test]
+    async fn a_list_is_made_anew_if_it_says_something_new() {
+        let mut fixture = Fixture::new().await;
+        let device = id("device");
+        fixture.commissioned(&device).await;
+        let first = fixture.registry.begin_list(None).await.unwrap();
+        assert_eq!((first.version, first.keys, first.object()), (NOON, 1, None));
+        // Whoever signs it, dies, and comes back finds the same claims.
+        fixture.reopen().await;
+        fixture.clock.set(NOON + 10);
+        assert_eq!(fixture.registry.begin_list(None).await.unwrap(), first);
+        fixture.registry.list_signed(first.version, b"signed").await.unwrap();
+        fixture.registry.list_signed(first.version, b"again").await.unwrap();
+        let again = fixture.registry.begin_list(None).await.unwrap();
+        assert_eq!((again.version, again.object()), (NOON, Some(&b"signed"[..])));
+        assert_eq!(fixture.registry.list().await.unwrap(), Some(again));
+
+        fixture.commissioned(&id("another")).await;
+        let second = fixture.registry.begin_list(None).await.unwrap();
+        assert_eq!((second.version, second.keys), (NOON + 10, 2));
+        // Within the same second, too, and after the clock went back a little: versions rise.
+        fixture.registry.revoke(&device, "test").await.unwrap();
+        assert_eq!(fixture.registry.begin_list(None).await.unwrap().version, NOON + 11);
+        let claims = fixture.registry.list().await.unwrap().unwrap().claims;
+        let claims = DeviceListClaims::decode(&claims).unwrap();
+        assert_eq!((claims.issuer, claims.issued_at), (fixture.registry.issuer_id(), NOON + 10));
+        let head = fixture.registry.verify_audit().await.unwrap();
+        assert_ne!(claims.audit_head.map(hex::encode), Some(head.head), "its own entry comes after");
+    }
+
+    #[tokio::test]
+    async fn many_members_are_known_by_their_certificates() {
+        let fixture = Fixture::new().await;
+        for number in 0..=MEMBERS_AT_FIRST {
+            let device = id(&number.to_string());
+            fixture.registry.observe_key(&seen(&device, &key(), Place::Trusted, ProofLevel::Proved)).await.unwrap();
+        }
+        let list = fixture.registry.begin_list(Some(ListMode::Members)).await.unwrap();
+        assert_eq!(list.keys, MEMBERS_AT_FIRST + 1, "whoever asks for it gets it");
+        let other = Fixture::new().await;
+        for number in 0..=MEMBERS_AT_FIRST {
+            let device = id(&number.to_string());
+            other.registry.observe_key(&seen(&device, &key(), Place::Trusted, ProofLevel::Proved)).await.unwrap();
+        }
+        let list = other.registry.begin_list(None).await.unwrap();
+        assert_eq!((list.mode, list.keys), (ListMode::Revoked, 0));
+    }
+
+    #[tokio::test]
+    async fn who_holds_which_list_is_remembered() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (key, _) = fixture.commissioned(&device).await;
+        let list = fixture.registry.begin_list(None).await.unwrap();
+        assert_eq!(fixture.device(&device).await.list_version, None);
+        for _ in 0..2 {
+            fixture.registry.list_seen(&device, Some(list.version)).await.unwrap();
+        }
+        assert_eq!(fixture.device(&device).await.list_version, Some(list.version));
+        assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "list-held").count(), 1);
+        fixture.registry.list_seen(&device, None).await.unwrap();
+        assert_eq!(fixture.device(&device).await.list_version, None);
+        fixture.registry.list_seen(&device, Some(list.version)).await.unwrap();
+        fixture.registry.released(&device, &key).await.unwrap();
+        assert_eq!(fixture.device(&device).await.list_version, None, "gone with the owner");
+    }
+
+    #[tokio::test]
+    async fn a_newer_list_on_a_device_stops_all_signing() {
+        let mut fixture = Fixture::new().await;
+        let (device, other) = (id("device"), id("other"));
+        fixture.commissioned(&device).await;
+        fixture.commissioned(&other).await;
+        let list = fixture.registry.begin_list(None).await.unwrap();
+        let newer = |error: Result<_, Error>| match error {
+            Err(Error::NewerList { device, version }) => (device, version),
+            other => panic!("{other:?}"),
+        };
+        let expected = (device.to_string(), list.version + 1);
+        for _ in 0..2 {
+            assert_eq!(newer(fixture.registry.list_seen(&device, Some(list.version + 1)).await), expected);
+        }
+        fixture.reopen().await;
+        assert_eq!(newer(fixture.registry.begin_list(None).await.map(drop)), expected);
+        let wanted = crate::registry::testing::wanted(&other, &key());
+        assert_eq!(newer(fixture.registry.begin_issue(&wanted).await.map(drop)), expected);
+        // It is no member any more, so what it says does not matter.
+        assert!(matches!(fixture.registry.revoke(&other, "test").await, Ok(Revocation::Revoked(_))));
+        assert_eq!(newer(fixture.registry.begin_list(None).await.map(drop)), expected);
+        fixture.registry.revoke(&device, "it lied").await.unwrap();
+        assert!(fixture.registry.begin_list(None).await.unwrap().version > list.version);
+        let events = fixture.events(&device).await;
+        assert!(events.ends_with(&["newer-list-seen".into(), "key-revoked".into(), "newer-list-settled".into()]));
+    }
+}
