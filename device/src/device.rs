@@ -150,6 +150,11 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         self.whole.as_ref().map(|whole| whole.identity.key.public())
     }
 
+    /// The device's private key, for a [`Client`](crate::client::Client); `None` in the condition `fault`.
+    pub fn private_key(&self) -> Option<&PrivateKey> {
+        self.whole.as_ref().map(|whole| &whole.identity.key)
+    }
+
     pub(crate) fn private_key_and_rng(&mut self) -> Option<(&PrivateKey, &mut R)> {
         Some((&self.whole.as_ref()?.identity.key, &mut self.rng))
     }

@@ -55,9 +55,11 @@
 
 pub mod answer;
 pub mod authz;
+pub mod client;
 pub mod device;
 pub mod flash;
 pub mod identity;
+pub mod led;
 pub mod lifecycle;
 pub mod peers;
 pub mod problem;

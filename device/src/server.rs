@@ -77,6 +77,11 @@ where
         &self.device
     }
 
+    /// The device, to be asked for what takes a look into the flash.
+    pub fn device_mut(&mut self) -> &mut Device<F, R, B> {
+        &mut self.device
+    }
+
     fn respond(&mut self, exchange: &Exchange<A>, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
         let parsed = Datagram::parse(datagram).ok()?;
         let message = parsed.message();

@@ -8,7 +8,7 @@ mod usb;
 use std::{
     cell::RefCell,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     rc::Rc,
@@ -16,12 +16,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, report};
+use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, Method, report};
 use clap::{Parser, ValueEnum};
 use critical_section as _;
 use device::{
     DATAGRAM_LEN,
+    answer::Answer,
+    client::{Client, Request},
     device::{Board, Config, Device},
+    led,
+    problem::Problem,
+    resources::{ProductResource, content_format},
     server::{Memory, Server},
     transport::{Link, LogLine, serial::Serial, serve},
     usb::IpEndpoint,
@@ -33,6 +38,7 @@ use embedded_io_adapters::tokio_1::FromTokio;
 use rand_core::OsRng;
 use tokio::{
     net::UdpSocket,
+    signal::unix::{SignalKind, signal},
     sync::broadcast,
     task::{JoinSet, LocalSet},
 };
@@ -63,6 +69,10 @@ struct Args {
     /// Device ID (DEV URN, RFC 9039).
     #[arg(long, value_name = "URN", default_value = "urn:dev:ops:32473-sim-{}")]
     id: String,
+    /// Where the light is that the button of this device switches, at a loopback or link-local address. A press of the
+    /// button is the signal USR1. Both devices have to be yours, by the device list of each.
+    #[arg(long, value_name = "ADDR:PORT")]
+    switches: Option<SocketAddr>,
     /// Simulates COUNT devices at once: `{}` in PATH, FILE and URN stands for 0, 1, 2, ..., and ports count on.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     count: u16,
@@ -141,10 +151,8 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
             );
         }
         let socket = std::net::UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
-        socket.set_nonblocking(true)?;
         eprintln!("device-sim: {} at udp:{}", args.id, socket.local_addr()?);
-        let link = UdpLink { socket: UdpSocket::from_std(socket)?, datagram: [0; DATAGRAM_LEN + 1] };
-        links.push(AnyLink::Udp(Box::new(link)));
+        links.push(AnyLink::Udp(Box::new(UdpLink::new(socket)?)));
     }
     if let Some(host) = args.usb {
         let speed = if args.usb_speed == UsbSpeed::High { Speed::High } else { Speed::Full };
@@ -153,14 +161,22 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         links.push(AnyLink::Usb(Box::new(socket), console.lines.subscribe()));
     }
 
-    let device = Device::start(config, flash, flash::layout(), console.clone(), OsRng)
-        .map_err(|error| anyhow!("flash layout: {error:?}"))?;
+    let device =
+        Device::start(config, flash, flash::layout(), SimBoard { console: console.clone(), led: false }, OsRng)
+            .map_err(|error| anyhow!("flash layout: {error:?}"))?;
     let info = device.info();
     console.print(&format!("{} {}", info.device, info.firmware));
     console.print(&report_of(&info));
 
     let memory = Box::new(Memory::<Address, CACHED_ANSWERS>::new());
-    let server = Rc::new(RefCell::new(Server::new(device, memory)));
+    let server: Rc<RefCell<SimServer>> = Rc::new(RefCell::new(Server::new(device, memory)));
+    if let Some(light) = args.switches {
+        if !is_near(&light) {
+            bail!("--switches {light}: only loopback and link-local addresses are on this link");
+        }
+        let (server, console) = (Rc::clone(&server), console.clone());
+        running.spawn_local(async move { button(light, &server, &console).await });
+    }
     let start = Instant::now();
     let clock = move || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     for link in links {
@@ -185,6 +201,42 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         });
     }
     Ok(())
+}
+
+type SimServer = Server<Box<Memory<Address, CACHED_ANSWERS>>, SimFlash, OsRng, SimBoard>;
+
+/// Switches the light of another device at each press of the button.
+async fn button(light: SocketAddr, server: &RefCell<SimServer>, console: &Console) -> Result<()> {
+    let mut presses = signal(SignalKind::user_defined1())?;
+    loop {
+        presses.recv().await;
+        match switch(light, server).await {
+            Ok(true) => console.print(&format!("the light at {light} was switched on")),
+            Ok(false) => console.print(&format!("the light at {light} was switched off")),
+            Err(error) => console.print(&format!("the light at {light} was not switched: {error:#}")),
+        }
+    }
+}
+
+/// Reads how the light is, and switches it over, with this device's own key.
+async fn switch(light: SocketAddr, server: &RefCell<SimServer>) -> Result<bool> {
+    let own = server.borrow().device().private_key().cloned().context("this device has no key")?;
+    let any: IpAddr = if light.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let mut link = UdpLink::new(std::net::UdpSocket::bind((any, 0))?)?;
+    let client = Client::new(&mut link, Address::Udp(light));
+    let is_mine = |key: &_| server.borrow_mut().device_mut().is_my_device(key);
+    let mut session = client.connect(&own, is_mine, &mut OsRng).await.map_err(|error| anyhow!("{error}"))?;
+    let mut body = [0; 256];
+    let mut ask = async |request: Request<'_>| -> Result<Vec<u8>> {
+        let response = session.request(&request, &mut body).await.map_err(|error| anyhow!("{error}"))?;
+        match response.code >> 5 {
+            2 => Ok(body[..response.len].to_vec()),
+            class => bail!("it answers {class}.{:02}", response.code & 0x1f),
+        }
+    };
+    let is_on = led::decode(&ask(Request::get(led::PATH)).await?).context("it has no light")?;
+    ask(Request::put(led::PATH, content_format::CBOR, &[led::encode(!is_on)])).await?;
+    Ok(!is_on)
 }
 
 /// The report line: a line of the log is long enough for any.
@@ -244,9 +296,26 @@ impl Console {
     }
 }
 
-impl Board for Console {
+/// The simulated board.
+struct SimBoard {
+    console: Console,
+    led: bool,
+}
+
+impl Board for SimBoard {
+    const RESOURCES: &'static [ProductResource] = led::RESOURCES;
+
     fn identify(&mut self) {
-        self.print("identify: the LED blinks");
+        self.console.print("identify: the LED blinks");
+    }
+
+    fn serve(&mut self, _path: &str, method: Method, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
+        let before = self.led;
+        led::serve(&mut self.led, method, body, answer)?;
+        if self.led != before {
+            self.console.print(if self.led { "the light is on" } else { "the light is off" });
+        }
+        Ok(())
     }
 }
 
@@ -264,6 +333,13 @@ struct UdpLink {
     socket: UdpSocket,
     /// One byte more than a datagram may have shows which ones are too long.
     datagram: [u8; DATAGRAM_LEN + 1],
+}
+
+impl UdpLink {
+    fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(UdpLink { socket: UdpSocket::from_std(socket)?, datagram: [0; DATAGRAM_LEN + 1] })
+    }
 }
 
 /// Whether an address is on this machine or on the same link.
@@ -325,6 +401,7 @@ impl Args {
                 other => other,
             },
             usb_speed: self.usb_speed,
+            switches: self.switches,
             id: numbered(&self.id),
             count: 1,
         })

@@ -12,7 +12,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 pub mod console;
-mod identify;
+mod led;
 mod panic;
 mod usb;
 
@@ -33,7 +33,7 @@ use embedded_io_async::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
-pub use identify::Identify;
+pub use led::Led;
 pub use usb::run_usb;
 
 /// The Private Enterprise Number in device IDs: 32473 is for documentation (RFC 5612). Whoever ships a product puts the
@@ -80,7 +80,7 @@ pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
 /// about. [`memory`](crate::memory!) makes one.
 pub type ServerMemory<A> = Memory<A, CACHED_ANSWERS>;
 /// The device behind its CoAP server.
-pub type DeviceServer<A, F, R> = Server<&'static mut ServerMemory<A>, F, R, Identify>;
+pub type DeviceServer<A, F, R> = Server<&'static mut ServerMemory<A>, F, R, Led>;
 
 /// What the firmware here decides: whoever comes first may claim the device. `firmware` is its name and version, at most 32
 /// bytes.
@@ -102,7 +102,7 @@ pub fn start<A: Copy + Eq, F: NorFlash, R: CryptoRngCore>(
     memory: &'static mut ServerMemory<A>,
 ) -> Option<DeviceServer<A, F, R>> {
     console::start();
-    let device = Device::start(config, flash, layout, Identify, rng).ok()?;
+    let device = Device::start(config, flash, layout, Led, rng).ok()?;
     let info = device.info();
     log::info!(
         "{} {}: {}",
@@ -149,7 +149,7 @@ where
             Timer::after(Duration::from_millis(1)).await;
         }
     };
-    join(serving, identify::blink(led)).await;
+    join(serving, led::run(led)).await;
 }
 
 /// Says on the console, over and over, why this board must not be a device.

@@ -14,7 +14,7 @@ use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 use static_cell::StaticCell;
 
-use crate::{Hardware, config, console, identify, memory, now_ms, start};
+use crate::{Hardware, config, console, led, memory, now_ms, start};
 
 /// What a board may draw from the cable, in milliamperes, before it has asked for more: one unit load (USB 2.0, section
 /// 7.2.1).
@@ -55,5 +55,5 @@ where
     let serving =
         usb::serve::<FULL_SPEED, Address, _, _>(port, setup, resources, &server, now_ms, greeting, console::next_line);
     // A stack that is new has a free port and a free group, which is all that can fail.
-    let _ = join(serving, identify::blink(led)).await;
+    let _ = join(serving, led::run(led)).await;
 }

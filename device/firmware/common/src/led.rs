@@ -1,0 +1,65 @@
+//! The board's LED: it blinks to show which device is meant, and it is the light at `/led`.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use cbor_schemas::Method;
+use device::{answer::Answer, device::Board, led, problem::Problem, resources::ProductResource};
+use embassy_sync::{blocking_mutex::raw::CriticalSectionRawMutex, signal::Signal};
+use embassy_time::{Duration, Timer};
+use embedded_hal::digital::OutputPin;
+
+static WANTED: Signal<CriticalSectionRawMutex, Wanted> = Signal::new();
+
+/// How often the LED lights up, and for how long.
+const FLASHES: u8 = 10;
+const HALF_PERIOD: Duration = Duration::from_millis(150);
+
+/// Whether the light is on.
+static IS_ON: AtomicBool = AtomicBool::new(false);
+
+/// What the LED is to do.
+enum Wanted {
+    Blink,
+    Light,
+}
+
+/// The board's LED.
+#[derive(Debug, Clone, Copy)]
+pub struct Led;
+
+impl Board for Led {
+    const RESOURCES: &'static [ProductResource] = led::RESOURCES;
+
+    fn identify(&mut self) {
+        log::info!("identify: the LED blinks");
+        WANTED.signal(Wanted::Blink);
+    }
+
+    fn serve(&mut self, _path: &str, method: Method, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
+        let mut is_on = IS_ON.load(Ordering::Relaxed);
+        led::serve(&mut is_on, method, body, answer)?;
+        if method != Method::Get {
+            IS_ON.store(is_on, Ordering::Relaxed);
+            WANTED.signal(Wanted::Light);
+        }
+        Ok(())
+    }
+}
+
+/// Does what is wanted. A pin that fails is a pin that does not light up.
+pub(crate) async fn run(mut led: impl OutputPin) {
+    loop {
+        let _ = led.set_state(IS_ON.load(Ordering::Relaxed).into());
+        match WANTED.wait().await {
+            Wanted::Light => {}
+            Wanted::Blink => {
+                for _ in 0..FLASHES {
+                    let _ = led.set_high();
+                    Timer::after(HALF_PERIOD).await;
+                    let _ = led.set_low();
+                    Timer::after(HALF_PERIOD).await;
+                }
+            }
+        }
+    }
+}
