@@ -1,12 +1,14 @@
 //! The device list: who may install which, and who is let in by it.
 
-use cbor_schemas::{Aif, DeviceCertificateClaims, DeviceListClaims, Kind, ListMode, PeersView, StationTokenClaims};
+use cbor_schemas::{
+    Aif, Condition, DeviceCertificateClaims, DeviceListClaims, Kind, ListMode, PeersView, StationTokenClaims,
+};
 use device::{LIST_KEYS, LIST_LEN};
 use protocol::edhoc::Transfer;
 
 use crate::common::{
-    HOUR, Issuer, NETWORK, NOW, Owner, Response, Session, TestDevice, TestRng, Visitor, get, post, put, slot_request,
-    with_other_y,
+    HOUR, Issuer, NETWORK, NOW, Owner, Response, Session, TestDevice, TestRng, Visitor, get, layout, post, put,
+    slot_request, with_other_y,
 };
 
 const CBOR: u32 = 60;
@@ -234,6 +236,27 @@ fn a_peer_may_send_its_credential_by_kid_once_its_certificate_was_shown() {
     install(&owner, &mut device, &owner.issuer.list_claims(ListMode::Revoked, 1, &[])).expect("2.04");
     let peer = Visitor { transfer: Transfer::ByKid, ..other(1) };
     assert_eq!(show_and_switch(&peer, &certificate(&owner.issuer, &peer), &mut device).1, "2.05");
+}
+
+/// Nobody can say any more who is revoked: then everybody is.
+#[test]
+fn a_damaged_list_lets_nobody_in() {
+    let (owner, mut device) = Owner::of_new_device(1);
+    let peer = other(1);
+    for (version, mode, keys) in [(1, ListMode::Revoked, [[9; 32]]), (2, ListMode::Members, [x(&peer)])] {
+        install(&owner, &mut device, &owner.issuer.list_claims(mode, version, &keys)).expect("2.04");
+        device.present(&certificate(&owner.issuer, &peer));
+        let mut session = peer.connect(&mut device);
+        session.ask(&mut device, &put("/led", &[0xf4])).expect("2.05");
+        let before = device.flash.bytes();
+        let list = layout().list;
+        device.flash.overwrite(|bytes| bytes[list.start as usize..list.end as usize].fill(0));
+        session.ask(&mut device, &put("/led", &[0xf5])).refused("4.03");
+        device.flash.overwrite(|bytes| bytes.copy_from_slice(&before));
+    }
+    device.flash.overwrite(|bytes| bytes[layout().list.start as usize..].fill(0));
+    device.restart();
+    assert_eq!(device.info().condition, Condition::Fault);
 }
 
 /// Revocation is looked up before any grant.
