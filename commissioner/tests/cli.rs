@@ -367,7 +367,7 @@ fn the_list_is_a_table_for_people() {
 fn commands_of_later_versions_say_so() {
     let state = State::new();
     let commands = [
-        "export --format csv",
+        "export --format aiocoap",
         "import file",
         "restore kitchen",
         "voucher kitchen --for key",

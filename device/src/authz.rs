@@ -277,6 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn peers_make_room_for_stations_and_not_the_reverse() {
+        let (mut grants, stations) = (Grants::new(), [(); CAPACITY].map(|()| grant()));
+        stations[1..].iter().for_each(|grant| grants.insert(*grant));
+        let peer = Grant { role: Role::Peer, scope: None, ..grant() };
+        grants.insert(peer);
+        assert!(grants.of(&peer.key).is_some() && !grants.is_station(&peer.key));
+        grants.insert(stations[0]);
+        assert!(grants.of(&peer.key).is_none());
+        grants.insert(peer);
+        assert!(grants.of(&peer.key).is_none());
+        assert!(stations.iter().all(|grant| grants.is_station(&grant.key)));
+    }
+
+    #[test]
     fn a_key_has_one_grant() {
         let (mut grants, first) = (Grants::new(), grant());
         let others = [(); CAPACITY - 1].map(|()| grant());

@@ -9,7 +9,7 @@ use crate::{
     clock::rfc3339,
     error::CommandError,
     progress::short,
-    registry::{Device, Key, KeyStatus, Slot},
+    registry::{Device, Key, KeyStatus, Provenance, Slot},
 };
 
 /// List "my devices"
@@ -18,6 +18,9 @@ pub struct Args {
     /// With revoked keys
     #[arg(long)]
     all: bool,
+    /// Only keys that were learned where devices are programmed
+    #[arg(long)]
+    trusted_only: bool,
 }
 
 impl Args {
@@ -26,7 +29,11 @@ impl Args {
         let registry = context.registry().await?;
         let (devices, list) = (registry.devices().await?, registry.list().await?.map(|list| list.version));
         let keys = devices.iter().flat_map(|device| device.keys.iter().map(move |key| (device, key)));
-        let keys: Vec<_> = keys.filter(|(_, key)| self.all || key.status != KeyStatus::Revoked).collect();
+        let wanted = |key: &Key| {
+            (self.all || key.status != KeyStatus::Revoked)
+                && (!self.trusted_only || key.provenance == Provenance::Programming)
+        };
+        let keys: Vec<_> = keys.filter(|(_, key)| wanted(key)).collect();
         for (device, key) in &keys {
             context.output.json(&device.record(key));
         }

@@ -10,6 +10,9 @@ use super::{
     sql,
 };
 
+/// Devices that are in memory at a time.
+const PAGE: i64 = 500;
+
 /// The queries for some devices, or all of them, each in the order in which [`assemble`] wants its rows.
 macro_rules! queries {
     ($condition:literal) => {
@@ -71,6 +74,24 @@ impl Registry {
         let devices = sqlx::query(devices).fetch_all(&mut *tx).await?;
         let keys = sqlx::query(keys).fetch_all(&mut *tx).await?;
         let certificates = sqlx::query(certificates).fetch_all(&mut *tx).await?;
+        assemble(&devices, &keys, &certificates)
+    }
+
+    /// Some devices after `after` in the order of their IDs, or the first ones: for going through all of them, a page at a
+    /// time, in constant memory. An empty page is the end.
+    pub async fn page(&self, after: Option<&DeviceId>) -> Result<Vec<Device>, Error> {
+        let mut tx = self.pool.begin().await?;
+        let after = after.map_or("", |id| id.as_str());
+        let devices = sqlx::query("SELECT * FROM devices WHERE device > $1 ORDER BY device LIMIT $2")
+            .bind(after)
+            .bind(PAGE)
+            .fetch_all(&mut *tx)
+            .await?;
+        let Some(last) = devices.last() else { return Ok(Vec::new()) };
+        let last: String = last.try_get("device")?;
+        let [_, keys, certificates] = queries!("WHERE device > $1 AND device <= $2");
+        let keys = sqlx::query(keys).bind(after).bind(last.clone()).fetch_all(&mut *tx).await?;
+        let certificates = sqlx::query(certificates).bind(after).bind(last).fetch_all(&mut *tx).await?;
         assemble(&devices, &keys, &certificates)
     }
 
@@ -201,6 +222,34 @@ mod tests {
         for nobody in ["urn:dev:ops:32473-test-a%", "urn:dev:ops:32473-test-a?1", "Küch", "zz", "URN:dev"] {
             assert!(matches!(find(&fixture, nobody).await, Err(Error::UnknownDevice(_))), "{nobody}");
         }
+    }
+
+    #[tokio::test]
+    async fn pages_have_every_device_once() {
+        let fixture = Fixture::new().await;
+        assert!(fixture.registry.page(None).await.unwrap().is_empty());
+        for number in 0..PAGE + 3 {
+            let device = id(&number.to_string());
+            let seen = crate::registry::testing::seen(
+                &device,
+                &key(),
+                crate::registry::Place::Trusted,
+                cbor_schemas::ProofLevel::Unproven,
+            );
+            fixture.registry.observe_key(&seen).await.unwrap();
+        }
+        fixture.commissioned(&id("with-a-certificate")).await;
+        let (mut all, mut pages, mut last) = (Vec::new(), 0, None);
+        loop {
+            let page = fixture.registry.page(last.as_ref()).await.unwrap();
+            let Some(newest) = page.last() else { break };
+            last = Some(newest.id);
+            pages += 1;
+            all.extend(page);
+        }
+        assert_eq!(pages, 2);
+        let describe = |devices: &[Device]| devices.iter().map(|device| format!("{device:?}")).collect::<Vec<_>>();
+        assert_eq!(describe(&all), describe(&fixture.registry.devices().await.unwrap()));
     }
 
     #[tokio::test]

@@ -32,8 +32,8 @@ pub use self::{
     journal::{Intent, NewCertificate, TokenGrant, TokenRequest, Validity},
     lists::List,
     record::{
-        BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, Key, KeyStatus,
-        Nickname, Provenance, Revoked, Slot, UnknownWord,
+        BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, FullRecord, Key,
+        KeyStatus, Nickname, Provenance, Revoked, Slot, UnknownWord,
     },
     succession::{Conflict, Observation, Place, Revocation, Succession},
 };

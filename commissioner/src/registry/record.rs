@@ -165,6 +165,12 @@ impl Device {
         newest(KeyStatus::Active).or_else(|| newest(KeyStatus::Pending)).or_else(|| self.keys.last())
     }
 
+    /// The record of one of the device's keys with all that is known of it, for other programs and other registries.
+    pub fn full_record<'a>(&'a self, key: &'a Key) -> FullRecord<'a> {
+        let objects = key.certificates.iter().filter_map(|certificate| certificate.object.as_deref());
+        FullRecord { record: self.record(key), x: hex::encode(key.x), signed: objects.map(hex::encode).collect() }
+    }
+
     /// The record that `--json` promises, for one of the device's keys.
     pub fn record<'a>(&'a self, key: &'a Key) -> DeviceRecord<'a> {
         DeviceRecord {
@@ -278,6 +284,17 @@ pub struct DeviceRecord<'a> {
     revoked_reason: Option<&'a str>,
     certificates: Vec<CertificateRecord>,
     list_version: Option<u64>,
+}
+
+/// A device record with the key itself, and its certificates as they were signed.
+#[derive(Debug, Serialize)]
+pub struct FullRecord<'a> {
+    #[serde(flatten)]
+    record: DeviceRecord<'a>,
+    /// The x-coordinate, hex.
+    x: String,
+    /// Signed certificates, hex.
+    signed: Vec<String>,
 }
 
 /// A certificate within a [`DeviceRecord`].

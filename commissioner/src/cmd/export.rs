@@ -1,0 +1,274 @@
+//! `commissioner export --format FORMAT`: the list for other programs, device by device, in constant memory.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use cbor_schemas::DeviceId;
+use clap::{Args as ClapArgs, ValueEnum};
+use minicbor::Encoder;
+use protocol::key::PublicKey;
+
+use super::{Context, not_in_this_version};
+use crate::{
+    clock::rfc3339,
+    distribute,
+    error::CommandError,
+    registry::{Device, Key, KeyStatus, Provenance, Registry, Slot},
+};
+
+const HELP: &str = "\
+json         JSON Lines: a record per key, with the key and its certificates; revoked ones too
+csv          a row per key, for spreadsheets; revoked ones too
+peers-yml    active keys, as Ariel OS builds them into a CoAP server: kccs in diagnostic notation, scope allow-all
+cose-keyset  active keys as a COSE_KeySet (RFC 9052 section 7)
+signed-list  the signed list, as `distribute` puts it on devices; it is signed now if it has news
+
+Active keys are those of \"my devices\". --trusted-only leaves out what was not learned where devices are programmed.";
+
+/// Write the list for other programs
+#[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// What to write
+    #[arg(long, value_enum)]
+    format: Format,
+    /// Where to; left out, standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Only keys that were learned where devices are programmed
+    #[arg(long)]
+    trusted_only: bool,
+}
+
+/// What other programs read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Json,
+    Csv,
+    PeersYml,
+    Aiocoap,
+    CoseKeyset,
+    SignedList,
+}
+
+/// Something that takes one key after the other.
+trait Sink {
+    fn key(&mut self, device: &Device, key: &Key) -> io::Result<()>;
+
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        if self.format == Format::Aiocoap {
+            return Err(not_in_this_version("`commissioner export --format aiocoap`"));
+        }
+        let is_binary = matches!(self.format, Format::CoseKeyset | Format::SignedList);
+        if self.output.is_none() && is_binary && io::stdout().is_terminal() {
+            return Err(CommandError::usage("this format is not for terminals; give --output FILE"));
+        }
+        if self.output.is_none() && context.output.is_json() && self.format != Format::Json {
+            return Err(CommandError::usage("with --json, standard output has JSON only; give --output FILE"));
+        }
+        let registry = context.registry().await?;
+        // Whatever fails while it is written leaves the file as it was.
+        let unfinished = self.output.as_ref().map(|path| path.with_added_extension("part"));
+        let out: Box<dyn Write> = match &unfinished {
+            Some(path) => Box::new(
+                File::options().write(true).create(true).truncate(true).mode(0o644).open(path).map_err(unwritable)?,
+            ),
+            None => Box::new(io::stdout().lock()),
+        };
+        let keys = self.write(context, &registry, BufWriter::new(out)).await?;
+        if let (Some(unfinished), Some(path)) = (&unfinished, &self.output) {
+            fs::rename(unfinished, path).map_err(unwritable)?;
+            let record = serde_json::json!({ "file": path, "keys": keys });
+            context.output.result(&record, format_args!("{} has {keys} keys", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Writes all, and returns how many keys there were.
+    async fn write(
+        &self,
+        context: &Context,
+        registry: &Registry,
+        mut out: BufWriter<Box<dyn Write>>,
+    ) -> Result<usize, CommandError> {
+        let mut sink: Box<dyn Sink> = match self.format {
+            Format::Json => Box::new(Json(out)),
+            Format::Csv => Box::new(Csv::new(out).map_err(unwritable)?),
+            Format::PeersYml => Box::new(PeersYml(out)),
+            Format::CoseKeyset => Box::new(CoseKeySet::new(out, self.count(registry).await?).map_err(unwritable)?),
+            Format::Aiocoap => return Ok(0),
+            Format::SignedList => {
+                let list = distribute::current_list(&context.station().await?, None, &context.progress).await?;
+                out.write_all(list.object().unwrap_or_default()).and_then(|()| out.flush()).map_err(unwritable)?;
+                return Ok(list.keys);
+            }
+        };
+        let mut keys = 0;
+        self.each(registry, |device, key| {
+            keys += 1;
+            sink.key(device, key).map_err(unwritable)
+        })
+        .await?;
+        sink.finish().map_err(unwritable)?;
+        Ok(keys)
+    }
+
+    async fn count(&self, registry: &Registry) -> Result<usize, CommandError> {
+        let mut count = 0;
+        self.each(registry, |_, _| {
+            count += 1;
+            Ok(())
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// Goes through the keys that are asked for.
+    async fn each(
+        &self,
+        registry: &Registry,
+        mut take: impl FnMut(&Device, &Key) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let with_all = matches!(self.format, Format::Json | Format::Csv);
+        let wanted = |key: &&Key| {
+            (with_all || key.status == KeyStatus::Active)
+                && (!self.trusted_only || key.provenance == Provenance::Programming)
+        };
+        let mut last: Option<DeviceId> = None;
+        loop {
+            let page = registry.page(last.as_ref()).await?;
+            let Some(newest) = page.last() else { return Ok(()) };
+            last = Some(newest.id);
+            for device in &page {
+                device.keys.iter().filter(wanted).try_for_each(|key| take(device, key))?;
+            }
+        }
+    }
+}
+
+/// A reader that goes away is no failure of ours, but there is nothing more to do.
+fn unwritable(error: io::Error) -> CommandError {
+    CommandError::usage(format!("cannot write the export: {error}; nothing else was changed"))
+}
+
+fn public(key: &Key) -> io::Result<PublicKey> {
+    PublicKey::from_x(&key.x).map_err(|error| io::Error::other(error.to_string()))
+}
+
+struct Json<W>(W);
+
+impl<W: Write> Sink for Json<W> {
+    fn key(&mut self, device: &Device, key: &Key) -> io::Result<()> {
+        serde_json::to_writer(&mut self.0, &device.full_record(key))?;
+        self.0.write_all(b"\n")
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+struct Csv<W: Write>(csv::Writer<W>);
+
+impl<W: Write> Csv<W> {
+    fn new(out: W) -> io::Result<Self> {
+        let mut writer = csv::Writer::from_writer(out);
+        writer.write_record([
+            "device",
+            "nickname",
+            "thumbprint",
+            "x",
+            "status",
+            "provenance",
+            "proof",
+            "profile",
+            "generation",
+            "certificates",
+            "first_seen",
+            "last_seen",
+            "revoked_at",
+            "revoked_reason",
+        ])?;
+        Ok(Self(writer))
+    }
+}
+
+impl<W: Write> Sink for Csv<W> {
+    fn key(&mut self, device: &Device, key: &Key) -> io::Result<()> {
+        let installed = [Slot::Factory, Slot::Owner].into_iter().filter(|slot| key.installed(*slot).is_some());
+        let (revoked_at, reason) = key.revoked.as_ref().map(|it| (rfc3339(it.at), it.reason.as_str())).unzip();
+        self.0.write_record([
+            device.id.as_str(),
+            &harmless(device.nickname.as_deref().unwrap_or_default()),
+            &key.thumbprint,
+            &hex::encode(key.x),
+            key.status.as_str(),
+            key.provenance.as_str(),
+            key.proof.as_str(),
+            device.profile.as_str(),
+            &key.generation.to_string(),
+            &installed.map(Slot::as_str).collect::<Vec<_>>().join("+"),
+            &rfc3339(key.first_seen),
+            &rfc3339(key.last_seen),
+            revoked_at.as_deref().unwrap_or_default(),
+            &harmless(reason.unwrap_or_default()),
+        ])?;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Text that no spreadsheet takes for a formula.
+fn harmless(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@']);
+    if is_formula { format!("'{text}") } else { text.to_owned() }
+}
+
+struct PeersYml<W>(W);
+
+impl<W: Write> Sink for PeersYml<W> {
+    fn key(&mut self, device: &Device, key: &Key) -> io::Result<()> {
+        let key = public(key)?.cose_key();
+        let [kid, x, y] = [&key.kid[..], &key.x, &key.y].map(hex::encode);
+        writeln!(self.0, "# {}", device.id)?;
+        writeln!(self.0, "- kccs: \"{{8: {{1: {{1: 2, 2: h'{kid}', -1: 1, -2: h'{x}', -3: h'{y}'}}}}}}\"")?;
+        writeln!(self.0, "  scope: allow-all")
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+struct CoseKeySet<W>(W);
+
+impl<W: Write> CoseKeySet<W> {
+    fn new(mut out: W, keys: usize) -> io::Result<Self> {
+        let mut head = Encoder::new(Vec::new());
+        head.array(keys as u64).map_err(|error| io::Error::other(error.to_string()))?;
+        out.write_all(&head.into_writer())?;
+        Ok(Self(out))
+    }
+}
+
+impl<W: Write> Sink for CoseKeySet<W> {
+    fn key(&mut self, _device: &Device, key: &Key) -> io::Result<()> {
+        let mut encoded = [0; cbor_schemas::CoseKey::MAX_LEN];
+        let len = public(key)?.cose_key().encode(&mut encoded).map_err(|error| io::Error::other(error.to_string()))?;
+        self.0.write_all(encoded.get(..len).unwrap_or_default())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
