@@ -1,6 +1,6 @@
 # The two commands a newcomer needs: `make demo` and `make test`. Everything else serves them.
-# `make demo-usb` is the demo at a real USB host stack.
-.PHONY: demo demo-usb test check firmware size bench-device bytes fuzz clean setup
+# `make demo-usb` is the demo at a real USB host stack, `make demo-devices` shows devices that trust each other.
+.PHONY: demo demo-usb demo-devices test check firmware size bench-device bytes fuzz clean setup
 
 CARGO ?= cargo
 # cargo-nextest runs the tests side by side and prints them better; plain cargo test does as well.
@@ -18,6 +18,12 @@ demo-usb:
 	@tests/usb/prepare.sh
 	@$(CARGO) build --quiet --package commissioner --package device-sim
 	@examples/demo-usb.sh
+
+# A light that obeys my devices, until one of them is revoked.
+demo-devices:
+	@tests/setup.sh build
+	@$(CARGO) build --quiet --package commissioner --package device-sim
+	@examples/demo-devices.sh
 
 # All checks and all tests, the independent peers included.
 test: setup check firmware
