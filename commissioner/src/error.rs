@@ -165,7 +165,12 @@ impl From<registry::Error> for CommandError {
             | Error::UnknownKey { .. }
             | Error::UnknownCertificate(_)
             | Error::OutOfOrder { .. } => ExitCode::Conflict,
-            Error::Database(_) | Error::Migration(_) | Error::Corrupt(_) | Error::Tampered { .. } => ExitCode::Internal,
+            Error::Database(_)
+            | Error::Migration(_)
+            | Error::Corrupt(_)
+            | Error::Tampered { .. }
+            | Error::Rewritten { .. }
+            | Error::BadSeal(_) => ExitCode::Internal,
         };
         Self::new(exit, message)
     }

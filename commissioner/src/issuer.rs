@@ -1,6 +1,6 @@
 //! The issuer: turns what the registry wrote down into signed objects (RFC 9052 COSE_Sign1, RFC 8392 CWT).
 //!
-//! It signs an [`Intent`], a [`TokenGrant`] or a [`List`], and nothing else. Only the registry makes those, and only durably: so
+//! It signs an [`Intent`], a [`TokenGrant`], a [`List`] or a [`Seal`], and nothing else. Only the registry makes those, and only durably: so
 //! nothing can be signed that is not recorded.
 
 use cbor_schemas::{CoseKey, DeviceCertificateClaims, DeviceListClaims, IssuerId, Kind, StationTokenClaims};
@@ -8,7 +8,7 @@ use coset::{CoseSign1Builder, Header, HeaderBuilder, TaggedCborSerializable, cbo
 
 use crate::{
     keys::IssuerKey,
-    registry::{Intent, List, TokenGrant},
+    registry::{Intent, List, Seal, TokenGrant, seals},
 };
 
 /// The `typ` header parameter (RFC 9596): what kind of object this is.
@@ -81,13 +81,23 @@ impl Issuer {
         self.sign(Kind::DeviceList, list.claims())
     }
 
+    /// The signed seal of the audit trail: the same bytes for the same seal.
+    pub fn seal(&self, seal: &Seal) -> Result<Vec<u8>, Error> {
+        self.check(seal.issuer())?;
+        self.sign_as(seals::TYP, &seal.claims())
+    }
+
     fn check(&self, registry: IssuerId) -> Result<(), Error> {
         if registry == self.id() { Ok(()) } else { Err(Error::OtherIssuer { registry, key: self.id() }) }
     }
 
     fn sign(&self, kind: Kind, claims: &[u8]) -> Result<Vec<u8>, Error> {
+        self.sign_as(kind.typ(), claims)
+    }
+
+    fn sign_as(&self, typ: &str, claims: &[u8]) -> Result<Vec<u8>, Error> {
         CoseSign1Builder::new()
-            .protected(protected(kind))
+            .protected(protected_as(typ))
             .payload(claims.to_vec())
             .create_signature(b"", |to_be_signed| self.key.sign(to_be_signed).to_vec())
             .build()
@@ -96,8 +106,8 @@ impl Issuer {
     }
 }
 
-fn protected(kind: Kind) -> Header {
-    let typ = Value::Text(kind.typ().to_owned());
+pub(crate) fn protected_as(typ: &str) -> Header {
+    let typ = Value::Text(typ.to_owned());
     HeaderBuilder::new().algorithm(iana::Algorithm::ES256).value(TYP, typ).build()
 }
 
@@ -183,7 +193,7 @@ mod tests {
     fn the_protected_header_is_the_schemas() {
         use coset::CborSerializable;
         for kind in Kind::ALL {
-            assert_eq!(protected(kind).to_vec().unwrap(), kind.protected_header(), "{kind:?}");
+            assert_eq!(protected_as(kind.typ()).to_vec().unwrap(), kind.protected_header(), "{kind:?}");
         }
     }
 }

@@ -376,7 +376,6 @@ fn commands_of_later_versions_say_so() {
         "station new",
         "issuer show",
         "serve",
-        "audit --verify",
         "backup file",
         "restore-backup file",
         "commission --as factory",

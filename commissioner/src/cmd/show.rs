@@ -68,7 +68,7 @@ impl fmt::Display for Page<'_> {
         }
         device.keys.iter().try_for_each(|key| write_key(f, key))?;
         write!(f, "\nhistory")?;
-        history.iter().try_for_each(|entry| write_entry(f, entry))
+        history.iter().try_for_each(|entry| write!(f, "\n  {}", Entry(entry)))
     }
 }
 
@@ -93,13 +93,19 @@ fn write_key(f: &mut fmt::Formatter<'_>, key: &Key) -> fmt::Result {
     Ok(())
 }
 
-fn write_entry(f: &mut fmt::Formatter<'_>, entry: &AuditEntry) -> fmt::Result {
-    write!(f, "\n  {:>4} {}  {}", entry.seq, rfc3339(entry.time), entry.event)?;
-    for (name, value) in entry.particulars() {
-        match value {
-            Value::String(text) => write!(f, "  {name}: {text}")?,
-            other => write!(f, "  {name}: {other}")?,
+/// An entry of the audit trail in one line.
+pub(super) struct Entry<'a>(pub(super) &'a AuditEntry);
+
+impl fmt::Display for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(entry) = self;
+        write!(f, "{:>4} {}  {}", entry.seq, rfc3339(entry.time), entry.event)?;
+        for (name, value) in entry.particulars() {
+            match value {
+                Value::String(text) => write!(f, "  {name}: {text}")?,
+                other => write!(f, "  {name}: {other}")?,
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -13,7 +13,7 @@
 //!
 //! A chain alone proves nothing to whoever can rewrite all of it; it shows every change to a part of it.
 
-use std::{pin::pin, time::Duration};
+use std::{fmt, pin::pin, time::Duration};
 
 use cbor_schemas::DeviceId;
 use serde::Serialize;
@@ -72,7 +72,8 @@ impl AuditEntry {
         serde_json::from_str(&self.payload).unwrap_or_default()
     }
 
-    fn computed_hash(&self) -> String {
+    /// The hash that this entry should have.
+    pub(super) fn computed_hash(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(hex::decode(&self.previous).unwrap_or_default());
         hash.update(self.seq.to_be_bytes());
@@ -119,6 +120,7 @@ pub(super) enum Event {
     ListHeld { version: Option<u64> },
     NewerListSeen { version: u64 },
     NewerListSettled { version: u64 },
+    SealIntended {},
     TokenIntended { station: String, audience: String, scope: Vec<(String, u8)>, expires_at: Option<u64> },
     Nickname { nickname: String },
 }
@@ -224,6 +226,11 @@ impl Change {
         self.append(Some(device), name, payload).await
     }
 
+    /// The number of the last entry.
+    pub(super) fn head_seq(&self) -> u64 {
+        self.head.seq
+    }
+
     /// The hash of the last entry.
     pub(super) fn head_hash(&self) -> Result<[u8; 32], Error> {
         let mut hash = [0; 32];
@@ -306,6 +313,30 @@ impl Change {
     }
 }
 
+/// What is wrong with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tampering {
+    /// It is not there.
+    Missing,
+    /// Its hash is not that of what it says.
+    Changed,
+    /// It does not follow the one before: one of the two was changed, or their order.
+    Unconnected,
+    /// It is beyond the end of the chain, or before its beginning.
+    Extra,
+}
+
+impl fmt::Display for Tampering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "is missing",
+            Self::Changed => "was changed",
+            Self::Unconnected => "does not follow the one before: one of them was changed, or put in another place",
+            Self::Extra => "was added behind the end of the trail, or the end was cut off",
+        })
+    }
+}
+
 /// A chain that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSummary {
@@ -328,7 +359,7 @@ impl Registry {
     /// Checks every entry of the audit trail, and that none is missing.
     ///
     /// # Errors
-    /// [`Error::Tampered`] with the first entry that does not fit.
+    /// [`Error::Tampered`] with the first entry that does not fit, and how.
     pub async fn verify_audit(&self) -> Result<AuditSummary, Error> {
         // One snapshot of entries and head, so that a writer in between does not look like a forger.
         let mut tx = self.pool.begin().await?;
@@ -342,8 +373,17 @@ impl Registry {
             for row in &rows {
                 let entry = AuditEntry::from_row(row)?;
                 let seq = summary.entries + 1;
-                if entry.seq != seq || entry.previous != summary.head || entry.hash != entry.computed_hash() {
-                    return Err(Error::Tampered { seq });
+                let what = if entry.seq != seq {
+                    Some(Tampering::Missing)
+                } else if entry.hash != entry.computed_hash() {
+                    Some(Tampering::Changed)
+                } else if entry.previous != summary.head {
+                    Some(Tampering::Unconnected)
+                } else {
+                    None
+                };
+                if let Some(what) = what {
+                    return Err(Error::Tampered { seq, what });
                 }
                 summary = AuditSummary { entries: seq, head: entry.hash };
             }
@@ -352,10 +392,25 @@ impl Registry {
             }
         }
         let head = sqlx::query("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_one(&mut *tx).await?;
-        let unchanged = sql::unsigned(&head, "seq")? == summary.entries
-            && head.try_get::<String, _>("hash")? == summary.head
-            && sqlx::query("SELECT seq FROM audit WHERE seq < 1").fetch_optional(&mut *tx).await?.is_none();
-        if unchanged { Ok(summary) } else { Err(Error::Tampered { seq: summary.entries + 1 }) }
+        let next = summary.entries + 1;
+        let ends_at = sql::unsigned(&head, "seq")?;
+        let is_end = ends_at == summary.entries && head.try_get::<String, _>("hash")? == summary.head;
+        let before_first = sqlx::query("SELECT seq FROM audit WHERE seq < 1").fetch_optional(&mut *tx).await?;
+        match (is_end, before_first) {
+            (true, None) => Ok(summary),
+            (false, None) if ends_at > summary.entries => Err(Error::Tampered { seq: next, what: Tampering::Missing }),
+            _ => Err(Error::Tampered { seq: next, what: Tampering::Extra }),
+        }
+    }
+
+    /// Some entries after `after`, in order: for going through all of them, a page at a time. An empty page is the end.
+    pub async fn audit_page(&self, after: u64) -> Result<Vec<AuditEntry>, Error> {
+        let rows = sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
+            .bind(sql::signed(after))
+            .bind(PAGE)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(AuditEntry::from_row).collect()
     }
 }
 
@@ -411,7 +466,7 @@ mod tests {
             assert_eq!(fixture.registry.verify_audit().await.unwrap().entries, 6);
             sqlx::query(tampering).execute(&fixture.registry.pool).await.unwrap();
             match fixture.registry.verify_audit().await {
-                Err(Error::Tampered { seq }) => assert_eq!(seq, expected, "{tampering}"),
+                Err(Error::Tampered { seq, .. }) => assert_eq!(seq, expected, "{tampering}"),
                 other => panic!("{tampering}: {other:?}"),
             }
         }
@@ -432,7 +487,10 @@ mod tests {
             .await
             .unwrap();
         let verdict = fixture.registry.verify_audit().await;
-        assert!(matches!(verdict, Err(Error::Tampered { seq }) if seq == forged.seq + 1), "{verdict:?}");
+        assert!(
+            matches!(verdict, Err(Error::Tampered { seq, what: Tampering::Unconnected }) if seq == forged.seq + 1),
+            "{verdict:?}"
+        );
     }
 
     #[tokio::test]
@@ -455,7 +513,10 @@ mod tests {
         change.commit().await.unwrap();
         assert_eq!(fixture.registry.verify_audit().await.unwrap().entries, 1 + PAGE as u64);
         sqlx::query("UPDATE audit SET payload = '' WHERE seq = 1001").execute(&fixture.registry.pool).await.unwrap();
-        assert!(matches!(fixture.registry.verify_audit().await, Err(Error::Tampered { seq: 1001 })));
+        assert!(matches!(
+            fixture.registry.verify_audit().await,
+            Err(Error::Tampered { seq: 1001, what: Tampering::Changed })
+        ));
     }
 
     #[tokio::test]

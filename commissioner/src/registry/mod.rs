@@ -15,6 +15,7 @@ mod lookup;
 mod record;
 mod release;
 mod schema;
+pub mod seals;
 mod sql;
 pub mod succession;
 #[cfg(test)]
@@ -28,13 +29,14 @@ use sqlx::AnyPool;
 
 use self::audit::{Change, Event};
 pub use self::{
-    audit::{AuditEntry, AuditSummary},
+    audit::{AuditEntry, AuditSummary, Tampering},
     journal::{Intent, NewCertificate, TokenGrant, TokenRequest, Validity},
     lists::List,
     record::{
         BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, FullRecord, Key,
         KeyStatus, Nickname, Provenance, Revoked, Slot, UnknownWord,
     },
+    seals::{Seal, Sealed, Verdict},
     succession::{Conflict, Observation, Place, Revocation, Succession},
 };
 use crate::{
@@ -83,11 +85,27 @@ pub enum Error {
     #[error("the registry holds an impossible value for {0}; put it back from your backup")]
     Corrupt(&'static str),
     /// The audit trail does not hold.
-    #[error("audit entry {seq} is missing or was changed; compare the registry with your backup")]
+    #[error("audit entry {seq} {what}; compare the registry with your backup")]
     Tampered {
         /// The first entry that does not fit.
         seq: u64,
+        /// What is wrong with it.
+        what: Tampering,
     },
+    /// The audit trail holds, and is not the one that was signed.
+    #[error(
+        "{by}, signed at {time}, seals an audit trail that is not this one: entries before that time were changed, and the \
+         chain was computed anew; compare the registry with your backup"
+    )]
+    Rewritten {
+        /// The list or seal.
+        by: String,
+        /// When it was signed.
+        time: String,
+    },
+    /// Something that should be a signature of our issuer is none.
+    #[error("{0} is no list or seal that this registry's issuer signed; compare the registry with your backup")]
+    BadSeal(String),
 
     /// Nothing goes by this name.
     #[error("no device is called {0}; `commissioner devices --all` lists them")]

@@ -1,0 +1,118 @@
+//! `commissioner audit`: what happened, and what of it is proven.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::Context;
+use super::show::Entry;
+use crate::clock::rfc3339;
+use crate::error::CommandError;
+use crate::registry::Sealed;
+
+const HELP: &str = "\
+Each entry's hash covers the one before. That alone proves nothing to whoever can rewrite all of them: so each signed list
+of your devices names the end of the chain as it was, and so does --seal. --verify checks every entry, and every signature
+in the registry and in the files that are given by --with.";
+
+/// Show what happened, verify it, or seal it
+#[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Check every entry and every signature; exit code 1 if something was changed, dropped or put in another place
+    #[arg(long, conflicts_with = "seal")]
+    verify: bool,
+    /// A signed list or a seal that was kept elsewhere; may be given several times
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    with: Vec<PathBuf>,
+    /// Sign the end of the trail, so that nothing before it can be changed unnoticed
+    #[arg(long)]
+    seal: bool,
+    /// Where to write the seal, to be kept elsewhere
+    #[arg(long, value_name = "FILE", requires = "seal")]
+    output: Option<PathBuf>,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        match (self.verify, self.seal) {
+            (true, _) => self.verify(context).await,
+            (_, true) => self.seal(context).await,
+            _ => show(context).await,
+        }
+    }
+
+    async fn verify(&self, context: &Context) -> Result<(), CommandError> {
+        let mut others = Vec::new();
+        for path in &self.with {
+            let object = fs::read(path).map_err(|error| {
+                CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
+            })?;
+            others.push((path.display().to_string(), object));
+        }
+        let verdict = context.registry().await?.verify_seals(&others).await?;
+        let (entries, sealed) = (verdict.chain.entries, verdict.sealed);
+        let seq = sealed.as_ref().map_or(0, |sealed| sealed.seq);
+        let record = serde_json::json!({
+            "entries": entries,
+            "head": verdict.chain.head,
+            "signatures": verdict.signatures,
+            "sealed": seq,
+            "sealed_by": sealed.as_ref().map(|sealed| &sealed.by),
+            "sealed_at": sealed.as_ref().map(|sealed| rfc3339(sealed.issued_at)),
+        });
+        let sentence = match &sealed {
+            None => format!("{entries} entries are in order; none of them is sealed by a signature"),
+            Some(Sealed { by, issued_at, .. }) if seq == entries => {
+                format!("{entries} entries are in order, all of them sealed by {by} of {}", rfc3339(*issued_at))
+            }
+            Some(Sealed { by, issued_at, .. }) => format!(
+                "{entries} entries are in order, sealed up to entry {seq} by {by} of {}; from entry {} on nothing is sealed",
+                rfc3339(*issued_at),
+                seq + 1
+            ),
+        };
+        context.output.result(&record, sentence);
+        Ok(())
+    }
+
+    async fn seal(&self, context: &Context) -> Result<(), CommandError> {
+        let (registry, issuer) = (context.registry().await?, context.issuer()?);
+        let seal = registry.begin_seal().await?;
+        let object = issuer.seal(&seal)?;
+        registry.sealed(&seal, &object).await?;
+        if let Some(path) = &self.output {
+            fs::write(path, &object).map_err(|error| {
+                CommandError::usage(format!(
+                    "the trail is sealed, but {} cannot be written: {error}; seal it again with another file",
+                    path.display()
+                ))
+            })?;
+        }
+        let record = serde_json::json!({ "sealed": seal.seq, "seal": hex::encode(&object) });
+        context.output.result(&record, format_args!("the audit trail is sealed up to entry {}", seal.seq));
+        Ok(())
+    }
+}
+
+/// All entries, oldest first.
+async fn show(context: &Context) -> Result<(), CommandError> {
+    let registry = context.registry().await?;
+    let mut last = 0;
+    loop {
+        let page = registry.audit_page(last).await?;
+        let Some(newest) = page.last() else { return Ok(()) };
+        last = newest.seq;
+        for entry in &page {
+            let mut record = entry.as_json();
+            if let Some(record) = record.as_object_mut() {
+                record.insert("device".to_owned(), entry.device.clone().into());
+                record.insert("hash".to_owned(), entry.hash.clone().into());
+            }
+            let device = if entry.device.is_empty() { String::new() } else { format!("  device: {}", entry.device) };
+            context.output.result(&record, format_args!("{}{device}", Entry(entry)));
+        }
+    }
+}

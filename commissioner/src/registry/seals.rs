@@ -1,0 +1,281 @@
+//! Signed heads of the audit trail.
+//!
+//! A hash chain proves nothing to whoever can rewrite all of it. Each signed device list names the head that the chain had,
+//! and so does a seal. Whoever rewrites an entry before such a head has to forge a signature, or to hide every list and
+//! seal that there is: those that devices and others hold can be held against the registry, too.
+
+use cbor_schemas::{DeviceListClaims, IssuerId, Kind, Sign1};
+use coset::{CborSerializable as _, CoseSign1, TaggedCborSerializable};
+use minicbor::{Decoder, Encoder};
+use p256::ecdsa::{Signature, VerifyingKey, signature::Verifier};
+use sqlx::{AnyConnection, Row};
+
+use super::{
+    AuditSummary, Error, Registry,
+    audit::{Change, Event},
+    sql,
+};
+use crate::clock::rfc3339;
+use crate::issuer::protected_as;
+
+/// The `typ` of a seal. It is none of the four kinds that devices know.
+pub(crate) const TYP: &str = "application/comm-audit-seal+cwt";
+
+/// A head that may be signed: its entry is in the audit trail, durably.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The last entry that is sealed.
+    pub seq: u64,
+    issuer: IssuerId,
+    issued_at: u64,
+    head: [u8; 32],
+}
+
+/// What a signature vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The last entry that cannot have been changed since.
+    pub seq: u64,
+    /// By what, such as `list 1795361040`.
+    pub by: String,
+    /// When it was signed, Unix seconds.
+    pub issued_at: u64,
+}
+
+/// An audit trail that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The chain.
+    pub chain: AuditSummary,
+    /// How far signatures vouch for it.
+    pub sealed: Option<Sealed>,
+    /// How many signatures there were.
+    pub signatures: usize,
+}
+
+impl Seal {
+    /// The encoded claims.
+    pub fn claims(&self) -> Vec<u8> {
+        let mut encoder = Encoder::new(Vec::new());
+        let encoded = encoder
+            .map(4)
+            .and_then(|encoder| encoder.u8(1)?.str(&self.issuer.to_string())?.u8(6)?.u64(self.issued_at))
+            .and_then(|encoder| encoder.i64(-70009)?.bytes(&self.head)?.i64(-70010)?.u64(self.seq));
+        encoded.expect("a vector takes everything");
+        encoder.into_writer()
+    }
+
+    /// Whose seal this is.
+    pub fn issuer(&self) -> IssuerId {
+        self.issuer
+    }
+
+    fn decode(claims: &[u8]) -> Option<Self> {
+        let mut decoder = Decoder::new(claims);
+        (decoder.map().ok()?? == 4 && decoder.i64().ok()? == 1).then_some(())?;
+        let issuer = decoder.str().ok()?.parse().ok()?;
+        (decoder.i64().ok()? == 6).then_some(())?;
+        let issued_at = decoder.u64().ok()?;
+        (decoder.i64().ok()? == -70009).then_some(())?;
+        let head = decoder.bytes().ok()?.try_into().ok()?;
+        (decoder.i64().ok()? == -70010).then_some(())?;
+        let seq = decoder.u64().ok()?;
+        (decoder.position() == claims.len()).then_some(Self { seq, issuer, issued_at, head })
+    }
+}
+
+impl Registry {
+    /// Adds an entry, and returns what is to be signed to seal the audit trail up to it.
+    ///
+    /// # Errors
+    /// [`Error::ClockBehind`], [`Error::ClockAhead`], [`Error::NewerList`].
+    pub async fn begin_seal(&self) -> Result<Seal, Error> {
+        let mut change = Change::begin(self).await?;
+        let issued_at = change.signing_time()?;
+        change.record(None, &Event::SealIntended {}).await?;
+        let (seq, head) = (change.head_seq(), change.head_hash()?);
+        change.commit().await?;
+        Ok(Seal { seq, issuer: self.issuer_id(), issued_at, head })
+    }
+
+    /// Keeps a signed seal.
+    pub async fn sealed(&self, seal: &Seal, object: &[u8]) -> Result<(), Error> {
+        sqlx::query("INSERT INTO seals (seq, object) VALUES ($1, $2)")
+            .bind(sql::signed(seal.seq))
+            .bind(object.to_vec())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Checks the chain of the audit trail, and every signature over one of its heads: those in the registry, and others
+    /// that were kept elsewhere, each with a name.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`], [`Error::Rewritten`], [`Error::BadSeal`].
+    pub async fn verify_seals(&self, others: &[(String, Vec<u8>)]) -> Result<Verdict, Error> {
+        let chain = self.verify_audit().await?;
+        let mut connection = self.pool.acquire().await?;
+        let lists = sqlx::query("SELECT version, object FROM lists WHERE object IS NOT NULL ORDER BY version");
+        let mut objects = Vec::new();
+        for row in lists.fetch_all(&mut *connection).await? {
+            objects.push((format!("list {}", sql::unsigned(&row, "version")?), row.try_get::<Vec<u8>, _>("object")?));
+        }
+        for row in sqlx::query("SELECT seq, object FROM seals ORDER BY seq").fetch_all(&mut *connection).await? {
+            objects.push((format!("seal {}", sql::unsigned(&row, "seq")?), row.try_get("object")?));
+        }
+        let mut sealed: Option<Sealed> = None;
+        let signatures = objects.len() + others.len();
+        for (name, object) in objects.iter().chain(others) {
+            let (issued_at, head) = self.signed_head(object).ok_or_else(|| Error::BadSeal(name.clone()))?;
+            let Some(seq) = entry_with(&mut connection, &head).await? else {
+                return Err(Error::Rewritten { by: name.clone(), time: rfc3339(issued_at) });
+            };
+            if sealed.as_ref().is_none_or(|before| before.seq < seq) {
+                sealed = Some(Sealed { seq, by: name.clone(), issued_at });
+            }
+        }
+        Ok(Verdict { chain, sealed, signatures })
+    }
+
+    /// When a list or a seal of our issuer was signed, and over which head.
+    fn signed_head(&self, object: &[u8]) -> Option<(u64, [u8; 32])> {
+        if let Ok(list) = Sign1::decode_as(Kind::DeviceList, object) {
+            protocol::sign1::verify(&self.issuer, &list).ok()?;
+            let claims = DeviceListClaims::decode(list.payload).ok()?;
+            return Some((claims.issued_at, claims.audit_head?));
+        }
+        let seal = CoseSign1::from_tagged_slice(object).ok()?;
+        (seal.protected.header.clone().to_vec().ok()? == protected_as(TYP).to_vec().ok()?).then_some(())?;
+        let point = p256::EncodedPoint::from_affine_coordinates(self.issuer.x().into(), self.issuer.y().into(), false);
+        let key = VerifyingKey::from_encoded_point(&point).ok()?;
+        let verifies = |signature: &[u8], signed: &[u8]| key.verify(signed, &Signature::from_slice(signature)?);
+        seal.verify_signature(b"", verifies).ok()?;
+        let Seal { issued_at, head, .. } = Seal::decode(seal.payload.as_deref()?)?;
+        Some((issued_at, head))
+    }
+}
+
+/// The entry with this hash.
+async fn entry_with(connection: &mut AnyConnection, head: &[u8; 32]) -> Result<Option<u64>, Error> {
+    let row = sqlx::query("SELECT seq FROM audit WHERE hash = $1")
+        .bind(hex::encode(head))
+        .fetch_optional(&mut *connection)
+        .await?;
+    row.as_ref().map(|row| sql::unsigned(row, "seq")).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        issuer::Issuer,
+        keys::IssuerKey,
+        registry::{
+            AuditEntry,
+            testing::{Fixture, NOON, id},
+        },
+    };
+
+    async fn fixture() -> (Issuer, Fixture) {
+        let key = IssuerKey::generate();
+        let fixture = Fixture::of_issuer(*key.public()).await;
+        fixture.commissioned(&id("device")).await;
+        (Issuer::new(key), fixture)
+    }
+
+    async fn seal(issuer: &Issuer, registry: &Registry) -> Vec<u8> {
+        let seal = registry.begin_seal().await.unwrap();
+        let object = issuer.seal(&seal).unwrap();
+        registry.sealed(&seal, &object).await.unwrap();
+        object
+    }
+
+    /// Changes an entry, and computes all hashes from there on anew, as one does who owns the database.
+    async fn rewrite(fixture: &Fixture, seq: u64) {
+        let pool = &fixture.registry.pool;
+        let mut previous = String::new();
+        for mut entry in fixture.registry.audit_page(0).await.unwrap() {
+            if entry.seq == seq {
+                entry.time += 1;
+            }
+            if entry.seq > seq {
+                entry.previous = previous;
+            }
+            let AuditEntry { time, previous: before, .. } = entry.clone();
+            previous = entry.computed_hash();
+            sqlx::query("UPDATE audit SET time = $1, previous = $2, hash = $3 WHERE seq = $4")
+                .bind(sql::signed(time))
+                .bind(before)
+                .bind(previous.clone())
+                .bind(sql::signed(entry.seq))
+                .execute(pool)
+                .await
+                .unwrap();
+        }
+        sqlx::query("UPDATE audit_head SET hash = $1").bind(previous).execute(pool).await.unwrap();
+        fixture.registry.verify_audit().await.expect("the chain alone shows nothing");
+    }
+
+    #[tokio::test]
+    async fn a_verdict_says_how_far_signatures_go() {
+        let (issuer, fixture) = fixture().await;
+        let registry = &fixture.registry;
+        let verdict = registry.verify_seals(&[]).await.unwrap();
+        assert_eq!((verdict.chain.entries, verdict.sealed, verdict.signatures), (6, None, 0));
+        // A list seals what was there before it was written down.
+        let list = registry.begin_list(None).await.unwrap();
+        registry.list_signed(list.version, &issuer.list(&list).unwrap()).await.unwrap();
+        let verdict = registry.verify_seals(&[]).await.unwrap();
+        let by_list = Sealed { seq: 6, by: format!("list {}", list.version), issued_at: NOON };
+        assert_eq!((verdict.chain.entries, verdict.sealed), (8, Some(by_list)));
+        fixture.clock.set(NOON + 5);
+        seal(&issuer, registry).await;
+        let verdict = registry.verify_seals(&[]).await.unwrap();
+        let by_seal = Sealed { seq: 9, by: "seal 9".to_owned(), issued_at: NOON + 5 };
+        assert_eq!((verdict.chain.entries, verdict.sealed, verdict.signatures), (9, Some(by_seal), 2));
+        fixture.commissioned(&id("another")).await;
+        assert_eq!(registry.verify_seals(&[]).await.unwrap().sealed.unwrap().seq, 9);
+    }
+
+    #[tokio::test]
+    async fn a_chain_that_was_computed_anew_is_not_the_one_that_was_signed() {
+        let (issuer, fixture) = fixture().await;
+        let kept = ("kept elsewhere".to_owned(), seal(&issuer, &fixture.registry).await);
+        fixture.commissioned(&id("another")).await;
+        rewrite(&fixture, 12).await;
+        fixture.registry.verify_seals(&[]).await.expect("what is not sealed can be changed");
+        rewrite(&fixture, 3).await;
+        let rewritten = |verdict: Result<Verdict, Error>| match verdict {
+            Err(Error::Rewritten { by, .. }) => by,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(rewritten(fixture.registry.verify_seals(&[]).await), "seal 7");
+        // Without the seals in the registry it takes those that others keep.
+        sqlx::query("DELETE FROM seals").execute(&fixture.registry.pool).await.unwrap();
+        assert_eq!(fixture.registry.verify_seals(&[]).await.unwrap().sealed, None);
+        assert_eq!(rewritten(fixture.registry.verify_seals(&[kept]).await), "kept elsewhere");
+    }
+
+    #[tokio::test]
+    async fn only_our_issuers_signatures_count() {
+        let (issuer, fixture) = fixture().await;
+        let good = seal(&issuer, &fixture.registry).await;
+        let (other, elsewhere) = self::fixture().await;
+        let foreign = seal(&other, &elsewhere.registry).await;
+        let intent = fixture.begin(&id("device"), &known_key(&fixture).await).await;
+        let certificate = issuer.certificate(&intent).unwrap();
+        let mut flipped = good.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for bad in [foreign, flipped, certificate, b"nothing".to_vec(), Vec::new(), good[..40].to_vec()] {
+            let verdict = fixture.registry.verify_seals(&[("it".to_owned(), bad)]).await;
+            assert!(matches!(&verdict, Err(Error::BadSeal(name)) if name == "it"), "{verdict:?}");
+        }
+        fixture.registry.verify_seals(&[("it".to_owned(), good)]).await.unwrap();
+        assert!(issuer.seal(&elsewhere.registry.begin_seal().await.unwrap()).is_err(), "another issuer's registry");
+    }
+
+    async fn known_key(fixture: &Fixture) -> protocol::key::PublicKey {
+        protocol::key::PublicKey::from_x(&fixture.device(&id("device")).await.keys[0].x).unwrap()
+    }
+}
