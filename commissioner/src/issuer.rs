@@ -95,7 +95,7 @@ impl Issuer {
         self.sign_as(kind.typ(), claims)
     }
 
-    fn sign_as(&self, typ: &str, claims: &[u8]) -> Result<Vec<u8>, Error> {
+    pub(crate) fn sign_as(&self, typ: &str, claims: &[u8]) -> Result<Vec<u8>, Error> {
         CoseSign1Builder::new()
             .protected(protected_as(typ))
             .payload(claims.to_vec())

@@ -2,7 +2,15 @@
 
 use std::process::Command;
 
+use cbor_schemas::{Profile, ProofLevel};
+use commissioner::{
+    clock::Clock,
+    registry::{Observation, Place, Registry},
+    state_dir::StateDir,
+};
 use end_to_end::{Bench, Cable, Device, cases, program};
+use protocol::key::PrivateKey;
+use rand_core::OsRng;
 use serde_json::Value;
 
 const LAMP: &str = "urn:dev:ops:32473-sim-1a3b";
@@ -165,6 +173,36 @@ fn an_old_backup_does_not_bring_a_revoked_key_back() {
     // Had the lamp lied, this would settle it.
     old(&["revoke", LAMP]).succeeded();
     old(&["commission", &third.link]).succeeded();
+}
+
+/// More devices than the firmware has room for.
+#[test]
+fn a_list_that_is_too_long_is_not_sent() {
+    let bench = Bench::initialised(Cable::Udp);
+    let lamp = bench.start("lamp", LAMP);
+    bench.commissioner(&["commission", &lamp.link]).succeeded();
+    given(&bench, &[&lamp.link]);
+    let before = held(&bench, &lamp.link);
+    let programmed = async {
+        let dir = StateDir::open(&bench.path("state")).expect("a state directory");
+        let registry = Registry::open(&dir, Clock::System, false).await.expect("a registry");
+        for number in 0..64 {
+            let observation = Observation {
+                device: format!("urn:dev:ops:32473-many-{number}").parse().expect("an ID"),
+                key: *PrivateKey::generate(&mut OsRng).public(),
+                generation: 1,
+                profile: Profile::Full,
+                place: Place::Trusted,
+                proof: ProofLevel::Unproven,
+            };
+            registry.observe_key(&observation).await.expect("it is remembered");
+        }
+    };
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(programmed);
+    let refused = bench.commissioner(&["distribute", &lamp.link]).ended_with(5);
+    refused.saying("the list has 65 keys, and this device takes 64 at the most").saying("--mode revoked");
+    assert_eq!(held(&bench, &lamp.link), before);
+    assert_eq!(given(&bench, &["--mode", "revoked", &lamp.link])[0]["keys"], 0);
 }
 
 /// The commissioner dies between signing and sending: the next one sends the very same list.

@@ -255,12 +255,25 @@ mod tests {
             .unwrap();
         assert_eq!(fixture.status(&id("programmed"), &programmed).await, KeyStatus::Active);
 
+        // Active, but nobody knows whether the certificate arrived.
+        let (former, _) = fixture.commissioned(&id("accepted")).await;
+        let accepted = key();
+        fixture.proved(&id("accepted"), &accepted).await.unwrap_err();
+        registry.accept_new_key(&id("accepted"), &accepted).await.unwrap();
+        let cti = fixture.begin(&id("accepted"), &accepted).await.cti();
+        registry.issued(cti, b"signed").await.unwrap();
+        // Given up, although it was programmed here.
+        let given_up = key();
+        registry.observe_key(&seen(&id("given-up"), &given_up, Place::Trusted, ProofLevel::Proved)).await.unwrap();
+        registry.released(&id("given-up"), &given_up).await.unwrap();
+        assert_eq!(fixture.status(&id("given-up"), &given_up).await, KeyStatus::Pending);
+
         let list = registry.begin_list(None).await.unwrap();
         let members = sorted([*installed.x(), *programmed.x()]);
         assert_eq!(said(&list), (ListMode::Members, members, vec![*programmed.x()]));
         // Both have certificates, which would let them in elsewhere.
         let list = registry.begin_list(Some(ListMode::Revoked)).await.unwrap();
-        assert_eq!(said(&list), (ListMode::Revoked, sorted([*revoked.x(), *released.x()]), vec![]));
+        assert_eq!(said(&list), (ListMode::Revoked, sorted([*revoked.x(), *released.x(), *former.x()]), vec![]));
         assert_eq!(said(&registry.begin_list(None).await.unwrap()).0, ListMode::Revoked, "as last time");
     }
 

@@ -265,13 +265,31 @@ mod tests {
         let foreign = seal(&other, &elsewhere.registry).await;
         let intent = fixture.begin(&id("device"), &known_key(&fixture).await).await;
         let certificate = issuer.certificate(&intent).unwrap();
-        let mut flipped = good.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        for bad in [foreign, flipped, certificate, b"nothing".to_vec(), Vec::new(), good[..40].to_vec()] {
+        let flipped = |object: &[u8]| {
+            let mut object = object.to_vec();
+            *object.last_mut().unwrap() ^= 1;
+            object
+        };
+        let list = fixture.registry.begin_list(None).await.unwrap();
+        let list = issuer.list(&list).unwrap();
+        let other_kind = fixture.registry.begin_seal().await.unwrap().claims();
+        let other_kind = issuer.sign_as(Kind::StationToken.typ(), &other_kind).unwrap();
+        for bad in [
+            foreign,
+            flipped(&good),
+            flipped(&list),
+            other_kind,
+            certificate,
+            b"nothing".to_vec(),
+            Vec::new(),
+            good[..40].to_vec(),
+        ] {
             let verdict = fixture.registry.verify_seals(&[("it".to_owned(), bad)]).await;
             assert!(matches!(&verdict, Err(Error::BadSeal(name)) if name == "it"), "{verdict:?}");
         }
-        fixture.registry.verify_seals(&[("it".to_owned(), good)]).await.unwrap();
+        for good in [good, list] {
+            fixture.registry.verify_seals(&[("it".to_owned(), good)]).await.unwrap();
+        }
         assert!(issuer.seal(&elsewhere.registry.begin_seal().await.unwrap()).is_err(), "another issuer's registry");
     }
 
