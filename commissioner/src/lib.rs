@@ -10,6 +10,7 @@
 //! The commands are in [`cmd`], one file each; a command's outcome for scripts is in [`error`]. Everything below
 //! [`cmd`] takes its time from a [`clock::Clock`] and reports through a [`progress::Progress`], so tests own both.
 
+pub mod backup;
 pub mod client;
 pub mod clock;
 pub mod cmd;

@@ -376,8 +376,6 @@ fn commands_of_later_versions_say_so() {
         "station new",
         "issuer show",
         "serve",
-        "backup file",
-        "restore-backup file",
         "commission --as factory",
         "run --as factory -- true",
         "commission --voucher file",

@@ -121,6 +121,8 @@ pub(super) enum Event {
     NewerListSeen { version: u64 },
     NewerListSettled { version: u64 },
     SealIntended {},
+    BackupMade {},
+    BackupRestored {},
     TokenIntended { station: String, audience: String, scope: Vec<(String, u8)>, expires_at: Option<u64> },
     Nickname { nickname: String },
 }

@@ -16,6 +16,7 @@ mod record;
 mod release;
 mod schema;
 pub mod seals;
+mod snapshot;
 mod sql;
 pub mod succession;
 #[cfg(test)]
