@@ -1,6 +1,6 @@
 # The two commands a newcomer needs: `make demo` and `make test`. Everything else serves them.
 # `make demo-usb` is the demo at a real USB host stack, `make demo-devices` shows devices that trust each other.
-.PHONY: demo demo-usb demo-devices test check firmware size bench-device bytes fuzz clean setup
+.PHONY: demo demo-usb demo-devices bench-registry test check firmware size bench-device bytes fuzz clean setup
 
 CARGO ?= cargo
 # cargo-nextest runs the tests side by side and prints them better; plain cargo test does as well.
@@ -52,6 +52,11 @@ firmware: setup
 size bench-device: firmware
 	@$(CARGO) build --quiet --package device-sim --package commissioner --package commissioning-examples
 	@$(CARGO) run --quiet --package commissioning-examples --bin firmware-costs -- $(if $(filter size,$@),sizes,instructions)
+
+# The registry with 20, 20,000 and 1,000,000 devices, the table of docs/benchmarks.md: some minutes, and a GiB of disk.
+bench-registry:
+	@tests/setup.sh build
+	@$(CARGO) run --quiet --release --package commissioning-examples --bin registry-costs
 
 # Every message of a commissioning session with its size, as docs/protocol.md shows it.
 bytes:

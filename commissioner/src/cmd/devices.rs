@@ -27,37 +27,43 @@ impl Args {
     /// Runs the command: one record or row for each key.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let registry = context.registry().await?;
-        let (devices, list) = (registry.devices().await?, registry.list().await?.map(|list| list.version));
-        let keys = devices.iter().flat_map(|device| device.keys.iter().map(move |key| (device, key)));
-        let wanted = |key: &Key| {
+        let newest = registry.list().await?.map(|list| list.version);
+        let wanted = |key: &&Key| {
             (self.all || key.status != KeyStatus::Revoked)
                 && (!self.trusted_only || key.provenance == Provenance::Programming)
         };
-        let keys: Vec<_> = keys.filter(|(_, key)| wanted(key)).collect();
-        for (device, key) in &keys {
-            context.output.json(&device.record(key));
+        let (mut rows, mut last) = (vec![NAMES.map(str::to_owned)], None);
+        loop {
+            let page = registry.page(last.as_ref()).await?;
+            let Some(end) = page.last() else { break };
+            last = Some(end.id);
+            for device in &page {
+                for key in device.keys.iter().filter(wanted) {
+                    match context.output.is_json() {
+                        true => context.output.json(&device.record(key)),
+                        false => rows.push(row(device, key, newest)),
+                    }
+                }
+            }
         }
-        if keys.is_empty() {
-            context.output.text("no devices yet; `commissioner commission` makes the first one yours");
-        } else {
-            context.output.text(Table(&keys, list));
+        match rows.len() {
+            1 => context.output.text("no devices yet; `commissioner commission` makes the first one yours"),
+            _ => context.output.text(Table(&rows)),
         }
         Ok(())
     }
 }
 
-/// Keys as rows, for people.
-struct Table<'a>(&'a [(&'a Device, &'a Key)], Option<u64>);
+const NAMES: [&str; 8] = ["DEVICE", "NICKNAME", "KEY", "STATUS", "LEARNED", "CERTIFICATE", "LIST", "LAST SEEN"];
+
+/// Keys as rows, for people; the first row has the names.
+struct Table<'a>(&'a [[String; 8]]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![
-            ["DEVICE", "NICKNAME", "KEY", "STATUS", "LEARNED", "CERTIFICATE", "LIST", "LAST SEEN"].map(str::to_owned),
-        ];
-        rows.extend(self.0.iter().map(|(device, key)| row(device, key, self.1)));
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+        let width = |column: usize| self.0.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
         let widths: [usize; 8] = std::array::from_fn(width);
-        for (index, row) in rows.iter().enumerate() {
+        for (index, row) in self.0.iter().enumerate() {
             let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             let line = cells.join("  ");
             write!(f, "{}{}", if index == 0 { "" } else { "\n" }, line.trim_end())?;

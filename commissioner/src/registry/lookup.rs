@@ -37,12 +37,11 @@ impl Registry {
     /// [`Error::UnknownDevice`]; [`Error::Ambiguous`] with the candidates.
     pub async fn device(&self, name: &DeviceRef) -> Result<Device, Error> {
         let unknown = || Error::UnknownDevice(name.as_str().to_owned());
-        let mut ids = self.ids("SELECT device, nickname FROM devices WHERE device = $1", name.as_str()).await?;
-        if ids.is_empty() {
-            ids = self.ids("SELECT device, nickname FROM devices WHERE nickname = $1", name.as_str()).await?;
-        }
-        if ids.is_empty() {
-            ids = self.ids(BY_PREFIX, name.as_str()).await?;
+        let mut ids = Vec::new();
+        for query in [BY_ID, BY_NICKNAME, BY_PREFIX] {
+            if ids.is_empty() {
+                ids = self.ids(query, name.as_str()).await?;
+            }
         }
         match ids.as_slice() {
             [] => Err(unknown()),
@@ -96,18 +95,31 @@ impl Registry {
     }
 
     async fn ids(&self, query: &'static str, name: &str) -> Result<Vec<(DeviceId, Option<String>)>, Error> {
-        let rows = sqlx::query(query).bind(name).fetch_all(&self.pool).await?;
+        let mut bound = sqlx::query(query).bind(name);
+        if query == BY_PREFIX {
+            bound = bound.bind(format!("{name}{AFTER_ASCII}"));
+        }
+        let rows = bound.fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok((sql::word(row, "device")?, row.try_get("nickname")?))).collect()
     }
 }
 
-/// Thumbprints are lower-case; people may type them otherwise.
-const BY_PREFIX: &str = "SELECT device, nickname FROM devices WHERE substr(device, 1, length($1)) = $1 \
-     OR device IN (SELECT device FROM keys WHERE substr(thumbprint, 1, length($1)) = lower($1)) ORDER BY device";
+const BY_ID: &str = "SELECT device, nickname FROM devices WHERE device = $1";
+const BY_NICKNAME: &str = "SELECT device, nickname FROM devices WHERE nickname = $1";
+/// What begins with $1 lies between it and $2, for IDs and thumbprints are ASCII: so that an index finds it. Thumbprints are
+/// lower-case; people may type them otherwise.
+const BY_PREFIX: &str = "SELECT device, nickname FROM devices WHERE device >= $1 AND device < $2 \
+     UNION SELECT d.device, d.nickname FROM keys k JOIN devices d ON d.device = k.device \
+     WHERE k.thumbprint >= lower($1) AND k.thumbprint < lower($2) ORDER BY 1 LIMIT 100";
+/// Greater than any character of an ID.
+const AFTER_ASCII: char = '\u{7f}';
 
 fn candidate(id: &DeviceId, nickname: Option<&str>) -> String {
     nickname.map_or_else(|| id.to_string(), |nickname| format!("{id} ({nickname})"))
 }
+
+/// What finds a device by its key.
+const BY_KEY: &str = "SELECT device FROM keys WHERE x = $1";
 
 /// The device with this ID, within a transaction or without.
 pub(super) async fn load(connection: &mut AnyConnection, id: &DeviceId) -> Result<Option<Device>, Error> {
@@ -120,10 +132,7 @@ pub(super) async fn load(connection: &mut AnyConnection, id: &DeviceId) -> Resul
 
 /// The ID under which a key is known.
 pub(super) async fn holder(connection: &mut AnyConnection, key: &PublicKey) -> Result<Option<DeviceId>, Error> {
-    let row = sqlx::query("SELECT device FROM keys WHERE x = $1")
-        .bind(key.x().to_vec())
-        .fetch_optional(&mut *connection)
-        .await?;
+    let row = sqlx::query(BY_KEY).bind(key.x().to_vec()).fetch_optional(&mut *connection).await?;
     row.map(|row| sql::word(&row, "device")).transpose()
 }
 
@@ -221,6 +230,25 @@ mod tests {
         assert_eq!(find(&fixture, &thumbprint[..16].to_uppercase()).await.unwrap(), a);
         for nobody in ["urn:dev:ops:32473-test-a%", "urn:dev:ops:32473-test-a?1", "Küch", "zz", "URN:dev"] {
             assert!(matches!(find(&fixture, nobody).await, Err(Error::UnknownDevice(_))), "{nobody}");
+        }
+    }
+
+    /// However many devices there are, an index finds the one.
+    #[tokio::test]
+    async fn no_lookup_looks_at_all_devices() {
+        let fixture = Fixture::new().await;
+        let one = queries!("WHERE device = $1");
+        let [_, keys, certificates] = queries!("WHERE device > $1 AND device <= $2");
+        for query in [BY_ID, BY_NICKNAME, BY_PREFIX, BY_KEY, one[0], one[1], one[2], keys, certificates] {
+            let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
+                .bind("a")
+                .bind("b")
+                .fetch_all(&fixture.registry.pool)
+                .await
+                .unwrap();
+            let steps: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{query}: {steps:?}");
+            assert!(!steps.iter().any(|step| step.starts_with("SCAN")), "{query}: {steps:?}");
         }
     }
 
