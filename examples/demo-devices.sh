@@ -3,17 +3,13 @@
 # devices. Then the one with the button is lost.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. examples/show.sh
 target=${CARGO_TARGET_DIR:-$PWD/target}/debug
 scratch=$(mktemp -d)
 cd "$scratch"
 export COMMISSIONER_STATE_DIR=$scratch/state PATH=$target:$PATH
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
-run() { # a command that is shown, without the signs of progress that a terminal gets
-    printf '\033[36m$ %s\033[0m\n' "$*"
-    "$@" 2>&1 | cat
-}
 wait_for() { # file, text, and how many lines of it
     for _ in $(seq 1000); do
         if [ "$(grep -c "$2" "$1")" -ge "$3" ]; then return; fi

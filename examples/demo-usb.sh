@@ -3,6 +3,7 @@
 # without being told where, and becomes one of "my devices". Nothing of this machine's own USB is touched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. examples/show.sh
 target=${CARGO_TARGET_DIR:-$PWD/target}/debug
 
 if [ -z "${USB_GUEST:-}" ]; then
@@ -14,11 +15,6 @@ fi
 cd "$(mktemp -d)"
 export COMMISSIONER_STATE_DIR=./state PATH=$target:$PATH
 
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
-run() { # a command that is shown, without the signs of progress that a terminal gets
-    printf '\033[36m$ %s\033[0m\n' "$*"
-    "$@" 2>&1 | cat
-}
 wait_for() { # a command that is to succeed, in half a minute
     for _ in $(seq 600); do
         if "$@" >/dev/null 2>&1; then return; fi

@@ -3,6 +3,7 @@
 # flash, and is recognised as the same device with a new key.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. examples/show.sh
 target=${CARGO_TARGET_DIR:-target}/debug
 scratch=$(mktemp -d)
 export COMMISSIONER_STATE_DIR=$scratch/state
@@ -16,7 +17,6 @@ stop_device() {
 }
 trap 'stop_device; rm -rf "$scratch"' EXIT
 
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
 expect() { # exit code, then a command of which that is demanded
     local want=$1 code
     shift

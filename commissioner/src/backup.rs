@@ -61,11 +61,7 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub fn write(dir: &StateDir, snapshot: &Path, file: &Path, passphrase: SecretString) -> Result<(), Error> {
-    let at_file = |source| Error::Io { path: file.to_owned(), source };
-    let unfinished = file.with_added_extension("unfinished");
-    let _ = fs::remove_file(&unfinished);
-    let written = (|| {
-        let out = File::options().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let written = state_dir::create_private_with(file, |out| {
         let sealed = Encryptor::with_user_passphrase(passphrase).wrap_output(out)?;
         let mut archive = tar::Builder::new(sealed);
         for (name, path) in NAMES.iter().zip([&dir.issuer_key(), &dir.station_key(), &snapshot.to_owned()]) {
@@ -75,13 +71,12 @@ pub fn write(dir: &StateDir, snapshot: &Path, file: &Path, passphrase: SecretStr
             header.set_mode(0o600);
             archive.append_data(&mut header, name, &mut contents)?;
         }
-        let out = archive.into_inner()?.finish()?;
-        out.sync_all()?;
-        // A link, not a rename: a rename would replace what is there.
-        fs::hard_link(&unfinished, file)
-    })();
-    let _ = fs::remove_file(&unfinished);
-    written.map_err(at_file)
+        archive.into_inner()?.finish().map(drop)
+    });
+    written.map_err(|error| match error {
+        state_dir::Error::Io { source, .. } => Error::Io { path: file.to_owned(), source },
+        other => other.into(),
+    })
 }
 
 /// Puts what `file` holds into the state directory at `path`, which must not have anything else.

@@ -1,7 +1,7 @@
 //! The issuer: turns what the registry wrote down into signed objects (RFC 9052 COSE_Sign1, RFC 8392 CWT).
 //!
-//! It signs an [`Intent`], a [`TokenGrant`], a [`List`] or a [`Seal`], and nothing else. Only the registry makes those, and only durably: so
-//! nothing can be signed that is not recorded.
+//! It signs an [`Intent`], a [`TokenGrant`], a [`List`] or a [`Seal`], and nothing else. Only the registry makes those, and
+//! only durably: so nothing can be signed that is not recorded.
 
 use cbor_schemas::{CoseKey, DeviceCertificateClaims, DeviceListClaims, IssuerId, Kind, StationTokenClaims};
 use coset::{CoseSign1Builder, Header, HeaderBuilder, TaggedCborSerializable, cbor::Value, iana};

@@ -128,13 +128,18 @@ pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File)
 /// # Errors
 /// [`Error::Io`], with [`io::ErrorKind::AlreadyExists`] if there is a file at `path`.
 pub fn create_private(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    let unfinished = path.with_extension("unfinished");
+    create_private_with(path, |file| file.write_all(contents))
+}
+
+/// The same for contents that `write` writes.
+pub fn create_private_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
+    let unfinished = path.with_added_extension("unfinished");
     let written = match fs::remove_file(&unfinished) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
         _ => OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&unfinished),
     }
     .and_then(|mut file| {
-        file.write_all(contents)?;
+        write(&mut file)?;
         file.sync_all()?;
         // A link, not a rename: a rename would replace what is there.
         fs::hard_link(&unfinished, path)
@@ -154,8 +159,16 @@ pub fn make_private(path: &Path) -> Result<(), Error> {
     sync_parent(path)
 }
 
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    }
+}
+
 fn sync_parent(path: &Path) -> Result<(), Error> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
+    let parent = parent(path);
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error(parent))
 }
 
@@ -202,9 +215,26 @@ mod tests {
     fn a_half_written_file_of_a_killed_run_is_no_obstacle() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("issuer.key");
-        fs::write(path.with_extension("unfinished"), b"fir").unwrap();
+        fs::write(path.with_added_extension("unfinished"), b"fir").unwrap();
         create_private(&path, b"first").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn files_of_others_beside_it_are_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let other = temp.path().join("mine.unfinished");
+        fs::write(&other, b"other").unwrap();
+        create_private(&temp.path().join("mine.age"), b"first").unwrap();
+        create_private(&other, b"second").unwrap_err();
+        assert_eq!(fs::read(&other).unwrap(), b"other");
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_current_directory() {
+        assert_eq!(parent(Path::new("mine.age")), Path::new("."));
+        assert_eq!(parent(Path::new("/mine.age")), Path::new("/"));
+        assert_eq!(parent(Path::new("/")), Path::new("/"));
     }
 
     #[test]

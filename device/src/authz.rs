@@ -120,8 +120,8 @@ impl Grants {
 }
 
 impl Verifier<'_> {
-    /// What a token or a device certificate grants. `take_allowance` is asked before the signature is verified, which is the costly part, and
-    /// whoever's anchor is named: its answer must not tell which anchors are installed.
+    /// What a token or a device certificate grants. `take_allowance` is asked before the signature is verified, which is
+    /// the costly part, and whoever's anchor is named: its answer must not tell which anchors are installed.
     ///
     /// # Errors
     /// 4.00 for what is neither, and what `take_allowance` says; a bare 4.01 for an anchor that is not

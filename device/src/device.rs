@@ -92,6 +92,17 @@ impl Caller {
     pub const ANYONE: Caller = Caller { key: None, session: 0 };
 }
 
+/// What the device list makes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It belongs to one of "my devices".
+    Mine,
+    /// It belonged to one, and must not be believed.
+    Revoked,
+    /// Neither.
+    Unknown,
+}
+
 /// What is known of a slot that is not empty.
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -173,8 +184,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         core::mem::take(&mut self.changed)
     }
 
-    /// Whether `caller` may send such a request at all, before its body is looked at.
-    pub(crate) fn permit(&mut self, target: &Target, method: Method, caller: &Caller) -> Result<(), Problem> {
+    /// Whether `caller` may send such a request at all, before its body is looked at: in which role.
+    pub(crate) fn permit(&mut self, target: &Target, method: Method, caller: &Caller) -> Result<Role, Problem> {
         let role = self.role(caller, target.path(), method);
         let request = match (target.resource(), method) {
             (Resource::Core, _) => Request::Discover,
@@ -197,20 +208,19 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             }
         };
         decide(&self.state(), role, request)?;
-        Ok(())
+        Ok(role)
     }
 
-    /// Serves a permitted request with the whole of its body. EDHOC is the server's own.
+    /// Serves a request that `role` is permitted, with the whole of its body. EDHOC is the server's own.
     pub(crate) fn serve(
         &mut self,
         target: &Target,
         method: Method,
         body: &[u8],
-        caller: &Caller,
+        role: Role,
         now: u64,
         answer: &mut Answer,
     ) -> Result<(), Problem> {
-        let role = self.role(caller, target.path(), method);
         match (target.resource(), method) {
             (Resource::Core, _) => discovery(B::RESOURCES, answer),
             (Resource::Info, _) => {
@@ -254,28 +264,33 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// Who makes a request. Revocation is looked up before any grant.
     fn role(&mut self, caller: &Caller, path: &str, method: Method) -> Role {
         let Some(key) = &caller.key else { return Role::Anyone };
-        let mode = self.list_mode();
-        if mode == Some(ListMode::Revoked) && self.is_listed(key) != Some(false) {
-            return Role::Stranger;
-        }
-        let covers = |grant: &&Grant| grant.scope.as_ref().is_none_or(|scope| scope.allows(path, method));
-        let granted = self.grants.of(key).filter(covers).map(|grant| grant.role);
-        match (granted, mode) {
-            (Some(role @ (Role::Owner | Role::Factory)), _) => role,
-            (Some(Role::Peer), Some(ListMode::Revoked)) => Role::Peer,
-            (_, Some(ListMode::Members)) if self.is_listed(key) == Some(true) => Role::Peer,
-            _ => Role::Stranger,
+        let covers = |grant: &&Grant| grant.scope.is_some_and(|scope| scope.allows(path, method));
+        let station = self.grants.of(key).filter(covers).map(|grant| grant.role);
+        match (station, self.list_mode()) {
+            // The list says nothing of stations then.
+            (Some(role), None | Some(ListMode::Members)) => role,
+            (station, _) => match self.standing(key) {
+                Standing::Revoked => Role::Stranger,
+                Standing::Mine => station.unwrap_or(Role::Peer),
+                Standing::Unknown => station.unwrap_or(Role::Stranger),
+            },
         }
     }
 
     /// Whether a key that was proved is one of "my devices", by the device list and the certificates presented since the
     /// last start. This is what an application asks that has other doors than CoAP.
     pub fn is_my_device(&mut self, key: &PublicKey) -> bool {
-        let granted = self.grants.of(key).is_some_and(|grant| grant.role == Role::Peer);
+        self.standing(key) == Standing::Mine
+    }
+
+    /// What the device list says of a key. If it cannot be read, nobody is let in by it.
+    fn standing(&mut self, key: &PublicKey) -> Standing {
+        let is_certified = self.grants.of(key).is_some_and(|grant| grant.role == Role::Peer);
         match self.list_mode() {
-            Some(ListMode::Members) => self.is_listed(key) == Some(true),
-            Some(ListMode::Revoked) => granted && self.is_listed(key) == Some(false),
-            None => false,
+            Some(ListMode::Members) if self.is_listed(key) == Some(true) => Standing::Mine,
+            Some(ListMode::Revoked) if self.is_listed(key) != Some(false) => Standing::Revoked,
+            Some(ListMode::Revoked) if is_certified => Standing::Mine,
+            _ => Standing::Unknown,
         }
     }
 
@@ -294,10 +309,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
 
     fn accept_token(&mut self, token: &[u8], now: u64, answer: &mut Answer) -> Result<(), Problem> {
         let (device, nonce) = (self.config.device, self.nonce);
-        let mut rate = self.token_rate;
+        let (mut rate, list_mode) = (self.token_rate, self.list_mode());
         let whole = self.whole()?;
         let anchors = whole.anchors();
-        let list_mode = whole.snapshot.list.map(|list| list.mode);
         let own_key = *whole.identity.key.public();
         let verifier = Verifier { anchors: &anchors, device, own_key, nonce, list_mode };
         let verified = verifier.accept(token, || rate.take(now));

@@ -175,7 +175,7 @@ where
         if method != Method::Get && content_format.is_some() && takes.is_some() && content_format != takes {
             return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
         }
-        self.device.permit(&target, method, caller)?;
+        let role = self.device.permit(&target, method, caller)?;
         if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
             return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
         }
@@ -195,7 +195,7 @@ where
             }
             Assembled::Complete { body, block } => (body, block),
         };
-        self.device.serve(&target, method, body, caller, now, answer)?;
+        self.device.serve(&target, method, body, role, now, answer)?;
         answer.set_block_1(block);
         Ok(())
     }

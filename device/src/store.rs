@@ -34,11 +34,11 @@
 //! never looks like a first start, which would make a new key and leave the device open to be claimed.
 //!
 //! A first start begins again only if there is no commit record in *either* range, *list* is blank, and the *other
-//! three* ranges are blank behind the place of their very first item. A cut leaves that, because *state* is written last, and by the first
-//! record only. (If the record is whole in *owner*, so is the key, and *state* is completed instead.) A device that
-//! ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a whole. *Owner* is, by a
-//! reset, but only while *state* has a record and a mark. So damage has to empty two ranges at the same time, and to
-//! leave blank bytes, not garbage.
+//! three* ranges are blank behind the place of their very first item. A cut leaves that, because *state* is written
+//! last, and by the first record only. (If the record is whole in *owner*, so is the key, and *state* is completed
+//! instead.) A device that ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a
+//! whole. *Owner* is, by a reset, but only while *state* has a record and a mark. So damage has to empty two ranges at
+//! the same time, and to leave blank bytes, not garbage.
 //!
 //! The same goes for older records that come back when a newer one is damaged: an old record in one range is overruled
 //! by the new one in the other range, if that is one commit ahead, and is a fault if it is further ahead. Contents or a

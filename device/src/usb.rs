@@ -153,7 +153,8 @@ impl Default for Resources<'_> {
 /// [`FULL_SPEED`] or [`HIGH_SPEED`], as the driver's bus is.
 ///
 /// Whoever opens the serial port is greeted with the line `greeting`: it is there for the report line, since nobody could
-/// read it when the device started. What was dropped so far follows ([`Counters`]), if anything was. Lines of the log follow as they come. While nobody has the port open they are dropped.
+/// read it when the device started. What was dropped so far follows ([`Counters`]), if anything was. Lines of the log follow
+/// as they come. While nobody has the port open they are dropped.
 ///
 /// A device with other links has addresses of its own, `A`, to which [`Address`] is one kind.
 ///

@@ -6,6 +6,8 @@
 
 #[path = "usb/datagrams.rs"]
 mod datagrams;
+#[path = "usb/echo.rs"]
+mod echo;
 #[path = "usb/plug.rs"]
 mod plug;
 

@@ -1,18 +1,15 @@
 //! A device at a USB host that does what Linux never would: requests that make no sense, transfers whose lengths lie,
 //! a bus that sleeps. The host is ours; the device's stack is the firmware's own.
 
-use std::{cell::RefCell, future::pending, net::Ipv6Addr};
+use std::net::Ipv6Addr;
 
-use critical_section as _;
-use device::{
-    transport::{LogLine, Service},
-    usb::{self, Address, Counters, FULL_SPEED, Resources, Setup, link_local, mac_addresses},
-};
-use embassy_time as _;
+use device::usb::{Counters, FULL_SPEED, link_local, mac_addresses};
 use embassy_usb_usbip::{Port, Speed};
 use host::{Answer, EPIPE, Host, PATIENCE, Transfer, attach, block_on};
 use tokio::time::timeout;
 
+#[path = "usb/echo.rs"]
+mod echo;
 #[allow(dead_code, reason = "not every test file uses all of the host")]
 #[path = "../../device/usbip/tests/host/mod.rs"]
 mod host;
@@ -183,39 +180,11 @@ fn sleep_reset_and_a_pulled_cable_are_survived() {
 
 /// Runs a device, whose server is an echo, beside what is done to it.
 fn with_device(test: impl AsyncFnOnce(&Port, &Counters)) {
-    struct Echo;
-
-    impl Service<Address> for Echo {
-        fn handle(&mut self, _from: Address, datagram: &mut [u8], _now: u64, out: &mut [u8]) -> Option<usize> {
-            out.get_mut(..datagram.len())?.copy_from_slice(datagram);
-            Some(datagram.len())
-        }
-    }
-
     let (driver, port) = embassy_usb_usbip::new(Speed::Full);
-    let setup = Setup {
-        device: ID.parse().expect("a device ID"),
-        manufacturer: "tests",
-        product: "echo",
-        max_power: 100,
-        seed: 1,
-        counters: Counters::default(),
-    };
-    let mut resources = Resources::new();
-    let service = RefCell::new(Echo);
+    let setup = echo::setup();
     block_on(async {
-        let greeting = || LogLine::try_from("hello").expect("it is short");
-        let device = usb::serve::<FULL_SPEED, Address, _, _>(
-            driver,
-            &setup,
-            &mut resources,
-            &service,
-            || 0,
-            greeting,
-            async || pending().await,
-        );
         tokio::select! {
-            ended = device => panic!("the device ended: {:?}", ended.err()),
+            () = echo::serve::<FULL_SPEED>(driver, &setup) => unreachable!("it goes on for ever"),
             done = timeout(PATIENCE, test(&port, &setup.counters)) => done.expect("done in time"),
         }
     });

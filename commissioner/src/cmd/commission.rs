@@ -268,9 +268,14 @@ impl fmt::Display for Done {
 impl Context {
     /// Our station, for a device that has to be ours already.
     pub(super) async fn station_of_owned(&self, account: &Account) -> Result<Station, CommandError> {
-        let message = || format!("{} is not one of your devices; commission it first", account.info().device);
-        self.station_for(account).await?.ok_or_else(|| CommandError::new(ExitCode::Conflict, message()))
+        self.station_for(account).await?.ok_or_else(|| not_ours(account))
     }
+}
+
+/// For what takes a device of ours.
+pub(super) fn not_ours(account: &Account) -> CommandError {
+    let message = format!("{} is not one of your devices; commission it first", account.info().device);
+    CommandError::new(ExitCode::Conflict, message)
 }
 
 /// A device that `--watch` could not commission.

@@ -32,20 +32,17 @@ impl Args {
             (self.all || key.status != KeyStatus::Revoked)
                 && (!self.trusted_only || key.provenance == Provenance::Programming)
         };
-        let (mut rows, mut last) = (vec![NAMES.map(str::to_owned)], None);
-        loop {
-            let page = registry.page(last.as_ref()).await?;
-            let Some(end) = page.last() else { break };
-            last = Some(end.id);
-            for device in &page {
-                for key in device.keys.iter().filter(wanted) {
-                    match context.output.is_json() {
-                        true => context.output.json(&device.record(key)),
-                        false => rows.push(row(device, key, newest)),
-                    }
+        let mut rows = vec![NAMES.map(str::to_owned)];
+        let each = registry.each_device(|device| {
+            for key in device.keys.iter().filter(wanted) {
+                match context.output.is_json() {
+                    true => context.output.json(&device.record(key)),
+                    false => rows.push(row(device, key, newest)),
                 }
             }
-        }
+            Ok::<_, CommandError>(())
+        });
+        each.await?;
         match rows.len() {
             1 => context.output.text("no devices yet; `commissioner commission` makes the first one yours"),
             _ => context.output.text(Table(&rows)),

@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::Context;
+use super::{Context, commission::not_ours, get::is_ours};
 use crate::clock::rfc3339;
 use crate::discover::{self, Found};
 use crate::distribute::{self, Outcome};
@@ -53,7 +53,9 @@ impl Args {
             ));
         }
         for device in &found {
-            context.station_of_owned(&device.account).await?;
+            if !is_ours(&station.registry, &device.account).await? {
+                return Err(not_ours(&device.account));
+            }
         }
         let list = Arc::new(distribute::current_list(&station, self.mode, &context.progress).await?);
 

@@ -5,7 +5,6 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use cbor_schemas::DeviceId;
 use clap::{Args as ClapArgs, ValueEnum};
 use minicbor::Encoder;
 use protocol::key::PublicKey;
@@ -141,15 +140,7 @@ impl Args {
             (with_all || key.status == KeyStatus::Active)
                 && (!self.trusted_only || key.provenance == Provenance::Programming)
         };
-        let mut last: Option<DeviceId> = None;
-        loop {
-            let page = registry.page(last.as_ref()).await?;
-            let Some(newest) = page.last() else { return Ok(()) };
-            last = Some(newest.id);
-            for device in &page {
-                device.keys.iter().filter(wanted).try_for_each(|key| take(device, key))?;
-            }
-        }
+        registry.each_device(|device| device.keys.iter().filter(wanted).try_for_each(|key| take(device, key))).await
     }
 }
 

@@ -100,23 +100,9 @@ impl Context {
     /// Exit code 6 if the device's ID is one of ours, but its key is not.
     pub(super) async fn station_for(&self, account: &Account) -> Result<Option<Station>, CommandError> {
         let Some(registry) = self.registry_if_any().await? else { return Ok(None) };
-        let id = account.info().device;
-        let (Some(device), Some(key)) = (registry.device_by_id(&id).await?, account.key()) else { return Ok(None) };
-        match (device.active(), device.key(key)) {
-            (Some(active), Some(key)) if active.x == key.x => {
-                Ok(Some(Station { registry, issuer: self.issuer()?, key: self.station_key()? }))
-            }
-            (Some(_), _) => Err(CommandError::new(
-                ExitCode::Conflict,
-                format!(
-                    "{id} does not have the key that is known of it; `commissioner commission` says what that means"
-                ),
-            )),
-            (None, Some(key)) if key.status == KeyStatus::Revoked => Err(CommandError::new(
-                ExitCode::Conflict,
-                format!("{id} is revoked; `commissioner show {id}` says why, and a new key makes it yours again"),
-            )),
-            (None, _) => Ok(None),
+        match is_ours(&registry, account).await? {
+            true => Ok(Some(Station { registry, issuer: self.issuer()?, key: self.station_key()? })),
+            false => Ok(None),
         }
     }
 
@@ -137,6 +123,27 @@ impl Context {
             Err(registry::Error::NotInitialised(_)) => Ok(None),
             registry => Ok(Some(registry?)),
         }
+    }
+}
+
+/// Whether a device is one of ours, by the registry.
+///
+/// # Errors
+/// Exit code 6 if the device's ID is one of ours, but its key is not.
+pub(super) async fn is_ours(registry: &Registry, account: &Account) -> Result<bool, CommandError> {
+    let id = account.info().device;
+    let (Some(device), Some(key)) = (registry.device_by_id(&id).await?, account.key()) else { return Ok(false) };
+    match (device.active(), device.key(key)) {
+        (Some(active), Some(key)) if active.x == key.x => Ok(true),
+        (Some(_), _) => Err(CommandError::new(
+            ExitCode::Conflict,
+            format!("{id} does not have the key that is known of it; `commissioner commission` says what that means"),
+        )),
+        (None, Some(key)) if key.status == KeyStatus::Revoked => Err(CommandError::new(
+            ExitCode::Conflict,
+            format!("{id} is revoked; `commissioner show {id}` says why, and a new key makes it yours again"),
+        )),
+        (None, _) => Ok(false),
     }
 }
 

@@ -76,6 +76,20 @@ impl Registry {
         assemble(&devices, &keys, &certificates)
     }
 
+    /// Takes all devices in the order of their IDs, in constant memory.
+    ///
+    /// # Errors
+    /// Its own, and those of `take`, which end it.
+    pub async fn each_device<E: From<Error>>(&self, mut take: impl FnMut(&Device) -> Result<(), E>) -> Result<(), E> {
+        let mut last = None;
+        loop {
+            let page = self.page(last.as_ref()).await?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = Some(end.id);
+            page.iter().try_for_each(&mut take)?;
+        }
+    }
+
     /// Some devices after `after` in the order of their IDs, or the first ones: for going through all of them, a page at a
     /// time, in constant memory. An empty page is the end.
     pub async fn page(&self, after: Option<&DeviceId>) -> Result<Vec<Device>, Error> {
@@ -267,15 +281,15 @@ mod tests {
             fixture.registry.observe_key(&seen).await.unwrap();
         }
         fixture.commissioned(&id("with-a-certificate")).await;
-        let (mut all, mut pages, mut last) = (Vec::new(), 0, None);
-        loop {
-            let page = fixture.registry.page(last.as_ref()).await.unwrap();
-            let Some(newest) = page.last() else { break };
-            last = Some(newest.id);
-            pages += 1;
-            all.extend(page);
-        }
-        assert_eq!(pages, 2);
+        let first = fixture.registry.page(None).await.unwrap();
+        assert_eq!(first.len(), PAGE as usize);
+        assert_eq!(fixture.registry.page(first.last().map(|device| &device.id)).await.unwrap().len(), 4);
+        let mut all = Vec::new();
+        let each = fixture.registry.each_device(|device| {
+            all.push(device.clone());
+            Ok::<_, Error>(())
+        });
+        each.await.unwrap();
         let describe = |devices: &[Device]| devices.iter().map(|device| format!("{device:?}")).collect::<Vec<_>>();
         assert_eq!(describe(&all), describe(&fixture.registry.devices().await.unwrap()));
     }

@@ -10,7 +10,8 @@ use super::{Error, FaultReason, Slot, list::List};
 /// SHA-256 of some bytes in storage.
 pub type Digest = [u8; 32];
 
-/// The whole durable state, as last read back from flash, without the private key, the slots' contents and the keys of the list.
+/// The whole durable state, as last read back from flash, without the private key, the slots' contents and the list's
+/// keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Keys since the last erase: 1 after the first start.

@@ -21,11 +21,11 @@ use commissioner::{
     distribute::current_list,
     issuer::Issuer,
     keys::{self, IssuerKey},
-    progress::{Progress, Recording},
     registry::{DeviceRef, Nickname, Observation, Place, Registry},
     state_dir::StateDir,
     visit::Station,
 };
+use commissioning_examples::quiet;
 use protocol::key::PrivateKey;
 use rand_core::{OsRng, RngCore};
 use sqlx::{Connection, SqliteConnection};
@@ -134,17 +134,14 @@ async fn measure(state: &Path, size: u64, step: &str) -> Result<()> {
 }
 
 async fn export(registry: &Registry) -> Result<()> {
-    let (mut last, mut bytes) = (None, 0);
-    loop {
-        let page = registry.page(last.as_ref()).await?;
-        let Some(end) = page.last() else { break };
-        last = Some(end.id);
-        for device in &page {
-            for key in &device.keys {
-                bytes += serde_json::to_string(&device.full_record(key))?.len();
-            }
+    let mut bytes = 0;
+    let each = registry.each_device(|device| {
+        for key in &device.keys {
+            bytes += serde_json::to_string(&device.full_record(key))?.len();
         }
-    }
+        Ok::<_, anyhow::Error>(())
+    });
+    each.await?;
     black_box(bytes);
     Ok(())
 }
@@ -155,8 +152,7 @@ async fn list(dir: &StateDir, mode: ListMode) -> Result<()> {
         issuer: Issuer::new(IssuerKey::load(&dir.issuer_key())?),
         key: keys::load(&dir.station_key())?,
     };
-    let progress = Progress::new(std::sync::Arc::new(Recording::default()));
-    black_box(current_list(&station, Some(mode), &progress).await?);
+    black_box(current_list(&station, Some(mode), &quiet()).await?);
     Ok(())
 }
 

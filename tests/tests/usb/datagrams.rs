@@ -1,30 +1,17 @@
 //! Datagrams of every size, over both functions: behind the USB stack of the device is an echo instead of a server.
 
-use std::{cell::RefCell, future::pending, thread};
+use std::thread;
 
 use commissioner::link::Link;
 use device::{
     DATAGRAM_LEN,
-    transport::{LogLine, Service},
-    usb::{self, Address, Counters, FULL_SPEED, HIGH_SPEED, Resources, Setup},
+    usb::{FULL_SPEED, HIGH_SPEED},
 };
 use embassy_usb_usbip::{Speed, vhci};
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
 
-use crate::{ID, plug};
-use critical_section as _;
-use embassy_time as _;
+use crate::{ID, echo, plug};
 use end_to_end::PATIENCE;
-
-/// Sends back what it gets.
-struct Echo;
-
-impl Service<Address> for Echo {
-    fn handle(&mut self, _from: Address, datagram: &mut [u8], _now: u64, out: &mut [u8]) -> Option<usize> {
-        out.get_mut(..datagram.len())?.copy_from_slice(datagram);
-        Some(datagram.len())
-    }
-}
 
 #[test]
 #[ignore = "runs in the guest"]
@@ -43,7 +30,7 @@ fn come_back<const PACKET: usize>(speed: Speed, step: usize) {
     plug::gone();
     let (done, is_done) = oneshot::channel();
     // A thread of its own: who opens the port, and whoever closes it, waits for the device.
-    let device = thread::spawn(move || block_on(echo::<PACKET>(speed, is_done)));
+    let device = thread::spawn(move || block_on(plug_in::<PACKET>(speed, is_done)));
     let ways = plug::Ways::appear();
     ways.make_ready();
     let [udp, acm] = [ways.udp_link(ID), ways.acm_link()].map(|link| link.parse::<Link>().expect("a link"));
@@ -59,29 +46,11 @@ fn come_back<const PACKET: usize>(speed: Speed, step: usize) {
 }
 
 /// Plugs the echo in, until it is done. Returns how many frames were dropped.
-async fn echo<const PACKET: usize>(speed: Speed, is_done: oneshot::Receiver<()>) -> u32 {
+async fn plug_in<const PACKET: usize>(speed: Speed, is_done: oneshot::Receiver<()>) -> u32 {
     let (driver, port) = embassy_usb_usbip::new(speed);
-    let setup = Setup {
-        device: ID.parse().expect("a device ID"),
-        manufacturer: "tests",
-        product: "echo",
-        max_power: 100,
-        seed: 1,
-        counters: Counters::default(),
-    };
-    let mut resources = Resources::new();
-    let service = RefCell::new(Echo);
-    let device = usb::serve::<PACKET, Address, _, _>(
-        driver,
-        &setup,
-        &mut resources,
-        &service,
-        || 0,
-        || LogLine::try_from("hello").expect("it is short"),
-        async || pending().await,
-    );
+    let setup = echo::setup();
     tokio::select! {
-        ended = device => panic!("the device ended: {:?}", ended.err()),
+        () = echo::serve::<PACKET>(driver, &setup) => unreachable!("it goes on for ever"),
         ended = vhci::serve(&port) => panic!("the host let go: {ended:?}"),
         _ = is_done => setup.counters.long_frames.get(),
     }
