@@ -14,16 +14,18 @@
 //! device got.
 
 use cbor_schemas::{
-    Condition, DeviceCertificateClaims, Kind, ProofLevel, Receipt, RekeyResponse, Sign1, SlotContents, SlotRequest,
-    SlotState, SlotView,
+    Condition, DeviceCertificateClaims, Kind, PrivateCoseKey, ProofLevel, Receipt, RekeyRequest, RekeyResponse, Sign1,
+    SlotContents, SlotRequest, SlotState, SlotView,
 };
-use protocol::key::PublicKey;
+use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::client::{Client, Method, Refusal, Request, content_format};
 use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
+use crate::escrow::{self, SealTo};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{
@@ -82,6 +84,15 @@ pub enum Error {
     /// The device refused the certificate.
     #[error("the device refused its certificate: {0}")]
     Refused(Refusal),
+    /// The device does not take a key.
+    #[error("the device takes no key from its owner: {0}; the one that it has stays, and no copy of it is kept")]
+    NoInjection(Refusal),
+    /// The key that the device named is not the one that it was sent.
+    #[error("the device took another key than it was sent; find out what it is, and erase it before you use it")]
+    OtherKey,
+    /// The key was not sealed.
+    #[error(transparent)]
+    Escrow(#[from] escrow::Error),
     /// What the device answered is no receipt.
     #[error("the device's receipt cannot be read: {0}; repeat the command to find out what it stored")]
     Malformed(#[from] cbor_schemas::Error),
@@ -142,6 +153,120 @@ pub async fn rekey(client: &mut Client, seen: &Account, station: &Station, progr
     let succession = station.registry.rekeyed(&device, &old, &new, response.generation).await?;
     tell(&succession, &new, progress);
     Ok(())
+}
+
+/// Makes a key for a device of ours, keeps a copy of it sealed, and lets the device take it in place of its own. Its
+/// certificate goes with the old key: [`commission`] it again.
+///
+/// # Errors
+/// See [`Error`]. If the answer is lost, the next visit finds out which key the device has.
+pub async fn inject(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    seal: &SealTo,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let mut visit = Visit::station(client, seen, station, progress).await?;
+    let (device, old) = (seen.info().device, *visit.key());
+    progress.working("making a key for the device, and sealing a copy of it");
+    let new = PrivateKey::generate(&mut OsRng);
+    station.registry.begin_injection(&device, &old, new.public(), &seal.seal(&new)?).await?;
+    progress.step(Step::Escrowed { thumbprint: new.public().thumbprint().to_string() });
+    let generation = match take_key(&mut visit, &new).await {
+        Ok(generation) => generation,
+        Err(error) => {
+            if let Error::NoInjection(_) = error {
+                station.registry.injection_refused(&device, new.public()).await?;
+            }
+            return Err(error);
+        }
+    };
+    let succession = station.registry.rekeyed(&device, &old, new.public(), generation).await?;
+    tell(&succession, new.public(), progress);
+    Ok(())
+}
+
+/// Gives a device that lost it the `key` back that is its active one in the registry. [`commission`] it afterwards: it has
+/// our anchor, and no certificate.
+///
+/// Whoever answers to the device's ID gets the key: the user says that this is the device.
+///
+/// # Errors
+/// See [`Error`]. An interrupted run can be repeated.
+pub async fn restore(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    key: &PrivateKey,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let (device, registry) = (seen.info().device, &station.registry);
+    if seen.key() == Some(key.public()) {
+        // An earlier run may have come this far. Only what is proved counts.
+        Visit::stranger(client, seen, progress).await?;
+        return Ok(registry.key_restored(&device, key.public()).await?);
+    }
+    let account = match seen.info().owner {
+        SlotState::Empty => {
+            claim_to_restore(client, seen, station, key.public(), progress).await?;
+            Account::read(client).await?
+        }
+        // Ours, if an earlier run came this far; a stranger's device never sees the station's key.
+        _ => match seen.key() {
+            Some(instead) if registry.is_restoring(&device, instead).await? => seen.clone(),
+            _ => return Err(Error::Owned),
+        },
+    };
+    let mut visit = Visit::station(client, &account, station, progress).await?;
+    progress.working("giving the device its key back");
+    take_key(&mut visit, key).await?;
+    registry.key_restored(&device, key.public()).await?;
+    progress.step(Step::Restored { thumbprint: key.public().thumbprint().to_string() });
+    Ok(())
+}
+
+/// Claims a device under the key that it made after it was erased, without a certificate: that key will not stay.
+async fn claim_to_restore(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    key: &PublicKey,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let registry = &station.registry;
+    let mut visit = Visit::stranger(client, seen, progress).await?;
+    let (info, instead) = (visit.account().info(), *visit.key());
+    let observation = Observation::new(&info, instead, Place::Elsewhere, ProofLevel::Proved);
+    match registry.observe_key(&observation).await {
+        Ok(_) | Err(registry::Error::Conflict(Conflict::KeyChange { .. })) => {}
+        Err(error) => return Err(error.into()),
+    }
+    registry.begin_restore(&info.device, key, &instead).await?;
+    let request = SlotRequest { anchor: station.issuer.anchor(), certificate: None, voucher: None };
+    let response = visit.request(&put_owner(&request)?).await?.success().map_err(Error::Refused)?;
+    check_receipt(&Receipt::decode(&response.payload)?, &visit, &request)
+}
+
+/// Lets the device take `key`. Returns its generation.
+async fn take_key(visit: &mut Visit<'_>, key: &PrivateKey) -> Result<u32, Error> {
+    let injected = PrivateCoseKey { x: *key.public().x(), d: *key.as_bytes() };
+    let mut body = vec![0; RekeyRequest::MAX_LEN];
+    let request = RekeyRequest { injected: Some(injected) };
+    let len = request.encode(&mut body)?;
+    if let Some(mut injected) = request.injected {
+        injected.d.zeroize();
+    }
+    body.truncate(len);
+    let request = Request::post(REKEY, content_format::CBOR, body);
+    let answered = visit.request(&request).await;
+    Zeroizing::new(request.payload);
+    let response = answered?.success().map_err(Error::NoInjection)?;
+    let response = RekeyResponse::decode(&response.payload)?;
+    match PublicKey::from_cose(&response.key) {
+        Ok(taken) if taken == *key.public() => Ok(response.generation),
+        _ => Err(Error::OtherKey),
+    }
 }
 
 /// Empties the owner slot of a device of ours. Its key is no longer one of "my devices", but not revoked either.
@@ -255,11 +380,8 @@ async fn install(mut visit: Visit<'_>, station: &Station, progress: &Progress) -
     let certificate = sign(&intent, station, progress).await?;
 
     let request = SlotRequest { anchor: station.issuer.anchor(), certificate: Some(&certificate), voucher: None };
-    let mut body = vec![0; SlotRequest::MAX_LEN];
-    let len = request.encode(&mut body)?;
-    body.truncate(len);
     progress.step(Step::Sent { cti: cti.to_string() });
-    let response = visit.request(&Request::put(OWNER, content_format::CBOR, body)).await?;
+    let response = visit.request(&put_owner(&request)?).await?;
     let receipt = match response.success() {
         Ok(response) => Receipt::decode(&response.payload)?,
         Err(refusal) => {
@@ -275,6 +397,13 @@ async fn install(mut visit: Visit<'_>, station: &Station, progress: &Progress) -
         progress.step(Step::KeyActive { thumbprint: visit.key().thumbprint().to_string() });
     }
     Ok(Outcome::Commissioned)
+}
+
+fn put_owner(request: &SlotRequest<'_>) -> Result<Request, Error> {
+    let mut body = vec![0; SlotRequest::MAX_LEN];
+    let len = request.encode(&mut body)?;
+    body.truncate(len);
+    Ok(Request::put(OWNER, content_format::CBOR, body))
 }
 
 /// The signed certificate, durable before it is returned.
@@ -316,10 +445,13 @@ impl From<Error> for CommandError {
             Error::Visit(error) => error.into(),
             Error::Registry(error) => error.into(),
             Error::Issuer(error) => error.into(),
+            Error::Escrow(error) => error.into(),
             Error::Fault
             | Error::Owned
             | Error::ForeignCertificate(_)
             | Error::Refused(_)
+            | Error::NoInjection(_)
+            | Error::OtherKey
             | Error::Malformed(_)
             | Error::WrongReceipt(_) => Self::new(ExitCode::Refused, error.to_string()),
         }

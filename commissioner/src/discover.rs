@@ -4,10 +4,12 @@
 //! network links, all CoAP nodes are asked by multicast which resources they have (RFC 7252 section 8, RFC 6690). Whoever
 //! has the commissioning resource is then asked in full. A device at both is one device with two links.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cbor_schemas::DeviceId;
 use coap_lite::link_format::LinkFormatParser;
+use protocol::key::PublicKey;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Request, ask_group};
@@ -96,6 +98,53 @@ pub fn merge(sightings: Vec<Sighting>) -> (Vec<Found>, Vec<(Link, visit::Error)>
     (devices, failures)
 }
 
+/// Devices that answer under one ID at the same time: they have different keys, or one key and were started at different
+/// times. Both cannot be the one.
+#[derive(Debug)]
+pub struct Twins {
+    /// The ID.
+    pub device: DeviceId,
+    /// The keys that they say they have, at different places perhaps the same.
+    pub keys: Vec<PublicKey>,
+    /// Where they are.
+    pub links: Vec<Link>,
+}
+
+/// Takes out of `devices` what claims an ID that others claim, too. Each of them is asked once more: a device that restarted
+/// meanwhile, or a second way to the same one, is no twin.
+pub async fn take_twins(devices: &mut Vec<Found>) -> Vec<Twins> {
+    let id = |found: &Found| found.account.info().device;
+    let ids: BTreeSet<String> = devices.iter().map(|found| id(found).to_string()).collect();
+    let mut twins = Vec::new();
+    for name in ids {
+        let same: Vec<Found> = devices.extract_if(.., |found| id(found).as_str() == name).collect();
+        let mut distinct = if same.len() > 1 { ask_again(same).await } else { same };
+        if distinct.len() > 1 {
+            let device = id(&distinct[0]);
+            let keys = distinct.iter().filter_map(|found| found.account.key().copied()).collect();
+            twins.push(Twins { device, keys, links: distinct.iter().flat_map(Found::links).cloned().collect() });
+        } else {
+            devices.append(&mut distinct);
+        }
+    }
+    twins
+}
+
+/// What still answers, with a new account; those that agree in key and nonce are one device.
+async fn ask_again(devices: Vec<Found>) -> Vec<Found> {
+    let mut distinct = Vec::<Found>::new();
+    for mut found in devices {
+        let Ok(account) = Account::read(&mut found.client).await else { continue };
+        found.account = account;
+        let identity = |found: &Found| (found.account.key().copied(), found.account.info().nonce);
+        match distinct.iter_mut().find(|other| identity(other) == identity(&found)) {
+            Some(same) => same.others.extend(found.links().cloned()),
+            None => distinct.push(found),
+        }
+    }
+    distinct
+}
+
 /// The one device that answers on [`links`].
 ///
 /// # Errors
@@ -107,15 +156,29 @@ pub async fn only() -> Result<Found, CommandError> {
 /// The device with this ID, wherever it answers on [`links`].
 ///
 /// # Errors
-/// Exit code 3 if it does not answer.
+/// Exit code 3 if it does not answer, or if more than one claims to be it.
 pub async fn find(device: &DeviceId) -> Result<Found, CommandError> {
-    let mut found = devices(survey(links()).await);
-    let position = found.iter().position(|found| found.account.info().device == *device);
-    position.map(|position| found.swap_remove(position)).ok_or_else(|| {
-        let message =
-            format!("{device} does not answer on any serial port or USB network link; plug it in, or give its link");
-        CommandError::new(ExitCode::NoDevice, message).with_candidates(found.iter().map(describe))
-    })
+    the_one(device, devices(survey(links()).await))
+}
+
+fn the_one(device: &DeviceId, found: Vec<Found>) -> Result<Found, CommandError> {
+    let (mut claimants, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|found| found.account.info().device == *device);
+    let (message, candidates) = match (claimants.pop(), claimants.is_empty()) {
+        (Some(one), true) => return Ok(one),
+        (Some(last), false) => {
+            claimants.push(last);
+            let message = format!("more than one device claims to be {device}; unplug what is not, or name a link");
+            (message, claimants)
+        }
+        (None, _) => {
+            let message = format!(
+                "{device} does not answer on any serial port or USB network link; plug it in, or give its link"
+            );
+            (message, others)
+        }
+    };
+    Err(CommandError::new(ExitCode::NoDevice, message).with_candidates(candidates.iter().map(describe)))
 }
 
 impl Found {
@@ -297,6 +360,59 @@ mod tests {
         assert_eq!(devices[0].links().cloned().collect::<Vec<_>>(), expected);
         assert_eq!(failures.len(), 1);
         assert_eq!(failures[0].0, nobody());
+    }
+
+    fn with_nonce(id: &str, key: &PublicKey, nonce: u8) -> Vec<u8> {
+        let info = DeviceInfo { nonce: [nonce; 8], ..info(&id.parse().unwrap(), Some(key)) };
+        let mut buffer = vec![0; DeviceInfo::MAX_LEN];
+        let length = info.encode(&mut buffer).unwrap();
+        buffer.truncate(length);
+        buffer
+    }
+
+    #[tokio::test]
+    async fn two_devices_with_one_id_are_twins() {
+        let (id, other, key) = ("urn:dev:ops:32473-test-01", "urn:dev:ops:32473-test-02", key());
+        let innocent = device(with_nonce(other, &key, 1)).await;
+        // Another key, or the same one after another start: a copy of the flash.
+        for (second, keys) in [(comm(id), 2), (with_nonce(id, &key, 2), 2)] {
+            let links = [device(with_nonce(id, &key, 1)).await, device(second).await];
+            let sightings = survey([links[0].clone(), links[1].clone(), innocent.clone()]).await;
+            let mut found = devices(sightings);
+            let twins = take_twins(&mut found).await;
+            assert_eq!(found.iter().map(|found| &found.link).collect::<Vec<_>>(), [&innocent]);
+            let [twins] = &twins[..] else { panic!("{twins:?}") };
+            assert_eq!((twins.device.as_str(), twins.keys.len()), (id, keys));
+            assert!(links.iter().all(|link| twins.links.contains(link)), "{twins:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_device_that_is_seen_twice_is_no_twin() {
+        let (id, key) = ("urn:dev:ops:32473-test-01", key());
+        let (here, there) = (device(with_nonce(id, &key, 2)).await, device(with_nonce(id, &key, 2)).await);
+        let (mut one, two) = (at(&here).await.unwrap(), at(&there).await.unwrap());
+        // It restarted since it was asked at the first link.
+        one.account = at(&device(with_nonce(id, &key, 1)).await).await.unwrap().account;
+        let mut found = vec![one, two];
+        assert!(take_twins(&mut found).await.is_empty());
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].links().count(), 2);
+        // One of two went away.
+        let gone = Found { link: nobody(), ..at(&here).await.unwrap() };
+        assert!(take_twins(&mut vec![gone]).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_device_is_not_picked_among_twins() {
+        let id = "urn:dev:ops:32473-test-01";
+        let links = [device(comm(id)).await, device(comm(id)).await];
+        let found = devices(survey(links.clone()).await);
+        let error = the_one(&id.parse().unwrap(), found).err().unwrap();
+        assert_eq!(error.exit(), ExitCode::NoDevice);
+        assert!(links.iter().all(|link| error.to_string().contains(&link.to_string())), "{error}");
+        let found = devices(survey([links[0].clone()]).await);
+        assert_eq!(the_one(&id.parse().unwrap(), found).unwrap().link, links[0]);
     }
 
     fn recorded() -> (Progress, Arc<Recording>) {

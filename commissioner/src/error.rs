@@ -163,6 +163,7 @@ impl From<registry::Error> for CommandError {
             | Error::NewerList { .. }
             | Error::NotIssuable { .. }
             | Error::UnknownKey { .. }
+            | Error::NoCopy(_)
             | Error::UnknownCertificate(_)
             | Error::OutOfOrder { .. } => ExitCode::Conflict,
             Error::Database(_)

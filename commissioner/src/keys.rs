@@ -63,20 +63,26 @@ pub enum Error {
 /// Makes a key and writes it to a new file at `path`, durably. An existing file is left alone, and an error.
 pub fn create(path: &Path) -> Result<PrivateKey, Error> {
     let key = PrivateKey::generate(&mut OsRng);
-    let not_a_key = || Error::NotAKey(path.to_owned());
-    let secret = SecretKey::from_slice(key.as_bytes()).map_err(|_| not_a_key())?;
-    let pem = secret.to_pkcs8_pem(LineEnding::LF).map_err(|_| not_a_key())?;
+    let pem = to_pem(&key).ok_or_else(|| Error::NotAKey(path.to_owned()))?;
     state_dir::create_private(path, pem.as_bytes())?;
     Ok(key)
 }
 
 /// Reads the key in the file at `path`. A file that others can read is refused.
 pub fn load(path: &Path) -> Result<PrivateKey, Error> {
-    let pem = read_private(path)?;
-    let not_a_key = |_| Error::NotAKey(path.to_owned());
-    let secret = SecretKey::from_pkcs8_pem(&pem).map_err(not_a_key)?;
+    from_pem(&read_private(path)?).ok_or_else(|| Error::NotAKey(path.to_owned()))
+}
+
+/// A key as PKCS#8 PEM; none for what no key is.
+pub fn to_pem(key: &PrivateKey) -> Option<Zeroizing<String>> {
+    SecretKey::from_slice(key.as_bytes()).ok()?.to_pkcs8_pem(LineEnding::LF).ok()
+}
+
+/// The key in PKCS#8 PEM.
+pub fn from_pem(pem: &str) -> Option<PrivateKey> {
+    let secret = SecretKey::from_pkcs8_pem(pem).ok()?;
     let scalar = Zeroizing::new(<[u8; 32]>::from(secret.to_bytes()));
-    PrivateKey::from_bytes(&scalar).map_err(|_| Error::NotAKey(path.to_owned()))
+    PrivateKey::from_bytes(&scalar).ok()
 }
 
 /// The key that signs certificates and tokens, by ES256 (RFC 9053 section 2.1).

@@ -20,6 +20,7 @@ pub mod discover;
 pub mod distribute;
 pub mod edn;
 pub mod error;
+pub mod escrow;
 pub mod issuer;
 pub mod keys;
 pub mod link;

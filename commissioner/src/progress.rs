@@ -61,6 +61,16 @@ pub enum Step {
         /// Thumbprint, hex.
         thumbprint: String,
     },
+    /// A sealed copy of a key that was made for the device is durable in the registry.
+    Escrowed {
+        /// Thumbprint, hex.
+        thumbprint: String,
+    },
+    /// The device has its former key again.
+    Restored {
+        /// Thumbprint, hex.
+        thumbprint: String,
+    },
     /// The intent to issue a certificate is durable in the registry.
     Intended {
         /// CWT ID of the certificate, hex.
@@ -133,6 +143,10 @@ impl fmt::Display for Step {
             Self::Confirmed => write!(f, "the device's own account is confirmed under OSCORE"),
             Self::KeyActive { thumbprint } => write!(f, "key {} is active", short(thumbprint)),
             Self::KeyRevoked { thumbprint } => write!(f, "key {} is revoked", short(thumbprint)),
+            Self::Escrowed { thumbprint } => {
+                write!(f, "key {} was made for the device, and a sealed copy of it is kept", short(thumbprint))
+            }
+            Self::Restored { thumbprint } => write!(f, "the device has its key {} again", short(thumbprint)),
             Self::Intended { cti, slot } => write!(f, "certificate {cti} for the {slot} slot is in the journal"),
             Self::Resumed { cti } => write!(f, "certificate {cti} was begun by an earlier run; going on with it"),
             Self::Issued { cti } => write!(f, "certificate {cti} is signed"),

@@ -11,6 +11,7 @@ use protocol::edhoc::{self, ConnId, IdCred, Initiator, PeerError, Pending};
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::oscore;
 use rand_core::OsRng;
+use zeroize::Zeroize;
 
 use crate::client::{
     self, Client, Code, Exchange, Refusal, Request, Response, content_format, printable, summary, transfer,
@@ -153,8 +154,11 @@ impl<'c> Session<'c> {
 impl Exchange for Session<'_> {
     type Error = Error;
 
-    async fn exchange(&mut self, inner: Packet) -> Result<Packet, Error> {
-        let (outer, correlation) = self.protect(&inner)?;
+    async fn exchange(&mut self, mut inner: Packet) -> Result<Packet, Error> {
+        let protected = self.protect(&inner);
+        // It may hold a secret.
+        inner.payload.zeroize();
+        let (outer, correlation) = protected?;
         let answer = self.client.exchange(outer).await?;
         self.unprotect(&answer, &correlation)
     }

@@ -3,8 +3,8 @@
 use core::fmt::Write;
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, ListMode, Method, Profile, Receipt, RekeyRequest,
-    RekeyResponse, SlotContents, SlotState, SlotView, Watermarks,
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, ListMode, Method, PrivateCoseKey, Profile,
+    Receipt, RekeyRequest, RekeyResponse, SlotContents, SlotState, SlotView, Watermarks,
 };
 use coap_numbers::code;
 use embedded_storage::nor_flash::NorFlash;
@@ -15,13 +15,13 @@ use crate::{
     BODY_LEN, DATAGRAM_LEN, LIST_KEYS,
     answer::Answer,
     authz::{Anchor, Grant, Grants, RateLimit, Verifier},
-    identity::Identity,
+    identity::{HardwareSecret, Identity},
     lifecycle::{OwnerWrite, Refusal, Request, Role, State, decide},
     peers,
     problem::Problem,
     resources::{ProductResource, RESOURCES, Resource, Target, content_format},
     slots::{self, ANCHORED_LEN, CONTENTS_LEN},
-    store::{self, Layout, LayoutError, Opened, Scratch, Slot, Snapshot, Store},
+    store::{self, Layout, LayoutError, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store},
 };
 
 /// What a firmware decides about its device.
@@ -35,12 +35,19 @@ pub struct Config {
     pub claim_policy: ClaimPolicy,
     /// How slow the device is: milliseconds for one P-256 operation.
     pub operation_ms: u32,
+    /// Whether the owner may inject a key, which the owner then knows too: to restore the device's key after an erase.
+    pub takes_keys: bool,
 }
 
 /// What the device asks of the board it runs on.
 pub trait Board {
     /// The product's own resources, at most 256. None unless it says otherwise.
     const RESOURCES: &'static [ProductResource] = &[];
+
+    /// The secret of a board that has one: then the first key after each erase is the same. None unless it says otherwise.
+    fn hardware_secret(&mut self) -> Option<HardwareSecret> {
+        None
+    }
 
     /// Makes itself noticed: blinks for a few seconds, or whatever the product has. Returns at once.
     fn identify(&mut self);
@@ -116,9 +123,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// # Errors
     /// `layout` does not fit the flash. Damaged storage is no error: the device says so at `/comm`, and serves nothing
     /// else.
-    pub fn start(config: Config, flash: F, layout: Layout, board: B, mut rng: R) -> Result<Self, LayoutError> {
+    pub fn start(config: Config, flash: F, layout: Layout, mut board: B, mut rng: R) -> Result<Self, LayoutError> {
         let (store, opened) = Store::open(flash, layout)?;
-        let whole = Whole::new(store, opened, &mut rng);
+        let whole = Whole::new(store, opened, |need| due(need, &config, &mut board, &mut rng));
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
         Ok(Device {
@@ -258,6 +265,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             owner: slot_state(whole.and_then(|whole| whole.owner)),
             claim_counter: whole.map_or(0, |whole| whole.snapshot.claim_counter),
             generation: whole.map_or(0, |whole| whole.snapshot.generation),
+            injected: whole.is_some_and(|whole| whole.snapshot.key_origin == KeyOrigin::Injected),
         }
     }
 
@@ -384,29 +392,52 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     }
 
     fn rekey(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        if !body.is_empty() {
-            let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
-            if request.injected.is_some() {
-                return Err(Problem::new(code::FORBIDDEN, "injected keys are not allowed by this firmware"));
+        let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
+        let identity = match request.injected {
+            Some(key) => self.take_key(key, role)?,
+            None => {
+                decide(&self.state(), role, Request::Rekey)?;
+                Identity::generate(&mut self.rng)
             }
-        }
-        decide(&self.state(), role, Request::Rekey)?;
-        let identity = Identity::generate(&mut self.rng);
+        };
         let whole = self.whole()?;
-        let (mut factory, mut owner) = ([0; ANCHORED_LEN], [0; ANCHORED_LEN]);
-        let factory = whole.factory.map(|held| slots::anchor_alone(&held.anchor, &mut factory)).transpose()?;
-        let owner = whole.owner.map(|held| slots::anchor_alone(&held.anchor, &mut owner)).transpose()?;
-        let rekeyed = whole.store.rekey(identity.key.as_bytes(), identity.origin, factory, owner);
-        self.committed(rekeyed)?;
+        // The same key again is what somebody sends whose answer got lost.
+        if identity.key.public() != whole.identity.key.public() {
+            let (mut factory, mut owner) = ([0; ANCHORED_LEN], [0; ANCHORED_LEN]);
+            let owner = whole.owner.map(|held| slots::anchor_alone(&held.anchor, &mut owner)).transpose()?;
+            let new = whole.new_key(&identity, &mut factory)?;
+            let rekeyed = whole.store.rekey(&new, owner);
+            self.committed(rekeyed)?;
+        }
         let whole = self.whole()?;
         let response =
             RekeyResponse { key: whole.identity.key.public().cose_key(), generation: whole.snapshot.generation };
         answer.set_body(code::CHANGED, content_format::CBOR, |out| response.encode(out))
     }
 
+    /// The key that the owner injects.
+    fn take_key(&mut self, key: PrivateCoseKey, role: Role) -> Result<Identity, Problem> {
+        // Whatever is refused from here on is wiped with it.
+        let identity = Identity::injected(key).map_err(|_| Problem::malformed("not a pair of keys"))?;
+        if !self.config.takes_keys {
+            return Err(Problem::new(code::FORBIDDEN, "injected keys are not allowed by this firmware"));
+        }
+        decide(&self.state(), role, Request::Inject)?;
+        let anchors = self.whole()?.anchors();
+        if anchors.iter().any(|anchor| anchor.key == *identity.key.public()) {
+            return Err(Problem::malformed("the key is an issuer's"));
+        }
+        Ok(identity)
+    }
+
     fn reset(&mut self, role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        decide(&self.state(), role, Request::Reset)?;
-        let reset = self.whole()?.store.reset();
+        let state = self.state();
+        decide(&state, role, Request::Reset)?;
+        let identity = state.injected.then(|| Identity::generate(&mut self.rng));
+        let whole = self.whole()?;
+        let mut factory = [0; ANCHORED_LEN];
+        let new = identity.as_ref().map(|identity| whole.new_key(identity, &mut factory)).transpose()?;
+        let reset = whole.store.reset(new);
         self.committed(reset)?;
         answer.set(code::CHANGED);
         Ok(())
@@ -423,7 +454,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         }
         if let Some(Whole { mut store, snapshot: before, .. }) = self.whole.take() {
             let opened = store.reload();
-            self.whole = Whole::new(store, opened, &mut self.rng);
+            let Device { config, board, rng, .. } = self;
+            self.whole = Whole::new(store, opened, |need| due(need, config, board, rng));
             self.changed |= self.whole.as_ref().is_none_or(|whole| whole.differs_from(&before));
         }
         match commit {
@@ -435,9 +467,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
 
 impl<F: NorFlash> Whole<F> {
     /// What was opened, with a new key if one is due; `None` if the storage is not whole.
-    fn new(mut store: Store<F>, mut opened: Opened, rng: &mut impl CryptoRngCore) -> Option<Self> {
-        if let Opened::NeedsKey(_) = opened {
-            let identity = Identity::generate(rng);
+    fn new(mut store: Store<F>, mut opened: Opened, make: impl FnOnce(Need) -> Identity) -> Option<Self> {
+        if let Opened::NeedsKey(need) = opened {
+            let identity = make(need);
             // Whether that worked is what the next look at the flash tells.
             let _ = store.provide_key(identity.key.as_bytes(), identity.origin);
             opened = store.reload();
@@ -448,6 +480,12 @@ impl<F: NorFlash> Whole<F> {
         let owner = held(&mut store, Slot::Owner).ok()?;
         let identity = Identity { key, origin: snapshot.key_origin };
         Some(Whole { store, identity, snapshot, factory, owner })
+    }
+
+    /// What storage needs for another key: the factory slot loses its certificate, which is about the old one.
+    fn new_key<'a>(&self, identity: &'a Identity, factory: &'a mut [u8; ANCHORED_LEN]) -> Result<NewKey<'a>, Problem> {
+        let factory = self.factory.map(|held| slots::anchor_alone(&held.anchor, factory)).transpose()?;
+        Ok(NewKey { key: identity.key.as_bytes(), origin: identity.origin, factory })
     }
 
     fn anchors(&self) -> heapless::Vec<Anchor, 2> {
@@ -475,6 +513,14 @@ impl<F: NorFlash> Whole<F> {
             generation: self.snapshot.generation,
             digest: self.snapshot.owner.ok_or(Problem::STORAGE)?.digest,
         })
+    }
+}
+
+/// The key that storage asks for.
+fn due(need: Need, config: &Config, board: &mut impl Board, rng: &mut impl CryptoRngCore) -> Identity {
+    match need {
+        Need::FirstStart => Identity::first(board.hardware_secret(), &config.device, rng),
+        Need::Rekey => Identity::generate(rng),
     }
 }
 

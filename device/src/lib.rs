@@ -26,6 +26,7 @@
 //!     firmware: "blinky 1.0",
 //!     claim_policy: ClaimPolicy::Open,
 //!     operation_ms: 300,
+//!     takes_keys: false,
 //! };
 //! let layout = Layout::smallest::<F>(0x0008_0000);
 //! let device = Device::start(config, flash, layout, board, rng).unwrap();

@@ -50,6 +50,8 @@ pub enum Request {
     Identify,
     /// `POST /comm/rekey`
     Rekey,
+    /// `POST /comm/rekey` with a key to take, where the firmware allows that.
+    Inject,
     /// `POST /comm/reset`
     Reset,
     /// A resource of the product.
@@ -94,6 +96,8 @@ pub struct State {
     pub claim_counter: u32,
     /// Counts keys since the last erase.
     pub generation: u32,
+    /// The present key was injected by an owner, who knows it.
+    pub injected: bool,
 }
 
 /// One line of the specification.
@@ -117,6 +121,8 @@ enum When {
     Unowned,
     /// ... and somebody owns it.
     Owned,
+    /// ... somebody owns it, and the factory has not certified the device's key.
+    OwnedUncertified,
     /// ... nobody owns it, and the claim policy lets anyone who proves a key become the owner. With a factory anchor
     /// installed, `open` acts as `voucher`.
     OpenToClaim,
@@ -131,7 +137,7 @@ enum Effect {
     FillOwner,
     /// A new key: generation + 1, certificates dropped, anchors kept.
     Rekey,
-    /// The owner slot is empty.
+    /// The owner slot is empty. An injected key goes with who injected it, as by a rekey.
     EmptyOwner,
 }
 
@@ -187,6 +193,7 @@ pub const RULES: &[Rule] = &[
     rule!("identify"            Request::Identify,                          Unowned,      EVERYONE,            Keep),
     rule!("identify"            Request::Identify,                          Owned,        &[Owner],            Keep),
     rule!("rekey"               Request::Rekey,                             Owned,        &[Owner],            Rekey),
+    rule!("inject a key"        Request::Inject,                            OwnedUncertified, &[Owner],        Rekey),
     rule!("reset"               Request::Reset,                             Owned,        &[Owner],            EmptyOwner),
 ];
 
@@ -217,6 +224,7 @@ impl When {
             When::Whole => whole,
             When::Unowned => whole && unowned,
             When::Owned => whole && !unowned,
+            When::OwnedUncertified => whole && !unowned && state.factory != SlotState::Certified,
             When::OpenToClaim => {
                 whole && unowned && state.claim_policy == ClaimPolicy::Open && state.factory == SlotState::Empty
             }
@@ -238,16 +246,31 @@ impl Effect {
                 }
             }
             Effect::Rekey => {
-                next.generation = counted(state.generation)?;
-                next.factory = without_certificate(state.factory);
-                next.owner = without_certificate(state.owner);
+                next = next.with_new_key()?;
+                next.injected = request == Request::Inject;
             }
             Effect::EmptyOwner => {
+                if state.injected {
+                    next = next.with_new_key()?;
+                }
                 next.owner = SlotState::Empty;
                 next.claim_counter = counted(state.claim_counter)?;
             }
         }
         Ok(next)
+    }
+}
+
+impl State {
+    /// After the key was replaced by one that the device made.
+    fn with_new_key(self) -> Result<State, Refusal> {
+        Ok(State {
+            generation: self.generation.checked_add(1).ok_or(Refusal::Exhausted)?,
+            factory: without_certificate(self.factory),
+            owner: without_certificate(self.owner),
+            injected: false,
+            ..self
+        })
     }
 }
 
@@ -280,6 +303,7 @@ mod tests {
                 owner,
                 claim_counter: 1,
                 generation: 1,
+                injected: false,
             })
         })
     }
@@ -302,6 +326,7 @@ mod tests {
             Request::Use(Access::Owner),
             Request::Identify,
             Request::Rekey,
+            Request::Inject,
             Request::Reset,
         ];
         [&writes[..], &others].concat()

@@ -13,6 +13,7 @@ use protocol::{
     oscore::{self, OptionValue},
 };
 use rand_core::CryptoRngCore;
+use zeroize::Zeroize as _;
 
 use crate::{
     BODY_LEN, DATAGRAM_LEN,
@@ -195,9 +196,12 @@ where
             }
             Assembled::Complete { body, block } => (body, block),
         };
-        self.device.serve(&target, method, body, role, now, answer)?;
+        let served = self.device.serve(&target, method, body, role, now, answer);
         answer.set_block_1(block);
-        Ok(())
+        if may_gather && block.is_some() {
+            self.memory.body.clear();
+        }
+        served
     }
 
     /// `POST /.well-known/edhoc`: message_1, or message_3 alone (RFC 9528 appendix A.2).
@@ -332,7 +336,10 @@ where
             Incoming::Reply(reply) => return copy(reply, out).ok(),
             Incoming::Nothing => return None,
         };
-        let len = self.respond(&exchange, datagram, now, out)?;
+        let len = self.respond(&exchange, datagram, now, out);
+        // It was decrypted in place, and may hold a secret.
+        datagram.zeroize();
+        let len = len?;
         self.memory.endpoint.remember(&exchange, out.get(..len)?);
         Some(len)
     }

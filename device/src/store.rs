@@ -24,7 +24,8 @@
 //! - *Rekey and reset* erase pages, so they cannot be undone. A **pending mark** with the whole new record is durable
 //!   before the first page is erased. It is in force while the record in *state* is exactly one commit behind it and
 //!   *owner* holds nothing newer. Then opening carries it out, as often as it takes: everything it does can be
-//!   repeated. An interrupted rekey needs another key ([`Opened::NeedsKey`]), since no answer named the first one.
+//!   repeated. An interrupted rekey needs another key ([`Opened::NeedsKey`]), since no answer named the first one; so
+//!   does a reset that takes an injected key away.
 //!   Marks are not cleared: once the record is written, they are out of force for good.
 //! - *The first start* writes the key, then the record in *owner*, then the record in *state*, and has no mark.
 //!
@@ -105,8 +106,19 @@ pub enum Opened {
 pub enum Need {
     /// The flash is blank: this device never had a key that anyone saw.
     FirstStart,
-    /// A rekey was interrupted after the old key was given up.
+    /// A rekey, or a reset with a new key, was interrupted after the old key was given up.
     Rekey,
+}
+
+/// A key that takes the place of the present one.
+#[derive(Clone, Copy)]
+pub struct NewKey<'a> {
+    /// Its private scalar, big-endian.
+    pub key: &'a [u8; 32],
+    /// Where it came from.
+    pub origin: KeyOrigin,
+    /// The factory slot's new contents, without the certificate of the old key; `None` leaves it as it is.
+    pub factory: Option<&'a [u8]>,
 }
 
 /// A slot of the device.
@@ -250,49 +262,47 @@ impl<F: NorFlash> Store<F> {
         self.commit(&record, |store| store.put_record(&record))
     }
 
-    /// Replaces the key, counts the generation on, and erases the old key's pages.
+    /// Replaces the key, counts the generation on, and erases the old key's pages. `owner` are the owner slot's new contents,
+    /// without the certificate of the old key; `None` leaves it as it is.
     ///
-    /// `factory` and `owner` are the new contents of the slots, without the certificates of the old key; `None` leaves
-    /// a slot as it is. After a power cut the old state is there, or [`Opened::NeedsKey`] asks for another key.
-    pub fn rekey(
-        &mut self,
-        key: &[u8; 32],
-        origin: KeyOrigin,
-        factory: Option<&[u8]>,
-        owner: Option<&[u8]>,
-    ) -> Result<Snapshot, Error> {
-        let mut record = self.current()?.next().with_key(key, origin);
-        record.snapshot.generation = record.snapshot.generation.checked_add(1).ok_or(Error::Exhausted)?;
-        for (slot, bytes) in [(Slot::Factory, factory), (Slot::Owner, owner)] {
-            if let Some(bytes) = bytes {
-                record.place(slot, bytes)?;
-            }
+    /// After a power cut the old state is there, or [`Opened::NeedsKey`] asks for another key.
+    pub fn rekey(&mut self, new: &NewKey<'_>, owner: Option<&[u8]>) -> Result<Snapshot, Error> {
+        let mut record = self.current()?.next().succeeded_by(new)?;
+        if let Some(bytes) = owner {
+            record.place(Slot::Owner, bytes)?;
         }
         let mark = Mark { wipe_owner: false, new_key: true, record };
         self.commit(&record, |store| {
-            for (slot, bytes) in [(Slot::Factory, factory), (Slot::Owner, owner)] {
+            for (slot, bytes) in [(Slot::Factory, new.factory), (Slot::Owner, owner)] {
                 if let Some(bytes) = bytes {
                     store.put_contents(slot, &record, bytes)?;
                 }
             }
             store.put_mark(&mark)?;
-            store.carry_out(&mark, Some(key))
+            store.carry_out(&mark, Some(new.key))
         })
     }
 
     /// Empties the owner slot, counts the claim counter on, and erases the owner's pages: the list, slot values and the
-    /// owner's watermark go with them. After a power cut the old state is there, or the reset is completed at opening.
-    pub fn reset(&mut self) -> Result<Snapshot, Error> {
+    /// owner's watermark go with them. With `new_key`, the key is replaced as by a [`rekey`](Self::rekey). After a power cut
+    /// the old state is there, or the reset is completed at opening, or once [`Opened::NeedsKey`] has got its key.
+    pub fn reset(&mut self, new_key: Option<NewKey<'_>>) -> Result<Snapshot, Error> {
         let mut record = self.current()?.next();
+        if let Some(new) = &new_key {
+            record = record.succeeded_by(new)?;
+        }
         let snapshot = &mut record.snapshot;
         snapshot.claim_counter = snapshot.claim_counter.checked_add(1).ok_or(Error::Exhausted)?;
         snapshot.owner = None;
         snapshot.watermarks.owner = None;
         snapshot.list = None;
-        let mark = Mark { wipe_owner: true, new_key: false, record };
+        let mark = Mark { wipe_owner: true, new_key: new_key.is_some(), record };
         self.commit(&record, |store| {
+            if let Some(bytes) = new_key.as_ref().and_then(|new| new.factory) {
+                store.put_contents(Slot::Factory, &record, bytes)?;
+            }
             store.put_mark(&mark)?;
-            store.carry_out(&mark, None)
+            store.carry_out(&mark, new_key.as_ref().map(|new| new.key))
         })
     }
 
@@ -511,6 +521,16 @@ impl<F: NorFlash> Store<F> {
 }
 
 impl Record {
+    /// With another key, one generation on.
+    fn succeeded_by(&self, new: &NewKey<'_>) -> Result<Self, Error> {
+        let mut record = self.with_key(new.key, new.origin);
+        record.snapshot.generation = record.snapshot.generation.checked_add(1).ok_or(Error::Exhausted)?;
+        if let Some(bytes) = new.factory {
+            record.place(Slot::Factory, bytes)?;
+        }
+        Ok(record)
+    }
+
     /// Names new contents of a slot, on the side that the last record does not name.
     fn place(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), Error> {
         if bytes.is_empty() || bytes.len() > MAX_CONTENTS_LEN {

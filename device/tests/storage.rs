@@ -2,7 +2,7 @@
 
 use cbor_schemas::KeyOrigin;
 use device::flash::RamFlash;
-use device::store::{Error, Layout, MAX_CONTENTS_LEN, Need, Opened, Scratch, Slot, Snapshot, Store};
+use device::store::{Error, Layout, MAX_CONTENTS_LEN, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store};
 
 type Flash = RamFlash<Vec<u8>, 4, PAGE>;
 type Opening<'f> = Store<&'f mut Flash>;
@@ -82,13 +82,17 @@ impl Random {
 
 // ---------------------------------------------------------------- power cuts
 
+/// The key that takes the place of [`KEY`]; the factory slot keeps its anchor alone.
+const SUCCESSOR: NewKey<'static> = NewKey { key: &NEW_KEY, origin: KeyOrigin::Generated, factory: Some(&ANCHOR) };
+
 const FIRST_START: Operation = |store| store.provide_key(&KEY, KeyOrigin::Generated);
 const SET_FACTORY: Operation = |store| store.set_factory(&CERTIFICATE, Some(10));
 const SET_OWNER: Operation = |store| store.set_owner(&CERTIFICATE, 1, Some(20));
 const REPLACE_OWNER: Operation = |store| store.set_owner(&LATER_CERTIFICATE, 2, Some(21));
 const WATERMARK: Operation = |store| store.advance_watermark(Slot::Owner, 5000);
-const REKEY: Operation = |store| store.rekey(&NEW_KEY, KeyOrigin::Generated, Some(&ANCHOR), Some(&ANCHOR));
-const RESET: Operation = |store| store.reset();
+const REKEY: Operation = |store| store.rekey(&SUCCESSOR, Some(&ANCHOR));
+const RESET: Operation = |store| store.reset(None);
+const RESET_WITH_KEY: Operation = |store| store.reset(Some(SUCCESSOR));
 
 const OWNED: [Operation; 3] = [FIRST_START, SET_FACTORY, SET_OWNER];
 
@@ -272,18 +276,26 @@ fn a_reset_survives_power_cuts() {
 }
 
 #[test]
+fn a_reset_with_a_new_key_survives_power_cuts() {
+    let cuts = cut_once(&device(&OWNED, 0), RESET_WITH_KEY, 1);
+    assert!(cuts > 5 * PAGE as u64, "{cuts}");
+    let cuts = cut_twice(&device(&OWNED, 1), RESET_WITH_KEY, [151, 211]);
+    assert!(cuts > 300, "{cuts}");
+}
+
+#[test]
 fn many_power_cuts_in_a_row_are_survived() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut cuts = 0;
     for _ in 0..150 {
         cuts += cut_often(&blank(), FIRST_START, 8, &mut random);
     }
-    for operation in [REPLACE_OWNER, REKEY, RESET] {
+    for operation in [REPLACE_OWNER, REKEY, RESET, RESET_WITH_KEY] {
         for more in 0..20 {
             cuts += cut_often(&device(&OWNED, more), operation, 5, &mut random);
         }
     }
-    assert_eq!(cuts, 150 * 8 + 3 * 20 * 5);
+    assert_eq!(cuts, 150 * 8 + 4 * 20 * 5);
 }
 
 /// Devices of many ages, so that at some of them `operation` moves items to another page and erases one.
@@ -374,14 +386,16 @@ fn uses<const WORD: usize, const PAGE: usize>(commits: usize) {
                 store.set_owner(owner.as_ref().unwrap(), 1, None)
             }
             4 => {
-                let result = store.rekey(&[commit as u8; 32], KeyOrigin::Generated, some(&factory), some(&owner));
+                let key = [commit as u8; 32];
+                let new = NewKey { key: &key, origin: KeyOrigin::Generated, factory: some(&factory) };
+                let result = store.rekey(&new, some(&owner));
                 factory = factory.map(|_| bytes.clone());
                 owner = owner.map(|_| bytes);
                 result
             }
             5 if random.below(4) == 0 => {
                 owner = None;
-                store.reset()
+                store.reset(None)
             }
             _ => store.advance_watermark(Slot::Factory, commit as u64),
         };

@@ -210,7 +210,8 @@ impl Service<u8> for OnBench {
 }
 
 fn server(id: DeviceId, flash: &Flash, seed: u64) -> DeviceServer {
-    let config = Config { device: id, firmware: "bench", claim_policy: ClaimPolicy::Open, operation_ms: 1 };
+    let config =
+        Config { device: id, firmware: "bench", claim_policy: ClaimPolicy::Open, operation_ms: 1, takes_keys: false };
     let device = Device::start(config, flash.clone(), Flash::layout(), Still, Dice(seed));
     Server::new(device.expect("the layout fits"), Box::new(Memory::new()))
 }

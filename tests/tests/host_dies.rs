@@ -22,6 +22,8 @@ const POINTS: [&str; 5] = ["before-commit", "after-commit", "before-request", "a
 
 #[cfg(debug_assertions)]
 mod killed {
+    use age::secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]
@@ -100,6 +102,53 @@ mod killed {
             // Token, begun, released; one POST; no signature of a certificate.
             assert_eq!(deaths, [3, 3, 1, 1, 0], "{next}");
         }
+    }
+
+    /// The next run finishes it, or begins anew; no key that the device took is without its copy.
+    #[test]
+    fn while_giving_a_key_and_giving_it_back() {
+        let (bench, id) = (Bench::initialised(Cable::Udp), "urn:dev:ops:32473-kill-escrow");
+        let identity = age::x25519::Identity::generate();
+        let file = bench.path("identity");
+        fs::write(&file, identity.to_string().expose_secret()).expect("a file");
+        let (recipient, file) = (identity.to_public().to_string(), file.display().to_string());
+        let start = |flash: &str| {
+            let mut device = Command::new(program("device-sim"));
+            device.args(["--id", id, "--takes-keys", "--udp", "127.0.0.1:0", "--flash"]);
+            Device::start(device.arg(bench.path(flash)))
+        };
+        let deaths = sweep(|point| {
+            let _ = fs::remove_file(bench.path("flash"));
+            let device = start("flash");
+            bench.commissioner(&["commission", &device.link, "--accept-new-key"]).succeeded();
+            let escrow = ["commission", &device.link, "--escrow", "--recipient", &recipient];
+            let died = dies(&bench, &escrow, point);
+            check_audit(&bench);
+            bench.commissioner(&escrow).succeeded();
+            let known = check(&bench, &device, id);
+            let active = known.active().expect("one is");
+            assert!(active.escrowed && known.policy == registry::Policy::Restore, "{point}: {known:?}");
+            died
+        });
+        // Token, known; token, begun, rekeyed; token, known, intended, issued, installed. GET, POST, GET, PUT.
+        assert_eq!(deaths, [10, 10, 4, 4, 1]);
+
+        let kept = check_audit(&bench)[0].active().expect("one is").thumbprint.clone();
+        let deaths = sweep(|point| {
+            fs::remove_file(bench.path("flash")).expect("it is erased");
+            let device = start("flash");
+            let restore = ["restore", &device.link, "--identity", &file];
+            let died = dies(&bench, &restore, point);
+            check_audit(&bench);
+            bench.commissioner(&restore).succeeded();
+            let known = check(&bench, &device, id);
+            assert_eq!(known.active().expect("one is").thumbprint, kept, "{point}");
+            let pending = known.keys.iter().filter(|key| key.status == KeyStatus::Pending).count();
+            assert_eq!(pending, 0, "{point}: {known:?}");
+            died
+        });
+        // Seen, begun; token, restored; token, known, intended, issued, installed. PUT, POST, GET, PUT.
+        assert_eq!(deaths, [9, 9, 4, 4, 1]);
     }
 
     fn commission(bench: &Bench, device: &Device) {

@@ -1,15 +1,13 @@
 //! `commissioner backup FILE`, `commissioner restore-backup FILE`: both keys and the registry, sealed by a passphrase.
 
 use std::fs::{self, DirBuilder};
-use std::io::IsTerminal;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use age::secrecy::SecretString;
 use clap::Args as ClapArgs;
-use zeroize::Zeroizing;
 
 use super::Context;
+use super::secret::Passphrase;
 use crate::backup;
 use crate::error::{CommandError, ExitCode};
 use crate::registry::Registry;
@@ -30,45 +28,6 @@ pub struct RestoreArgs {
     file: PathBuf,
     #[command(flatten)]
     passphrase: Passphrase,
-}
-
-#[derive(Debug, ClapArgs)]
-struct Passphrase {
-    /// A file whose first line is the passphrase; left out, it is asked for
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
-}
-
-impl Passphrase {
-    fn get(&self, again: bool) -> Result<SecretString, CommandError> {
-        let passphrase = match &self.passphrase_file {
-            Some(path) => first_line(path)?,
-            None => ask(again)?,
-        };
-        match passphrase.is_empty() {
-            true => Err(CommandError::usage("an empty passphrase seals nothing; choose another one")),
-            false => Ok(SecretString::from(passphrase.as_str())),
-        }
-    }
-}
-
-fn first_line(path: &Path) -> Result<Zeroizing<String>, CommandError> {
-    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
-        CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
-    })?;
-    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
-}
-
-fn ask(again: bool) -> Result<Zeroizing<String>, CommandError> {
-    if !std::io::stdin().is_terminal() {
-        return Err(CommandError::usage("there is no terminal to ask for the passphrase; give --passphrase-file FILE"));
-    }
-    let prompt = |text| rpassword::prompt_password(text).map(Zeroizing::new).map_err(CommandError::internal);
-    let passphrase = prompt("Passphrase: ")?;
-    if again && *prompt("Once more: ")? != *passphrase {
-        return Err(CommandError::usage("these were two different passphrases; try again"));
-    }
-    Ok(passphrase)
 }
 
 impl BackupArgs {

@@ -1,6 +1,12 @@
 //! `commissioner commission [LINK]`: makes devices "my devices".
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
@@ -9,15 +15,16 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Context, not_in_this_version};
+use super::{Context, not_in_this_version, secret::Sealing};
 use crate::{
     commission::{self, Outcome, Terms},
-    discover::{self, Found, Sighting},
+    discover::{self, Found, Twins},
     distribute,
     error::{CommandError, ExitCode},
+    escrow::SealTo,
     link::Link,
     progress::Progress,
-    registry::Place,
+    registry::{Place, Registry},
     visit::{Account, Station},
 };
 
@@ -48,9 +55,11 @@ pub struct Args {
     /// A factory's voucher for the device [not in this version]
     #[arg(long, value_name = "FILE")]
     voucher: Option<PathBuf>,
-    /// Keep a copy of the device's key, to restore it [not in this version]
+    /// Make the device's key here, and keep a sealed copy, to restore it after an erase
     #[arg(long)]
     escrow: bool,
+    #[command(flatten)]
+    sealing: Sealing,
 }
 
 /// In which role a device is commissioned.
@@ -72,6 +81,7 @@ impl Args {
                 place: if self.trusted { Place::Trusted } else { Place::Elsewhere },
                 accept_new_key: self.accept_new_key,
             },
+            seal: if self.escrow { Some(self.sealing.get()?) } else { None },
             progress: context.progress.clone(),
         };
         if self.watch {
@@ -86,14 +96,9 @@ impl Args {
             [] => discover::only().await?,
             [link] => discover::at(link).await?,
             links => {
-                let (mut devices, mut failures) = (Vec::new(), Vec::new());
-                for Sighting { link, found } in discover::survey(links.to_vec()).await {
-                    match found {
-                        Ok(found) => devices.push(found),
-                        Err(error) => failures.push((link.to_string(), error.into())),
-                    }
-                }
-                return work.side_by_side(devices, failures, context).await;
+                let (devices, failures) = discover::merge(discover::survey(links.to_vec()).await);
+                let failures = failures.into_iter().map(|(link, error)| (link.to_string(), error.into()));
+                return work.side_by_side(devices, failures.collect(), context).await;
             }
         };
         let done = work.commission(found).await?;
@@ -103,9 +108,8 @@ impl Args {
     /// What the contract has and this version has not.
     fn check(&self) -> Result<(), CommandError> {
         self.role.check("commission")?;
-        let later = [(self.voucher.is_some(), "--voucher"), (self.escrow, "--escrow")];
-        match later.into_iter().find(|(given, _)| *given) {
-            Some((_, option)) => Err(not_in_this_version(&format!("`commissioner commission {option}`"))),
+        match self.voucher {
+            Some(_) => Err(not_in_this_version("`commissioner commission --voucher`")),
             None => Ok(()),
         }
     }
@@ -126,6 +130,8 @@ impl Role {
 pub(super) struct Work {
     pub(super) station: Arc<Station>,
     pub(super) terms: Terms,
+    /// With `--escrow`: what the copies of keys are sealed to.
+    pub(super) seal: Option<SealTo>,
     pub(super) progress: Progress,
 }
 
@@ -146,8 +152,7 @@ impl Work {
         loop {
             let progress = self.progress.on_link(&found.link);
             progress.step(found.account.step());
-            let Found { client, account, .. } = &mut found;
-            match commission::commission(client, account, &self.station, &self.terms, &progress).await {
+            match self.commission_at(&mut found, &progress).await {
                 Ok(outcome) => {
                     let device = found.account.info().device;
                     let without_list = self.give_list(found).await.err();
@@ -156,6 +161,20 @@ impl Work {
                 Err(error) => found.fall_back(error.into(), &progress).await?,
             }
         }
+    }
+
+    async fn commission_at(&self, found: &mut Found, progress: &Progress) -> Result<Outcome, commission::Error> {
+        let Found { client, account, .. } = found;
+        let outcome = commission::commission(client, account, &self.station, &self.terms, progress).await?;
+        let device = self.station.registry.device_by_id(&account.info().device).await?;
+        let is_kept = device.is_some_and(|device| device.active().is_some_and(|key| key.escrowed));
+        let Some(seal) = self.seal.as_ref().filter(|_| !is_kept) else { return Ok(outcome) };
+        // It has an owner now.
+        let seen = Account::read(client).await?;
+        commission::inject(client, &seen, &self.station, seal, progress).await?;
+        let seen = Account::read(client).await?;
+        let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
+        commission::commission(client, &seen, &self.station, &terms, progress).await
     }
 
     async fn give_list(&self, mut found: Found) -> Result<(), CommandError> {
@@ -171,10 +190,11 @@ impl Work {
     /// Several devices. One failure does not stop the others; the first one decides the exit code.
     async fn side_by_side(
         &self,
-        devices: Vec<Found>,
+        mut devices: Vec<Found>,
         mut failures: Vec<(String, CommandError)>,
         context: &Context,
     ) -> Result<(), CommandError> {
+        failures.extend(refuse_twins(&mut devices, &self.station.registry).await);
         if devices.is_empty() && failures.is_empty() {
             return Err(CommandError::new(ExitCode::NoDevice, "no device answers; plug one in, or name its link"));
         }
@@ -207,7 +227,7 @@ impl Work {
     async fn watch(&self, links: &[Link], context: &Context) -> Result<(), CommandError> {
         // From here on: by the first device that is shown, Ctrl-C has to end well.
         let mut stop = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
-        let mut handled = BTreeMap::new();
+        let (mut handled, mut twins) = (BTreeMap::new(), BTreeSet::new());
         let mut interval = tokio::time::interval(WATCH_INTERVAL);
         self.progress.working("waiting for devices; stop with Ctrl-C");
         loop {
@@ -216,7 +236,13 @@ impl Work {
                 _ = interval.tick() => {}
             }
             let links = if links.is_empty() { discover::links() } else { links.to_vec() };
-            for found in discover::devices(discover::survey(links).await) {
+            let mut devices = discover::devices(discover::survey(links).await);
+            for (device, error) in refuse_twins(&mut devices, &self.station.registry).await {
+                if twins.insert(device.clone()) {
+                    context.output.result(&Failure { link: &device, error: error.to_string() }, &error);
+                }
+            }
+            for found in devices {
                 let (link, nonce) = (found.link.to_string(), found.account.info().nonce);
                 if handled.insert(link.clone(), nonce) == Some(nonce) {
                     continue;
@@ -278,7 +304,20 @@ pub(super) fn not_ours(account: &Account) -> CommandError {
     CommandError::new(ExitCode::Conflict, message)
 }
 
-/// A device that `--watch` could not commission.
+/// Takes out what claims the same ID as others at the same time, with the alarm for each ID.
+pub(super) async fn refuse_twins(devices: &mut Vec<Found>, registry: &Registry) -> Vec<(String, CommandError)> {
+    let mut alarms = Vec::new();
+    for Twins { device, links, .. } in discover::take_twins(devices).await {
+        let mut places: Vec<_> = links.iter().map(Link::to_string).collect();
+        places.sort();
+        if let Err(alarm) = registry.refuse_twins(&device, places).await {
+            alarms.push((device.to_string(), alarm.into()));
+        }
+    }
+    alarms
+}
+
+/// A device that `--watch` could not commission: where it is, or its ID if it is at more places than one.
 #[derive(Serialize)]
 struct Failure<'a> {
     link: &'a str,

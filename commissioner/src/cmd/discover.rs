@@ -5,8 +5,8 @@ use std::fmt;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::Context;
-use crate::discover::{self, Found};
+use super::{Context, complain};
+use crate::discover::{self, Found, Twins};
 use crate::error::{CommandError, ExitCode};
 use crate::link::{self, Link, Port};
 use crate::visit;
@@ -31,13 +31,20 @@ impl Args {
         links.dedup();
         context.progress.working("asking who is there");
         let nowhere = links.is_empty();
-        let (devices, failures) = discover::merge(discover::survey(links).await);
+        let (mut devices, failures) = discover::merge(discover::survey(links).await);
         let ports = link::list_ports();
         let failures_lines = failures.iter().map(|(link, error)| Line::nothing(link, error, &ports));
         for line in devices.iter().map(Line::device).chain(failures_lines) {
             context.output.result(&line, &line);
         }
-        match devices.is_empty() {
+        let nobody_answers = devices.is_empty();
+        for Twins { device, links, .. } in discover::take_twins(&mut devices).await {
+            complain(format_args!(
+                "{device} answers at {} places at once: at most one of them is the device, so find out which",
+                links.len()
+            ));
+        }
+        match nobody_answers {
             false => Ok(()),
             true => Err(CommandError::new(ExitCode::NoDevice, nobody(nowhere))),
         }

@@ -8,7 +8,8 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Context, commission::not_ours, get::is_ours};
+use super::commission::{not_ours, refuse_twins};
+use super::{Context, get::is_ours};
 use crate::clock::rfc3339;
 use crate::discover::{self, Found};
 use crate::distribute::{self, Outcome};
@@ -40,22 +41,12 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let station = Arc::new(context.station().await?);
-        let found = match &self.links[..] {
-            [] if self.all => ours(discover::devices(discover::survey(discover::links()).await), &station).await?,
-            [] => vec![context.reach(None).await?],
-            [link] => vec![context.reach(Some(link)).await?],
-            links => discover::devices(discover::survey(links.to_vec()).await),
-        };
-        if found.is_empty() {
+        let (found, mut failures) = self.find(context, &station).await?;
+        if found.is_empty() && failures.is_empty() {
             return Err(CommandError::new(
                 ExitCode::NoDevice,
                 "no device of yours answers; plug one in, or name its link",
             ));
-        }
-        for device in &found {
-            if !is_ours(&station.registry, &device.account).await? {
-                return Err(not_ours(&device.account));
-            }
         }
         let list = Arc::new(distribute::current_list(&station, self.mode, &context.progress).await?);
 
@@ -67,7 +58,6 @@ impl Args {
                 give(found, &station, &list, &progress).await.map_err(|error| (link, error))
             });
         }
-        let mut failures = Vec::new();
         for result in tasks.join_all().await {
             match result {
                 Ok(given) => context.output.result(&given, &given),
@@ -86,16 +76,30 @@ impl Args {
     }
 }
 
-/// The devices that the registry knows as ours.
-async fn ours(found: Vec<Found>, station: &Station) -> Result<Vec<Found>, CommandError> {
-    let mut ours = Vec::new();
-    for device in found {
-        let known = station.registry.device_by_id(&device.account.info().device).await?;
-        if known.is_some_and(|known| known.active().is_some()) {
-            ours.push(device);
+type Failures = Vec<(String, CommandError)>;
+
+impl Args {
+    /// The devices of ours that are meant, and what cannot be given a list although it is meant.
+    async fn find(&self, context: &Context, station: &Station) -> Result<(Vec<Found>, Failures), CommandError> {
+        let mut found = match &self.links[..] {
+            [] if self.all => discover::devices(discover::survey(discover::links()).await),
+            [] => vec![context.reach(None).await?],
+            [link] => vec![context.reach(Some(link)).await?],
+            links => discover::devices(discover::survey(links.to_vec()).await),
+        };
+        let mut failures = refuse_twins(&mut found, &station.registry).await;
+        let mut ours = Vec::new();
+        for device in found {
+            match is_ours(&station.registry, &device.account).await {
+                Ok(true) => ours.push(device),
+                // Others may be plugged in, too.
+                Ok(false) if self.all => {}
+                Ok(false) => failures.push((device.link.to_string(), not_ours(&device.account))),
+                Err(error) => failures.push((device.link.to_string(), error)),
+            }
         }
+        Ok((ours, failures))
     }
-    Ok(ours)
 }
 
 /// Gives the list to one device, over whichever of its links holds: it may be given twice.

@@ -38,11 +38,14 @@ pub mod get;
 pub mod identify;
 pub mod init;
 pub mod nickname;
+pub mod policy;
 pub mod put;
 pub mod rekey;
 pub mod reset;
+pub mod restore;
 pub mod revoke;
 pub mod run;
+mod secret;
 pub mod show;
 
 /// Commission constrained devices over a cable, and keep the list "my devices".
@@ -90,6 +93,8 @@ enum Command {
     Show(show::Args),
     /// Give a device a name for people
     Nickname(nickname::Args),
+    /// Say what is to happen when a device shows up without its key
+    Policy(policy::Args),
     /// Revoke a device's active key
     Revoke(revoke::Args),
     /// Put the signed list of "my devices" on devices
@@ -114,6 +119,8 @@ enum Command {
     Rekey(rekey::Args),
     /// Empty a device's owner slot
     Reset(reset::Args),
+    /// Give a device its former key again
+    Restore(restore::Args),
     /// Write a backup: both keys and the registry, sealed by a passphrase
     Backup(backup::BackupArgs),
     /// Put a backup back
@@ -123,8 +130,6 @@ enum Command {
 
     /// Merge another state directory's export [not in this version]
     Import(Later),
-    /// Give a device its former key again [not in this version]
-    Restore(Later),
     /// Let a new owner claim a device [not in this version]
     Voucher(Later),
     /// Hand a device on to another owner [not in this version]
@@ -178,6 +183,7 @@ impl Command {
             Self::Devices(args) => args.run(context).await,
             Self::Show(args) => args.run(context).await,
             Self::Nickname(args) => args.run(context).await,
+            Self::Policy(args) => args.run(context).await,
             Self::Revoke(args) => args.run(context).await,
             Self::Distribute(args) => args.run(context).await,
             Self::Export(args) => args.run(context).await,
@@ -190,6 +196,7 @@ impl Command {
             Self::Identify(args) => args.run(context).await,
             Self::Rekey(args) => args.run(context).await,
             Self::Reset(args) => args.run(context).await,
+            Self::Restore(args) => args.run(context).await,
             Self::Backup(args) => args.run(context).await,
             Self::RestoreBackup(args) => args.run(context).await,
             Self::Completions(args) => args.run(context),
@@ -201,7 +208,6 @@ impl Command {
     fn later(&self) -> Option<(&'static str, &Later)> {
         Some(match self {
             Self::Import(later) => ("import", later),
-            Self::Restore(later) => ("restore", later),
             Self::Voucher(later) => ("voucher", later),
             Self::Transfer(later) => ("transfer", later),
             Self::Verify(later) => ("verify", later),

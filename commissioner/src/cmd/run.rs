@@ -70,7 +70,7 @@ impl Args {
         // All that can be wrong on our side is found out before anything is programmed.
         let progress = Progress::beside_a_program(&context.output);
         let terms = Terms { place: Place::Trusted, accept_new_key: false };
-        let work = Work { station: Arc::new(context.station().await?), terms, progress };
+        let work = Work { station: Arc::new(context.station().await?), terms, seal: None, progress };
         let mut signals = Signals::listen().map_err(CommandError::internal)?;
         let (mut program, mut reports) = Program::start(&self.command, context.output.is_json())
             .map_err(|error| CommandError::usage(error.to_string()))?;

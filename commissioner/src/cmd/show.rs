@@ -61,6 +61,7 @@ impl fmt::Display for Page<'_> {
         let Self { device, history } = self;
         writeln!(f, "{}{}", device.id, device.nickname.as_ref().map(|name| format!(" ({name})")).unwrap_or_default())?;
         writeln!(f, "  profile     {}", device.profile)?;
+        writeln!(f, "  policy      {}", device.policy)?;
         writeln!(f, "  first seen  {}", rfc3339(device.first_seen))?;
         writeln!(f, "  last seen   {}", rfc3339(device.last_seen))?;
         if let Some(version) = device.list_version {
@@ -79,6 +80,9 @@ fn write_key(f: &mut fmt::Formatter<'_>, key: &Key) -> fmt::Result {
         writeln!(f, "  revoked     {}: {}", rfc3339(revoked.at), revoked.reason)?;
     }
     writeln!(f, "  learned     {} (possession {})", key.provenance, key.proof)?;
+    if key.escrowed {
+        writeln!(f, "  made        here; a sealed copy is kept")?;
+    }
     writeln!(f, "  generation  {}", key.generation)?;
     writeln!(f, "  first seen  {}", rfc3339(key.first_seen))?;
     writeln!(f, "  last seen   {}", rfc3339(key.last_seen))?;

@@ -22,7 +22,11 @@ use sha2::{Digest, Sha256};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 use tokio::time::timeout;
 
-use super::{Error, Registry, record::Cti, record::Slot, sql};
+use super::{
+    Error, Registry,
+    record::{Cti, Policy, Slot},
+    sql,
+};
 use crate::{
     clock::rfc3339,
     crash::{self, Point},
@@ -108,8 +112,14 @@ pub(super) enum Event {
     KeyActive { key: String, because: String },
     KeyRevoked { key: String, reason: String },
     KeyConflict { key: String, conflict: String },
+    SeenTwice { conflict: String },
     RekeyBegun { key: String },
     ResetBegun { key: String },
+    PolicySet { policy: Policy },
+    InjectionBegun { key: String, successor: String },
+    InjectionRefused { key: String },
+    RestoreBegun { key: String, instead: String },
+    Restored { key: String, instead: Vec<String> },
     Released { key: String },
     CertificateIntended { cti: Cti, key: String, slot: Slot, proof: &'static str },
     CertificateIssued { cti: Cti, sha256: String },

@@ -21,7 +21,7 @@ use super::{
     Error, Registry,
     audit::{Change, Event},
     lookup,
-    record::{Certificate, CertificateStatus, Cti, Device, Key, KeyStatus, Provenance, Slot},
+    record::{Certificate, CertificateStatus, Cti, Device, Key, KeyStatus, Policy, Provenance, Slot},
     sql,
     succession::may_become_active,
 };
@@ -148,6 +148,10 @@ impl Registry {
             object: None,
         };
         change.add_certificate(&device.id, key, &certificate).await?;
+        let is_first = device.keys.iter().all(|key| key.certificates.is_empty());
+        if is_first && wanted.key_origin == KeyOrigin::Derived {
+            change.set_policy(&device, Policy::Derive).await?;
+        }
         change.commit().await?;
         self.intent(&device, key, &certificate)
     }

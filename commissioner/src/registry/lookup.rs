@@ -18,7 +18,11 @@ macro_rules! queries {
     ($condition:literal) => {
         [
             concat!("SELECT * FROM devices ", $condition, " ORDER BY device"),
-            concat!("SELECT * FROM keys ", $condition, " ORDER BY device, ordinal"),
+            concat!(
+                "SELECT keys.*, (SELECT count(*) FROM escrow WHERE escrow.x = keys.x) AS copies FROM keys ",
+                $condition,
+                " ORDER BY device, ordinal"
+            ),
             concat!(
                 "SELECT c.* FROM certificates c JOIN keys ON keys.x = c.x ",
                 $condition,
@@ -175,6 +179,7 @@ fn device_from(row: &AnyRow) -> Result<Device, Error> {
         first_seen: sql::unsigned(row, "first_seen")?,
         last_seen: sql::unsigned(row, "last_seen")?,
         list_version: row.try_get::<Option<i64>, _>("list_version")?.and_then(|version| u64::try_from(version).ok()),
+        policy: sql::word(row, "policy")?,
         keys: Vec::new(),
     })
 }
@@ -197,6 +202,7 @@ fn key_from(row: &AnyRow) -> Result<(DeviceId, Key), Error> {
         first_seen: sql::unsigned(row, "first_seen")?,
         last_seen: sql::unsigned(row, "last_seen")?,
         revoked,
+        escrowed: sql::unsigned(row, "copies")? > 0,
         certificates: Vec::new(),
     };
     Ok((sql::word(row, "device")?, key))

@@ -2,13 +2,14 @@
 //!
 //! Three promises, each in its own file:
 //!
-//! - [`succession`]: which key of a device counts, and who may change that;
+//! - [`succession`]: which key of a device counts, and who may change that; [`escrow`] for keys that were made here;
 //! - [`journal`]: nothing is signed before the intent is durable, nothing is sent before the signed bytes are;
 //! - [`audit`]: every change leaves an entry in a hash chain, in the same transaction.
 //!
 //! The SQL is one text for SQLite and PostgreSQL, so it keeps to TEXT, BIGINT and BYTEA.
 
 pub mod audit;
+pub mod escrow;
 pub mod journal;
 pub mod lists;
 mod lookup;
@@ -35,7 +36,7 @@ pub use self::{
     lists::List,
     record::{
         BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, FullRecord, Key,
-        KeyStatus, Nickname, Provenance, Revoked, Slot, UnknownWord,
+        KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, UnknownWord,
     },
     seals::{Seal, Sealed, Verdict},
     succession::{Conflict, Observation, Place, Revocation, Succession},
@@ -191,6 +192,11 @@ pub enum Error {
         /// What it should have become.
         wanted: CertificateStatus,
     },
+    /// A policy that needs a copy of the key.
+    #[error(
+        "no copy of the key of {0} is kept here, so it could not be restored; `commissioner commission --escrow` makes one"
+    )]
+    NoCopy(String),
     /// The receipt is about another key.
     #[error("the receipt for certificate {0} names another key; the device did not store what it was sent")]
     WrongReceipt(Cti),

@@ -75,6 +75,20 @@ spelled! {
 }
 
 spelled! {
+    /// What is to happen when a device shows up without the key that it had.
+    Policy {
+        /// Where devices are programmed, its new key takes the place of the old one at once.
+        Rotate = "rotate",
+        /// The key is to last: a new one counts only if the user says so.
+        Keep = "keep",
+        /// It is to get the old key back, of which a sealed copy is kept here. As [`Policy::Rotate`] where there is none.
+        Restore = "restore",
+        /// The key comes from its hardware, and never changes: a new one counts only if the user says so.
+        Derive = "derive",
+    }
+}
+
+spelled! {
     /// A slot of a device.
     Slot {
         /// The maker's.
@@ -144,6 +158,8 @@ pub struct Device {
     pub last_seen: u64,
     /// The version of the device list that it was last seen to hold.
     pub list_version: Option<u64>,
+    /// What is to happen when it shows up without its key.
+    pub policy: Policy,
     /// Its keys, oldest first; never empty.
     pub keys: Vec<Key>,
 }
@@ -188,6 +204,8 @@ impl Device {
             revoked_reason: key.revoked.as_ref().map(|revoked| revoked.reason.as_str()),
             certificates: key.certificates.iter().map(Certificate::record).collect(),
             list_version: self.list_version.filter(|_| key.status == KeyStatus::Active),
+            policy: self.policy,
+            escrowed: key.escrowed,
         }
     }
 }
@@ -213,6 +231,8 @@ pub struct Key {
     pub last_seen: u64,
     /// Since when it is out, if it is.
     pub revoked: Option<Revoked>,
+    /// Whether a sealed copy of the private key is kept here.
+    pub escrowed: bool,
     /// Its certificates, oldest first.
     pub certificates: Vec<Certificate>,
 }
@@ -284,6 +304,8 @@ pub struct DeviceRecord<'a> {
     revoked_reason: Option<&'a str>,
     certificates: Vec<CertificateRecord>,
     list_version: Option<u64>,
+    policy: Policy,
+    escrowed: bool,
 }
 
 /// A device record with the key itself, and its certificates as they were signed.
@@ -376,6 +398,9 @@ mod tests {
     fn spellings_are_read_back() {
         for status in [KeyStatus::Active, KeyStatus::Pending, KeyStatus::Revoked] {
             assert_eq!(status.as_str().parse(), Ok(status));
+        }
+        for policy in [Policy::Rotate, Policy::Keep, Policy::Restore, Policy::Derive] {
+            assert_eq!(policy.as_str().parse(), Ok(policy));
         }
         for provenance in [Provenance::Programming, Provenance::Proved, Provenance::Reported] {
             assert_eq!(provenance.to_string().parse(), Ok(provenance));

@@ -5,13 +5,18 @@
 //! | the active key | known | known |
 //! | first key of an ID | active | pending, until its certificate is installed |
 //! | a key that we gave up by a reset | active | pending, until its certificate is installed |
-//! | another key for a known ID | active, older keys revoked | key change: pending, until accepted |
+//! | another key for a known ID | active, older keys revoked; by its policy a key change | key change: pending, until accepted |
+//! | a key that we made for the device, proved by it | active, older keys revoked | active, older keys revoked |
 //! | a revoked key | alarm | alarm |
 //! | a key of another ID | alarm | alarm |
 //! | the minimal profile, where the full one was seen | alarm | alarm |
 //! | a second device, or a second key, in one `run` | alarm | |
+//! | two devices with one ID at the same time | alarm | alarm |
 //!
 //! Otherwise a stranger's device could revoke a real one by claiming its ID. An alarm changes nothing but the audit trail.
+//!
+//! Each device has a [`Policy`] for when it loses its key. By default that is what the table says. With `keep` and `derive`,
+//! and with `restore` if there is a copy of the key, a new key is a key change in the trusted place too.
 
 use cbor_schemas::{DeviceId, DeviceInfo, Profile, ProofLevel};
 use protocol::key::{PublicKey, Thumbprint};
@@ -19,8 +24,8 @@ use protocol::key::{PublicKey, Thumbprint};
 use super::{
     Error, Registry,
     audit::{Change, Event},
-    lookup,
-    record::{CertificateStatus, Device, Key, KeyStatus, Provenance},
+    escrow, lookup,
+    record::{CertificateStatus, Device, Key, KeyStatus, Policy, Provenance},
     sql,
 };
 use crate::{clock::rfc3339, progress::short};
@@ -85,10 +90,10 @@ pub enum Succession {
 pub enum Conflict {
     /// Another key than before. It is kept as pending.
     #[error(
-        "{device} has a new key {}, not the {} known before; if you erased the device yourself, repeat with --accept-new-key \
-         (or --trusted where you program devices)",
+        "{device} has a new key {}, not the {} known before; {}",
         short(key),
-        list(older)
+        list(older),
+        advice(*policy)
     )]
     KeyChange {
         /// The device's ID.
@@ -97,6 +102,8 @@ pub enum Conflict {
         key: String,
         /// The keys known before, and their status.
         older: Vec<(String, KeyStatus)>,
+        /// What is to happen to this device's keys.
+        policy: Policy,
     },
     /// A key that is out shows up again.
     #[error(
@@ -132,6 +139,17 @@ pub enum Conflict {
         device: String,
         /// The key's thumbprint.
         key: String,
+    },
+    /// One ID, two devices.
+    #[error(
+        "{device} answers at more than one place at once ({}); at most one of them is the device: find it, and erase the others",
+        places.join(", ")
+    )]
+    Twins {
+        /// The ID.
+        device: String,
+        /// Where.
+        places: Vec<String>,
     },
     /// Two devices, or two keys, where one was expected.
     #[error(
@@ -170,7 +188,9 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let device = lookup::load(&mut change.tx, &seen.device).await?;
         let holder = lookup::holder(&mut change.tx, &seen.key).await?;
-        let verdict = judge(device.as_ref(), holder, seen);
+        let is_ours =
+            seen.proof == ProofLevel::Proved && escrow::is_kept(&mut change.tx, &seen.device, &seen.key).await?;
+        let verdict = judge(device.as_ref(), holder, seen, is_ours);
         if !matches!(verdict, Verdict::Alarm(_)) {
             change.note_device(seen).await?;
             let known = device.as_ref().and_then(|device| device.key(&seen.key));
@@ -180,7 +200,11 @@ impl Registry {
             Verdict::Known => Succession::Known,
             Verdict::Await => Succession::Pending,
             Verdict::Activate => {
-                let revoked = change.activate(&seen.device, &seen.key, "learned in the trusted place").await?;
+                let because = if is_ours { "it was made here for the device" } else { "learned in the trusted place" };
+                let revoked = change.activate(&seen.device, &seen.key, because).await?;
+                if let Some(device) = device.filter(|_| is_ours) {
+                    change.set_policy(&device, Policy::Restore).await?;
+                }
                 Succession::Active { revoked }
             }
             Verdict::Alarm(conflict) | Verdict::Change(conflict) => {
@@ -203,6 +227,18 @@ impl Registry {
             first_key: first.key.thumbprint().to_string(),
         };
         Change::begin(self).await?.refuse(&first.device, &seen.key, conflict).await
+    }
+
+    /// Puts on record that devices at different `places` claim one ID at the same time. Nothing else follows from it.
+    ///
+    /// # Errors
+    /// Always: [`Conflict::Twins`], or why it is not on record.
+    pub async fn refuse_twins(&self, device: &DeviceId, places: Vec<String>) -> Result<(), Error> {
+        let conflict = Conflict::Twins { device: device.to_string(), places };
+        let mut change = Change::begin(self).await?;
+        change.record_once(device, &Event::SeenTwice { conflict: conflict.to_string() }).await?;
+        change.commit().await?;
+        Err(conflict.into())
     }
 
     /// The user vouches for a pending key that the device proved: it becomes active, all others of the device are revoked.
@@ -255,12 +291,19 @@ impl Registry {
             proof: ProofLevel::Unproven,
         };
         let holder = lookup::holder(&mut change.tx, new).await?;
-        if let Verdict::Alarm(conflict) = judge(Some(&known), holder, &seen) {
+        if let Verdict::Alarm(conflict) = judge(Some(&known), holder, &seen, false) {
             return change.refuse(device, new, conflict).await;
         }
         // The old key vouches for the new one; but it was not learned in the trusted place.
         change.note_key(&seen, Provenance::Proved, known.key(new)).await?;
         let revoked = change.activate(device, new, "named by the device under its former key").await?;
+        let is_ours = escrow::is_kept(&mut change.tx, device, new).await?;
+        match known.policy {
+            _ if is_ours => change.set_policy(&known, Policy::Restore).await?,
+            // Of a key that the device made there is no copy, and it does not come from the hardware.
+            Policy::Restore | Policy::Derive => change.set_policy(&known, Policy::Rotate).await?,
+            Policy::Rotate | Policy::Keep => {}
+        }
         change.commit().await?;
         Ok(Succession::Active { revoked })
     }
@@ -303,7 +346,8 @@ enum Verdict {
 }
 
 /// The table at the top of this file. `holder` is the ID under which the key is known.
-fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation) -> Verdict {
+/// `is_ours`: the key was made here for this device, which proved that it has it.
+fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation, is_ours: bool) -> Verdict {
     let (device, thumbprint) = (seen.device.to_string(), seen.key.thumbprint().to_string());
     if let Some(other) = holder.filter(|holder| *holder != seen.device) {
         return Verdict::Alarm(Conflict::SharedKey { device, key: thumbprint, other: other.to_string() });
@@ -322,12 +366,41 @@ fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation) -
     if key.is_some_and(|key| key.status == KeyStatus::Active) {
         return Verdict::Known;
     }
-    if seen.place == Place::Trusted {
+    if is_ours || (seen.place == Place::Trusted && !holds_on(known)) {
         return Verdict::Activate;
     }
     match others(known, seen.key.x()) {
         older if older.is_empty() || key.is_some_and(was_released) => Verdict::Await,
-        older => Verdict::Change(Conflict::KeyChange { device, key: thumbprint, older }),
+        older => {
+            let policy = if holds_on(known) { known.policy } else { Policy::Rotate };
+            Verdict::Change(Conflict::KeyChange { device, key: thumbprint, older, policy })
+        }
+    }
+}
+
+/// Whether the device's active key stays until the user gives it up, even where devices are programmed.
+fn holds_on(device: &Device) -> bool {
+    device.active().is_some_and(|active| match device.policy {
+        Policy::Rotate => false,
+        Policy::Keep | Policy::Derive => true,
+        Policy::Restore => active.escrowed,
+    })
+}
+
+fn advice(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Rotate => {
+            "if you erased the device yourself, repeat with --accept-new-key (or --trusted where you program devices)"
+        }
+        Policy::Keep => {
+            "by its policy it keeps its key; if you erased the device yourself, repeat with --accept-new-key"
+        }
+        Policy::Restore => {
+            "a copy of that is kept: `commissioner restore` puts it back, and --accept-new-key gives it up"
+        }
+        Policy::Derive => {
+            "which comes from its hardware and should never change; find out why it did, and only then repeat with --accept-new-key"
+        }
     }
 }
 
@@ -391,7 +464,7 @@ impl Change {
         Ok(revoked)
     }
 
-    async fn revoke_key(&mut self, device: &DeviceId, key: &Key, reason: &str) -> Result<Thumbprint, Error> {
+    pub(super) async fn revoke_key(&mut self, device: &DeviceId, key: &Key, reason: &str) -> Result<Thumbprint, Error> {
         sqlx::query("UPDATE keys SET status = 'revoked', revoked_at = $1, revoked_reason = $2 WHERE x = $3")
             .bind(sql::signed(self.now))
             .bind(reason)
@@ -750,6 +823,20 @@ mod tests {
         assert!(fixture.registry.device_by_id(&id("other")).await.unwrap().is_none());
         let events = fixture.events(&device).await;
         assert_eq!(events.iter().filter(|event| *event == "key-conflict").count(), 2);
+    }
+
+    #[tokio::test]
+    async fn one_id_at_two_places_is_on_record_and_changes_nothing() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (key, _) = fixture.commissioned(&device).await;
+        for _ in 0..2 {
+            let places = vec!["serial:/dev/ttyACM0".to_owned(), "serial:/dev/ttyACM1".to_owned()];
+            let alarm = fixture.registry.refuse_twins(&device, places).await;
+            assert!(matches!(alarm, Err(Error::Conflict(Conflict::Twins { .. }))), "{alarm:?}");
+        }
+        assert_eq!(fixture.status(&device, &key).await, KeyStatus::Active);
+        assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "seen-twice").count(), 1);
     }
 
     #[tokio::test]

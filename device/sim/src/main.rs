@@ -7,9 +7,9 @@ mod usb;
 
 use std::{
     cell::RefCell,
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
     time::Instant,
@@ -24,6 +24,7 @@ use device::{
     answer::Answer,
     client::{Client, Request},
     device::{Board, Config, Device},
+    identity::HardwareSecret,
     led,
     problem::Problem,
     resources::{ProductResource, content_format},
@@ -73,6 +74,12 @@ struct Args {
     /// button is the signal USR1. Both devices have to be yours, by the device list of each.
     #[arg(long, value_name = "ADDR:PORT")]
     switches: Option<SocketAddr>,
+    /// Lets the owner inject a key, to restore it after an erase: `commissioner commission --escrow`.
+    #[arg(long)]
+    takes_keys: bool,
+    /// The secret of the hardware, 32 bytes: the device's first key is derived from it, so it is the same after each erase.
+    #[arg(long, value_name = "FILE")]
+    hardware_secret: Option<PathBuf>,
     /// Simulates COUNT devices at once: `{}` in PATH, FILE and URN stands for 0, 1, 2, ..., and ports count on.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     count: u16,
@@ -135,7 +142,9 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         firmware: concat!("device-sim ", env!("CARGO_PKG_VERSION")),
         claim_policy: ClaimPolicy::Open,
         operation_ms: 1,
+        takes_keys: args.takes_keys,
     };
+    let secret = args.hardware_secret.as_deref().map(hardware_secret).transpose()?;
     // The links subscribe before the device says its first word.
     let mut links = Vec::new();
     for (number, path) in args.pty.iter().enumerate() {
@@ -162,7 +171,7 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 
     let device =
-        Device::start(config, flash, flash::layout(), SimBoard { console: console.clone(), led: false }, OsRng)
+        Device::start(config, flash, flash::layout(), SimBoard { console: console.clone(), led: false, secret }, OsRng)
             .map_err(|error| anyhow!("flash layout: {error:?}"))?;
     let info = device.info();
     console.print(&format!("{} {}", info.device, info.firmware));
@@ -204,6 +213,11 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
 }
 
 type SimServer = Server<Box<Memory<Address, CACHED_ANSWERS>>, SimFlash, OsRng, SimBoard>;
+
+fn hardware_secret(path: &Path) -> Result<[u8; 32]> {
+    let secret = fs::read(path).with_context(|| format!("--hardware-secret {}", path.display()))?;
+    secret.try_into().map_err(|_| anyhow!("--hardware-secret {}: not 32 bytes", path.display()))
+}
 
 /// Switches the light of another device at each press of the button.
 async fn button(light: SocketAddr, server: &RefCell<SimServer>, console: &Console) -> Result<()> {
@@ -300,10 +314,15 @@ impl Console {
 struct SimBoard {
     console: Console,
     led: bool,
+    secret: Option<[u8; 32]>,
 }
 
 impl Board for SimBoard {
     const RESOURCES: &'static [ProductResource] = led::RESOURCES;
+
+    fn hardware_secret(&mut self) -> Option<HardwareSecret> {
+        self.secret.map(HardwareSecret::new)
+    }
 
     fn identify(&mut self) {
         self.console.print("identify: the LED blinks");
@@ -401,6 +420,8 @@ impl Args {
                 other => other,
             },
             usb_speed: self.usb_speed,
+            takes_keys: self.takes_keys,
+            hardware_secret: self.hardware_secret.as_ref().map(path),
             switches: self.switches,
             id: numbered(&self.id),
             count: 1,

@@ -31,6 +31,10 @@ enum Believes {
     Fault(FaultReason),
 }
 
+fn new_key<'a>(key: &'a [u8; 32], factory: Option<&'a [u8]>) -> NewKey<'a> {
+    NewKey { key, origin: KeyOrigin::Generated, factory }
+}
+
 fn open(flash: &mut Flash) -> Store<&mut Flash> {
     Store::open(flash, layout()).unwrap().0
 }
@@ -121,7 +125,7 @@ fn a_first_start_needs_a_key_once() {
     let (mut store, opened) = Store::open(&mut flash, layout()).unwrap();
     assert!(matches!(opened, Opened::NeedsKey(Need::FirstStart)));
     assert_eq!(store.set_owner(ANCHOR, 1, None), Err(Error::NeedsKey));
-    assert_eq!(store.reset(), Err(Error::NeedsKey));
+    assert_eq!(store.reset(None), Err(Error::NeedsKey));
     assert_eq!(store.slot(Slot::Owner, &mut Scratch::new()), Err(Error::NeedsKey));
 
     let snapshot = store.provide_key(&KEY, KeyOrigin::Derived).unwrap();
@@ -176,7 +180,7 @@ fn a_list_stays_with_its_owner_and_goes_with_it() {
     let mut flash = owned();
     let list = |flash: &mut Flash| open(flash).current().unwrap().snapshot.list.map(|list| list.version);
     open(&mut flash).set_owner(ANCHOR, 1, None).unwrap();
-    open(&mut flash).rekey(&NEW_KEY, KeyOrigin::Generated, None, None).unwrap();
+    open(&mut flash).rekey(&new_key(&NEW_KEY, None), None).unwrap();
     assert_eq!(list(&mut flash), Some(201));
     open(&mut flash).set_owner(CERTIFIED, 2, None).unwrap();
     assert_eq!((list(&mut flash), open(&mut flash).is_listed(&PEERS[0])), (None, Ok(false)));
@@ -190,7 +194,7 @@ fn contents_that_do_not_fit_change_nothing() {
     for bytes in [&[][..], &[1; MAX_CONTENTS_LEN + 1]] {
         assert_eq!(store.set_owner(bytes, 2, None), Err(Error::ContentsLength));
         assert_eq!(store.set_factory(bytes, None), Err(Error::ContentsLength));
-        assert_eq!(store.rekey(&NEW_KEY, KeyOrigin::Generated, None, Some(bytes)), Err(Error::ContentsLength));
+        assert_eq!(store.rekey(&new_key(&NEW_KEY, None), Some(bytes)), Err(Error::ContentsLength));
     }
     assert_eq!(beliefs(&mut flash), before);
 }
@@ -209,14 +213,16 @@ fn a_watermark_only_rises() {
 #[test]
 fn a_rekey_replaces_the_key_and_erases_the_old_one() {
     let mut flash = owned();
-    let snapshot = open(&mut flash).rekey(&NEW_KEY, KeyOrigin::Injected, Some(ANCHOR), Some(ANCHOR)).unwrap();
+    let snapshot = open(&mut flash)
+        .rekey(&NewKey { origin: KeyOrigin::Injected, ..new_key(&NEW_KEY, Some(ANCHOR)) }, Some(ANCHOR))
+        .unwrap();
     assert_eq!((snapshot.generation, snapshot.key_origin), (2, KeyOrigin::Injected));
     assert_eq!((snapshot.watermarks.factory, snapshot.watermarks.owner), (Some(101), Some(201)));
     let (factory, owner) = (Some(ANCHOR.to_vec()), Some(ANCHOR.to_vec()));
     assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: NEW_KEY, factory, owner });
     assert!(!flash.bytes_mut().windows(32).any(|window| window == KEY), "the old key is still in flash");
     // without new contents the slots stay
-    let kept = open(&mut flash).rekey(&KEY, KeyOrigin::Generated, None, None).unwrap();
+    let kept = open(&mut flash).rekey(&new_key(&KEY, None), None).unwrap();
     assert_eq!((kept.owner, kept.factory, kept.generation), (snapshot.owner, snapshot.factory, 3));
 }
 
@@ -224,7 +230,7 @@ fn a_rekey_replaces_the_key_and_erases_the_old_one() {
 fn a_reset_erases_what_is_the_owners_and_nothing_else() {
     let mut flash = owned();
     let Believes::State { snapshot: before, factory, .. } = beliefs(&mut flash) else { panic!() };
-    let snapshot = open(&mut flash).reset().unwrap();
+    let snapshot = open(&mut flash).reset(None).unwrap();
     assert_eq!((snapshot.owner, snapshot.claim_counter, snapshot.watermarks.owner), (None, 2, None));
     assert_eq!((snapshot.factory, snapshot.watermarks.factory), (before.factory, Some(101)));
     assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: KEY, factory, owner: None });
@@ -238,11 +244,22 @@ fn a_reset_erases_what_is_the_owners_and_nothing_else() {
 }
 
 #[test]
+fn a_reset_with_a_new_key_erases_the_old_one_too() {
+    let mut flash = owned();
+    let snapshot = open(&mut flash).reset(Some(new_key(&NEW_KEY, Some(ANCHOR)))).unwrap();
+    assert_eq!((snapshot.owner, snapshot.claim_counter, snapshot.generation), (None, 2, 2));
+    let factory = Some(ANCHOR.to_vec());
+    assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: NEW_KEY, factory, owner: None });
+    assert!(!flash.bytes_mut().windows(32).any(|window| window == KEY), "the old key is still in flash");
+    assert!(range_bytes(&mut flash, layout().list).iter().all(|byte| *byte == 0xFF));
+}
+
+#[test]
 fn counters_do_not_wrap() {
     let mut flash = started();
     let mut store = open(&mut flash);
     store.set_owner(ANCHOR, u32::MAX, None).unwrap();
-    assert_eq!(store.reset(), Err(Error::Exhausted));
+    assert_eq!(store.reset(None), Err(Error::Exhausted));
     assert_eq!(store.current().unwrap().snapshot.claim_counter, u32::MAX);
 }
 
@@ -264,7 +281,7 @@ fn a_range_that_is_erased_is_a_fault() {
                 let mut store = open(&mut flash);
                 assert_eq!(store.provide_key(&NEW_KEY, KeyOrigin::Generated), Err(Error::Fault(reason)));
                 assert_eq!(store.set_owner(ANCHOR, 2, None), Err(Error::Fault(reason)));
-                assert_eq!(store.reset(), Err(Error::Fault(reason)));
+                assert_eq!(store.reset(None), Err(Error::Fault(reason)));
             }
         }
     }
@@ -375,9 +392,9 @@ fn a_range_put_back_in_time_never_brings_back_an_older_state() {
         |store| set_list(store, 1, &PEERS),
         |store| set_list(store, 2, &PEERS[1..]),
         |store| set_list(store, 3, &PEERS[..1]),
-        |store| store.reset(),
+        |store| store.reset(None),
         |store| store.set_owner(CERTIFIED, 3, Some(150)),
-        |store| store.rekey(&NEW_KEY, KeyOrigin::Generated, None, Some(ANCHOR)),
+        |store| store.rekey(&new_key(&NEW_KEY, None), Some(ANCHOR)),
         |store| store.advance_watermark(Slot::Factory, 300),
         |store| set_list(store, 1, &PEERS[..2]),
         |store| store.set_owner(CERTIFIED, 3, None),
@@ -482,8 +499,8 @@ fn no_word_is_programmed_twice() {
         store.set_owner(&[round; 500], 1, None).unwrap();
         set_list(&mut store, round.into(), &[[round; 32]; 40]).unwrap();
         set_list(&mut store, round.into(), &[[round; 32]; 50]).unwrap();
-        store.rekey(&[round; 32], KeyOrigin::Generated, Some(&[round; 400]), None).unwrap();
-        store.reset().unwrap();
+        store.rekey(&new_key(&[round; 32], Some(&[round; 400])), None).unwrap();
+        store.reset(None).unwrap();
     }
     let Wear { words_rewritten, pages_erased, .. } = flash.wear();
     assert_eq!(words_rewritten, 0);
@@ -556,7 +573,7 @@ fn after_an_error_the_store_goes_on_from_what_is_in_flash() {
 
     // in the middle of a rekey, another key is due before anything else
     store.flash.cut_power_after(700);
-    assert!(matches!(store.rekey(&NEW_KEY, KeyOrigin::Generated, None, None), Err(Error::Flash(_))));
+    assert!(matches!(store.rekey(&new_key(&NEW_KEY, None), None), Err(Error::Flash(_))));
     store.flash.restore_power();
     assert_eq!(store.set_owner(ANCHOR, 3, None), Err(Error::NeedsKey));
     assert_eq!(store.provide_key(&[0x33; 32], KeyOrigin::Generated).unwrap().generation, 2);

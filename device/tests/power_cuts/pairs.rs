@@ -7,7 +7,7 @@ use std::{
 };
 
 use cbor_schemas::{DeviceListClaims, IssuerId, KeyOrigin, Keys, ListMode};
-use device::store::{Error, Layout, List, Need, Opened, Scratch, Slot, Snapshot, Store};
+use device::store::{Error, Layout, List, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store};
 
 use crate::film::{Film, Filming, Tear, cuts};
 use crate::tell;
@@ -24,12 +24,16 @@ const CERTIFICATE: [u8; 9] = [KEY[0]; 9];
 const RENEWED: [u8; 10] = [KEY[0]; 10];
 const ANCHOR: [u8; 5] = [0xAC; 5];
 
+/// The key that takes the place of [`KEY`]; the factory slot keeps its anchor alone.
+const SUCCESSOR: NewKey<'static> = NewKey { key: &NEW_KEY, origin: KeyOrigin::Generated, factory: Some(&ANCHOR) };
+
 const FIRST_START: Commit = |store| store.provide_key(&KEY, KeyOrigin::Generated);
 const SET_FACTORY: Commit = |store| store.set_factory(&CERTIFICATE, Some(10));
 const CLAIM: Commit = |store| store.set_owner(&CERTIFICATE, 1, Some(20));
 const REPLACE: Commit = |store| store.set_owner(&RENEWED, 1, Some(21));
-const REKEY: Commit = |store| store.rekey(&NEW_KEY, KeyOrigin::Generated, Some(&ANCHOR), Some(&ANCHOR));
-const RESET: Commit = |store| store.reset();
+const REKEY: Commit = |store| store.rekey(&SUCCESSOR, Some(&ANCHOR));
+const RESET: Commit = |store| store.reset(None);
+const RESET_WITH_KEY: Commit = |store| store.reset(Some(SUCCESSOR));
 const LIST: Commit = |store| set_list(store, 1, &[[0x51; 32], [0x52; 32]]);
 const NEXT_LIST: Commit = |store| set_list(store, 2, &[[0x53; 32], [0x54; 32]]);
 const WATERMARK: Commit = |store| store.advance_watermark(Slot::Owner, 30);
@@ -197,4 +201,10 @@ fn rekey() {
 #[test]
 fn reset() {
     pairs("reset, twice", &[FIRST_START, SET_FACTORY, CLAIM, LIST, RESET], 53, &Tear::ALL, 14_000);
+}
+
+#[test]
+fn reset_with_a_new_key() {
+    let commits = [FIRST_START, SET_FACTORY, CLAIM, LIST, RESET_WITH_KEY];
+    pairs("reset with a new key, twice", &commits, 97, &Tear::ALL, 10_000);
 }

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use cbor_schemas::{
-    Condition, DeviceCertificateClaims, DeviceInfo, ListMode, PeersView, Receipt, RekeyResponse, Sign1, SlotContents,
-    SlotState, StationTokenClaims,
+    Condition, DeviceCertificateClaims, DeviceInfo, KeyOrigin, ListMode, PeersView, PrivateCoseKey, Receipt,
+    RekeyRequest, RekeyResponse, Sign1, SlotContents, SlotState, StationTokenClaims,
 };
 use device::store::{List, Opened, Scratch, Slot, Store};
 use protocol::key::PrivateKey;
@@ -87,7 +87,7 @@ impl Observed {
     }
 
     fn with_key_of(&self, other: &Observed) -> Self {
-        let info = DeviceInfo { credential: other.info.credential, ..self.info };
+        let info = DeviceInfo { credential: other.info.credential, key_origin: KeyOrigin::Generated, ..self.info };
         Observed { info, key: other.key, ..self.clone() }
     }
 }
@@ -127,7 +127,7 @@ impl Expected {
 
 /// Restarts the device at every cut of `film`.
 fn sweep(name: &str, film: &Film, expected: &Expected, least: usize) {
-    let mut device = TestDevice::new();
+    let mut device = TestDevice::that_takes_keys();
     let mut seen: HashMap<Vec<u8>, Progress> = HashMap::new();
     let mut reached = HashSet::new();
     let (mut points, mut latest) = (0, None);
@@ -162,7 +162,7 @@ fn prepared(image: &[u8], prepare: Prepare) -> (TestDevice, Ready) {
 }
 
 fn on(image: &[u8]) -> TestDevice {
-    let mut device = TestDevice::new();
+    let mut device = TestDevice::that_takes_keys();
     device.flash.overwrite(|bytes| bytes.copy_from_slice(image));
     device.restart();
     device
@@ -210,7 +210,7 @@ fn cut_while_running(image: &[u8], film: &Film, prepare: Prepare, step: usize) -
 /// Sweeps one request to a device on `image`. `check` compares the answer with what the device became.
 fn request(name: &str, image: &[u8], prepare: Prepare, check: fn(&Response, &Observed), least: usize) {
     let (film, answer) = film(image, prepare);
-    let mut device = TestDevice::new();
+    let mut device = TestDevice::that_takes_keys();
     let old = Observed::after_restart(&mut device, image).unwrap();
     let new = Observed::after_restart(&mut device, film.last().unwrap()).unwrap();
     assert_ne!(old, new);
@@ -225,12 +225,12 @@ fn owner() -> Owner {
 }
 
 fn fresh() -> Vec<u8> {
-    TestDevice::new().flash.bytes()
+    TestDevice::that_takes_keys().flash.bytes()
 }
 
 /// A device that is owned, with a certificate in both slots.
 fn owned() -> Vec<u8> {
-    let mut device = TestDevice::new();
+    let mut device = TestDevice::that_takes_keys();
     owner().claim(&mut device);
     let factory = Issuer::new(7);
     let certificate = factory.certify(&mut device);
@@ -275,7 +275,7 @@ fn a_list_takes_the_place_of_another() {
 fn first_start() {
     let blank = vec![0xFF; fresh().len()];
     let mut film = Vec::new();
-    let mut device = TestDevice::new();
+    let mut device = TestDevice::that_takes_keys();
     for after in 0.. {
         device = on(&fresh());
         device.flash.overwrite(|bytes| bytes.copy_from_slice(&blank));
@@ -288,7 +288,7 @@ fn first_start() {
         }
     }
     let named = device.info().credential;
-    let new = Observed::after_restart(&mut TestDevice::new(), film.last().unwrap()).unwrap();
+    let new = Observed::after_restart(&mut TestDevice::that_takes_keys(), film.last().unwrap()).unwrap();
     assert_eq!((new.info.credential, new.info.generation), (named, 1));
     sweep("first start", &film, &Expected { old: None, new }, 400);
 }
@@ -331,6 +331,49 @@ fn rekey() {
         assert_eq!((new.info.factory, new.info.owner), (SlotState::Anchored, SlotState::Anchored));
     };
     request("rekey", &owned(), prepare, check, 1600);
+}
+
+/// The key that is injected.
+fn injected() -> PrivateKey {
+    PrivateKey::from_bytes(&[0x5e; 32]).unwrap()
+}
+
+fn injection() -> Request {
+    let key = injected();
+    let key = PrivateCoseKey { x: *key.public().x(), d: *key.as_bytes() };
+    post("/comm/rekey", &encoded(|out| RekeyRequest { injected: Some(key) }.encode(out)))
+}
+
+/// A device that is owned, and where no factory has a certificate.
+fn owned_by_nobody_else() -> Vec<u8> {
+    let mut device = TestDevice::that_takes_keys();
+    owner().claim(&mut device);
+    device.flash.bytes()
+}
+
+#[test]
+fn injecting_a_key() {
+    let prepare: Prepare = |device| Ready(Some(owner().visit(device)), injection());
+    let check = |answer: &Response, new: &Observed| {
+        let response = RekeyResponse::decode(answer.payload()).unwrap();
+        assert_eq!(response.key, injected().public().cose_key());
+        assert_eq!((new.info.credential, new.info.key_origin), (Some(response.key), KeyOrigin::Injected));
+        assert_eq!((new.info.generation, new.info.owner), (2, SlotState::Anchored));
+    };
+    request("injecting a key", &owned_by_nobody_else(), prepare, check, 1000);
+}
+
+#[test]
+fn reset_of_an_injected_key() {
+    let mut device = on(&owned_by_nobody_else());
+    owner().visit(&mut device).ask(&mut device, &injection()).expect("2.04");
+    let prepare: Prepare = |device| Ready(Some(owner().visit(device)), post("/comm/reset", &[]));
+    let check = |_: &Response, new: &Observed| {
+        assert_eq!((new.info.owner, new.info.key_origin), (SlotState::Empty, KeyOrigin::Generated));
+        assert_ne!(new.info.credential, Some(injected().public().cose_key()));
+        assert_eq!(new.info.generation, 3);
+    };
+    request("reset of an injected key", &device.flash.bytes(), prepare, check, 2200);
 }
 
 #[test]

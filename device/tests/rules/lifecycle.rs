@@ -10,7 +10,7 @@ use device::{
 
 const ROLES: [Role; 5] = [Role::Anyone, Role::Stranger, Role::Peer, Role::Factory, Role::Owner];
 
-const REQUESTS: [(&str, Request); 20] = [
+const REQUESTS: [(&str, Request); 21] = [
     ("discover", Request::Discover),
     ("read info", Request::ReadInfo),
     ("authenticate", Request::Authenticate),
@@ -29,6 +29,7 @@ const REQUESTS: [(&str, Request); 20] = [
     ("use what is for the owner", Request::Use(Access::Owner)),
     ("identify", Request::Identify),
     ("rekey", Request::Rekey),
+    ("inject a key, where the firmware allows that", Request::Inject),
     ("reset", Request::Reset),
     ("what comes with a later version", Request::NotSupported),
 ];
@@ -65,11 +66,12 @@ fn the_decision_table() {
 }
 
 /// What makes up a state, in the order in which the table asks for it: its name, and names of its values.
-const QUESTIONS: [(&str, &[&str]); 4] = [
+const QUESTIONS: [(&str, &[&str]); 5] = [
     ("", &["ok", "fault"]),
     ("owner ", &["empty", "anchored", "certified"]),
     ("factory ", &["empty", "anchored", "certified"]),
     ("policy ", &["open", "voucher", "presence", "both"]),
+    ("key ", &["its own", "injected"]),
 ];
 
 /// Adds the lines for all states that begin with `known` answers. Answers that make no difference share lines.
@@ -108,12 +110,13 @@ fn state(answers: &[usize]) -> State {
         claim_policy: ClaimPolicy::ALL[answers[3]],
         claim_counter: 7,
         generation: 3,
+        injected: answers[4] == 1,
     }
 }
 
 fn states() -> impl Iterator<Item = State> {
-    let [a, b, c, d] = QUESTIONS.map(|(_, values)| values.len());
-    (0..a * b * c * d).map(move |n| state(&[n % a, n / a % b, n / a / b % c, n / a / b / c]))
+    let [a, b, c, d, e] = QUESTIONS.map(|(_, values)| values.len());
+    (0..a * b * c * d * e).map(move |n| state(&[n % a, n / a % b, n / a / b % c, n / a / b / c % d, n / a / b / c / d]))
 }
 
 fn cell(state: &State, decision: Result<State, Refusal>) -> String {
@@ -185,7 +188,9 @@ fn the_claim_counter_counts_fillings_and_emptyings_and_the_generation_keys() {
         let is_new_owner = matches!(request, Request::WriteOwner(write) if !write.same_anchor);
         let counts = (state.owner == SlotState::Empty) != (next.owner == SlotState::Empty) || is_new_owner;
         assert_eq!(next.claim_counter, state.claim_counter + u32::from(counts), "{state:?} {request:?}");
-        assert_eq!(next.generation, state.generation + u32::from(request == Request::Rekey));
+        let is_new_key =
+            matches!(request, Request::Rekey | Request::Inject) || request == Request::Reset && state.injected;
+        assert_eq!(next.generation, state.generation + u32::from(is_new_key));
     }
 }
 

@@ -25,6 +25,17 @@ fn a_request_is_executed_once() {
     session.ask(&mut device, &get("/comm")).expect("2.05");
 }
 
+/// It may have held a secret.
+#[test]
+fn a_request_is_wiped_once_it_is_answered() {
+    let mut device = TestDevice::new();
+    let mut session = Visitor::stranger(&mut device).connect(&mut device);
+    let (mut datagram, _) = session.protect(&mut device, &post("/comm/identify", &[]));
+    let mut out = [0; device::DATAGRAM_LEN];
+    assert!(device.server.handle(CABLE, &mut datagram, 0, &mut out).is_some());
+    assert!(datagram.iter().all(|byte| *byte == 0), "{datagram:02x?}");
+}
+
 #[test]
 fn requests_may_overtake_each_other() {
     let mut device = TestDevice::new();

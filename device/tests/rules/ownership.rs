@@ -1,9 +1,11 @@
 //! What an owner does: a new key, another issuer, and giving the device up.
 
-use cbor_schemas::{PrivateCoseKey, Receipt, RekeyRequest, RekeyResponse, SlotState, SlotView, StationTokenClaims};
-use protocol::key::PublicKey;
+use cbor_schemas::{
+    KeyOrigin, PrivateCoseKey, Receipt, RekeyRequest, RekeyResponse, SlotState, SlotView, StationTokenClaims,
+};
+use protocol::key::{PrivateKey, PublicKey};
 
-use crate::common::{NOW, Owner, TestDevice, Visitor, encoded, get, post, put, slot_request};
+use crate::common::{Issuer, NOW, Owner, Request, TestDevice, Visitor, encoded, get, post, put, slot_request};
 
 #[test]
 fn a_new_key_is_told_under_the_old_one() {
@@ -76,17 +78,119 @@ fn the_old_key_is_nowhere_in_flash() {
 fn an_empty_map_asks_for_a_new_key_too_and_nothing_else_does() {
     let (owner, mut device) = Owner::of_new_device(1);
     let mut session = owner.visit(&mut device);
-    let injected = device.rng.key();
-    let injected = PrivateCoseKey { x: *injected.public().x(), d: *injected.as_bytes() };
-    let injection = encoded(|out| RekeyRequest { injected: Some(injected) }.encode(out));
     let before = device.flash.bytes();
-    let answer = session.ask(&mut device, &post("/comm/rekey", &injection));
+    let answer = session.ask(&mut device, &injection(9).1);
     assert_eq!(answer.refused("4.03").0, "injected keys are not allowed by this firmware");
     for body in [&b"garbage"[..], &[0xa1, 2, 0], &[0xa0, 0xa0], &[0x80]] {
         session.ask(&mut device, &post("/comm/rekey", body)).refused("4.00");
     }
     assert_eq!(device.flash.bytes(), before);
     session.ask(&mut device, &post("/comm/rekey", &[0xa0]).content_format(60)).expect("2.04");
+}
+
+/// A key for a device, and the request that injects it.
+fn injection(seed: u8) -> (PrivateKey, Request) {
+    let key = PrivateKey::from_bytes(&[seed; 32]).unwrap();
+    let body = injection_of(*key.public().x(), *key.as_bytes());
+    (key, post("/comm/rekey", &body).content_format(60))
+}
+
+fn injection_of(x: [u8; 32], d: [u8; 32]) -> Vec<u8> {
+    encoded(|out| RekeyRequest { injected: Some(PrivateCoseKey { x, d }) }.encode(out))
+}
+
+#[test]
+fn an_injected_key_takes_the_place_of_the_devices_own() {
+    let owner = Owner::new(1);
+    let mut device = TestDevice::that_takes_keys();
+    owner.claim(&mut device);
+    let (old, _) = device.read_out();
+    let (key, request) = injection(9);
+    let mut session = owner.visit(&mut device);
+    let answer = session.ask(&mut device, &request);
+    let response = RekeyResponse::decode(answer.expect("2.04").payload()).unwrap();
+    assert_eq!((response.key, response.generation), (key.public().cose_key(), 2));
+    let info = device.info();
+    assert_eq!(
+        (info.credential, info.key_origin, info.owner),
+        (Some(response.key), KeyOrigin::Injected, SlotState::Anchored)
+    );
+    assert!(!device.flash.bytes().windows(32).any(|window| window == old.as_bytes()), "the old key is still in flash");
+    session.ask_in_vain(&mut device, &get("/comm")).refused("4.01");
+
+    // Lost answers are asked for again: nothing changes.
+    let before = device.flash.bytes();
+    let mut session = owner.visit(&mut device);
+    let again = session.ask(&mut device, &request);
+    assert_eq!(RekeyResponse::decode(again.expect("2.04").payload()), Ok(response));
+    assert_eq!(device.flash.bytes(), before);
+    session.ask(&mut device, &get("/comm")).expect("2.05");
+
+    // Its certificate says where it came from, and a key of its own follows on demand.
+    let body = owner.slot_request(&mut device);
+    session.ask(&mut device, &put("/comm/owner", &body)).expect("2.04");
+    owner.visit(&mut device).ask(&mut device, &post("/comm/rekey", &[])).expect("2.04");
+    let info = device.info();
+    assert_eq!((info.key_origin, info.generation), (KeyOrigin::Generated, 3));
+}
+
+#[test]
+fn an_injected_key_goes_with_who_injected_it() {
+    let owner = Owner::new(1);
+    let mut device = TestDevice::that_takes_keys();
+    owner.claim(&mut device);
+    let (key, request) = injection(9);
+    owner.visit(&mut device).ask(&mut device, &request).expect("2.04");
+    owner.visit(&mut device).ask(&mut device, &post("/comm/reset", &[])).expect("2.04");
+    let info = device.info();
+    assert_ne!(info.credential, Some(key.public().cose_key()));
+    assert_eq!((info.key_origin, info.generation, info.claim_counter), (KeyOrigin::Generated, 3, 2));
+    assert!(!device.flash.bytes().windows(32).any(|window| window == key.as_bytes()), "it is still in flash");
+    device.restart();
+    assert_eq!(device.info().credential, info.credential);
+}
+
+#[test]
+fn no_other_key_than_a_new_pair_is_injected_and_by_nobody_but_the_owner() {
+    let owner = Owner::new(1);
+    let mut device = TestDevice::that_takes_keys();
+    let (key, request) = injection(9);
+    Visitor::stranger(&mut device).connect(&mut device).ask(&mut device, &request).refused("4.03");
+    owner.claim(&mut device);
+    let before = device.flash.bytes();
+    device.ask(&request).refused("4.01");
+    Visitor::stranger(&mut device).connect(&mut device).ask(&mut device, &request).refused("4.03");
+    let mut session = owner.visit(&mut device);
+    let other = device.rng.key();
+    let anchor = &owner.issuer.key;
+    let (x, d) = (*key.public().x(), *key.as_bytes());
+    for (x, d, why) in [
+        (*other.public().x(), d, "not a pair of keys"),
+        (x, [0; 32], "not a pair of keys"),
+        (x, [0xff; 32], "not a pair of keys"),
+        (*anchor.public().x(), *anchor.as_bytes(), "the key is an issuer's"),
+    ] {
+        let answer = session.ask(&mut device, &post("/comm/rekey", &injection_of(x, d)));
+        assert_eq!(answer.refused("4.00").1, Some(why));
+    }
+    assert_eq!(device.flash.bytes(), before);
+}
+
+/// A certificate of the factory says that the device made its key itself.
+#[test]
+fn no_key_is_injected_where_the_factory_has_certified_one() {
+    let owner = Owner::new(1);
+    let mut device = TestDevice::that_takes_keys();
+    owner.claim(&mut device);
+    let factory = Issuer::new(7);
+    let certificate = factory.certify(&mut device);
+    device.put_into_factory_slot(&factory, Some(&certificate));
+    let (_, request) = injection(9);
+    owner.visit(&mut device).ask(&mut device, &request).refused("4.09");
+    // An anchor alone says nothing of the key.
+    device.put_into_factory_slot(&factory, None);
+    owner.visit(&mut device).ask(&mut device, &request).expect("2.04");
+    assert_eq!(device.info().factory, SlotState::Anchored);
 }
 
 #[test]

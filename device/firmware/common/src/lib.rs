@@ -82,10 +82,10 @@ pub type ServerMemory<A> = Memory<A, CACHED_ANSWERS>;
 /// The device behind its CoAP server.
 pub type DeviceServer<A, F, R> = Server<&'static mut ServerMemory<A>, F, R, Led>;
 
-/// What the firmware here decides: whoever comes first may claim the device. `firmware` is its name and version, at most 32
+/// What the firmware here decides: whoever comes first may claim the device, and its key is made on it. `firmware` is its name and version, at most 32
 /// bytes.
 pub const fn config(device: DeviceId, firmware: &'static str, operation_ms: u32) -> Config {
-    Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms }
+    Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms, takes_keys: false }
 }
 
 /// Starts the device, and reports it on the console.

@@ -59,7 +59,23 @@ impl TestDevice {
     }
 
     pub(crate) fn with_policy(claim_policy: ClaimPolicy) -> Self {
-        let config = Config { device: DEVICE_ID.parse().unwrap(), firmware: FIRMWARE, claim_policy, operation_ms: 250 };
+        let config = Config {
+            device: DEVICE_ID.parse().unwrap(),
+            firmware: FIRMWARE,
+            claim_policy,
+            operation_ms: 250,
+            takes_keys: false,
+        };
+        Self::of(config)
+    }
+
+    /// Whose firmware lets the owner inject keys.
+    pub(crate) fn that_takes_keys() -> Self {
+        let TestDevice { config, .. } = Self::new();
+        Self::of(Config { takes_keys: true, ..config })
+    }
+
+    fn of(config: Config) -> Self {
         let (flash, lamp) = (Flash::erased(), Lamp::default());
         let server = start(config, &flash, &lamp, 1);
         TestDevice { server, flash, now: 0, rng: TestRng::new(0), config, lamp, starts: 1, message_id: 0 }
@@ -127,8 +143,12 @@ impl TestDevice {
 
     /// Puts the anchor of a factory into the flash, as a programming station does, and restarts.
     pub(crate) fn provision_factory(&mut self, factory: &Issuer) {
+        self.put_into_factory_slot(factory, None);
+    }
+
+    pub(crate) fn put_into_factory_slot(&mut self, factory: &Issuer, certificate: Option<&[u8]>) {
         let (mut store, _) = Store::open(self.flash.clone(), layout()).unwrap();
-        let contents = cbor_schemas::SlotContents { anchor: factory.public().cose_key(), certificate: None };
+        let contents = cbor_schemas::SlotContents { anchor: factory.public().cose_key(), certificate };
         store.set_factory(&encoded(|out| contents.encode(out)), None).unwrap();
         assert!(store.slot(Slot::Factory, &mut device::store::Scratch::new()).unwrap().is_some());
         self.restart();

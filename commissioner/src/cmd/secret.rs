@@ -1,0 +1,98 @@
+//! How secrets reach a command: from a file or a prompt, never on the command line.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use age::secrecy::SecretString;
+use clap::Args as ClapArgs;
+use zeroize::Zeroizing;
+
+use crate::error::CommandError;
+use crate::escrow::{self, OpenWith, SealTo};
+
+/// A passphrase.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Passphrase {
+    /// A file whose first line is the passphrase; left out, it is asked for
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Passphrase {
+    /// Reads it, or asks for it: twice, where something is to be sealed by it.
+    pub(super) fn get(&self, again: bool) -> Result<SecretString, CommandError> {
+        let passphrase = match &self.passphrase_file {
+            Some(path) => first_line(path)?,
+            None => ask(again)?,
+        };
+        match passphrase.is_empty() {
+            true => Err(CommandError::usage("an empty passphrase seals nothing; choose another one")),
+            false => Ok(SecretString::from(passphrase.as_str())),
+        }
+    }
+}
+
+/// What the copies of keys are sealed to.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Sealing {
+    /// Seal the copy to this recipient of age (age1...), instead of a passphrase
+    #[arg(long, value_name = "RECIPIENT", value_parser = escrow::recipient, conflicts_with = "passphrase_file")]
+    recipient: Option<age::x25519::Recipient>,
+    #[command(flatten)]
+    passphrase: Passphrase,
+}
+
+impl Sealing {
+    /// The recipient, or the passphrase.
+    pub(super) fn get(&self) -> Result<SealTo, CommandError> {
+        match &self.recipient {
+            Some(recipient) => Ok(SealTo::Recipient(recipient.clone())),
+            None => self.passphrase.get(true).map(SealTo::Passphrase),
+        }
+    }
+}
+
+/// What opens the copy of a key.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Opening {
+    /// A file with the identity of age that the copy was sealed to, instead of a passphrase
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    identity: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: Passphrase,
+}
+
+impl Opening {
+    /// The identities, or the passphrase.
+    pub(super) fn get(&self) -> Result<OpenWith, CommandError> {
+        match &self.identity {
+            Some(path) => escrow::identities(path).map_err(|error| {
+                CommandError::usage(format!(
+                    "cannot use the identity file {}: {error}; name another one",
+                    path.display()
+                ))
+            }),
+            None => self.passphrase.get(false).map(OpenWith::Passphrase),
+        }
+    }
+}
+
+fn first_line(path: &Path) -> Result<Zeroizing<String>, CommandError> {
+    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+        CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
+    })?;
+    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+fn ask(again: bool) -> Result<Zeroizing<String>, CommandError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CommandError::usage("there is no terminal to ask for the passphrase; give --passphrase-file FILE"));
+    }
+    let prompt = |text| rpassword::prompt_password(text).map(Zeroizing::new).map_err(CommandError::internal);
+    let passphrase = prompt("Passphrase: ")?;
+    if again && *prompt("Once more: ")? != *passphrase {
+        return Err(CommandError::usage("these were two different passphrases; try again"));
+    }
+    Ok(passphrase)
+}
