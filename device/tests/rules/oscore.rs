@@ -2,6 +2,7 @@
 
 use coap_lite::{CoapOption, Packet};
 use coap_numbers::option;
+use device::transport::Service;
 
 use crate::common::{CABLE, Owner, Response, TestDevice, Visitor, get, post};
 
