@@ -140,6 +140,11 @@ fn cell(state: &State, decision: Result<State, Refusal>) -> String {
             changes.push(format!("{name}+{}", after - before));
         }
     }
+    match (state.injected, next.injected) {
+        (false, true) => changes.push("key=injected".to_owned()),
+        (true, false) => changes.push("key=its own".to_owned()),
+        _ => {}
+    }
     if changes.is_empty() { "yes".into() } else { changes.join(" ") }
 }
 
