@@ -369,7 +369,6 @@ fn commands_of_later_versions_say_so() {
     let commands = [
         "export --format aiocoap",
         "import file",
-        "restore kitchen",
         "voucher kitchen --for key",
         "transfer kitchen --to key",
         "verify serial:/dev/ttyACM0 --anchor key",
@@ -379,7 +378,6 @@ fn commands_of_later_versions_say_so() {
         "commission --as factory",
         "run --as factory -- true",
         "commission --voucher file",
-        "commission --escrow",
     ];
     for line in commands {
         let args: Vec<_> = ["--json"].into_iter().chain(line.split(' ')).collect();
