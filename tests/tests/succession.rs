@@ -165,7 +165,27 @@ fn firmware_that_takes_no_keys_keeps_its_own() {
     assert_eq!((key(&bench, &device), bench.statuses()), (own, vec!["active".to_owned()]));
     let record = shown(&bench);
     assert_eq!((&record["policy"], &record["escrowed"]), (&"rotate".into(), &false.into()));
+    let history = bench.commissioner(&["show", ID]).succeeded().stdout;
+    assert!(history.contains("injection-refused"), "{history}");
     bench.commissioner(&["policy", ID, "restore"]).ended_with(6).saying("no copy of the key");
+}
+
+/// A device of the same ID that somebody else owns: it sees neither the key nor the station.
+#[test]
+fn nothing_is_restored_to_a_device_that_somebody_else_owns() {
+    let bench = Bench::initialised(Cable::Udp);
+    let words = passphrase(&bench, "one");
+    let device = start(&bench, "flash", ID);
+    commission(&bench, &device, &["--escrow", "--passphrase-file", &words]).succeeded();
+    drop(device);
+    let other = start(&bench, "other", ID);
+    bench.commissioner_of("others", &["init"]).succeeded();
+    bench.commissioner_of("others", &["commission", &other.link]).succeeded();
+    let theirs = key(&bench, &other);
+    let restored = bench.commissioner(&["restore", &other.link, "--passphrase-file", &words]).ended_with(5);
+    assert!(restored.stderr.contains("the device has an owner"), "{}", restored.stderr);
+    assert!(!restored.stderr.contains("token"), "{}", restored.stderr);
+    assert_eq!(key(&bench, &other), theirs);
 }
 
 /// An owner who resets a device does not leave a key behind that somebody else knows.

@@ -310,6 +310,19 @@ async fn the_answer_to_a_rekey_has_to_name_a_key_of_ours() {
     assert_eq!(host.known().await, INSTALLED);
 }
 
+/// A device that says it took another key than it was sent: that one does not count, and the former one stays.
+#[tokio::test]
+async fn a_device_has_to_take_the_key_that_it_was_sent() {
+    let (host, mut device) = (Host::new().await, Liar::new());
+    device.commission(&host).await.unwrap();
+    let seal = SealTo::Recipient(age::x25519::Identity::generate().to_public());
+    let seen = Account::read(&mut device.client).await.unwrap();
+    let error = inject(&mut device.client, &seen, &host.station, &seal, &host.progress).await.unwrap_err();
+    assert!(matches!(error, Error::OtherKey), "{error}");
+    assert_eq!(exit(error), ExitCode::Refused);
+    assert_eq!(host.known().await, INSTALLED, "the key before is still the one");
+}
+
 /// Whoever can change what is said without protection cannot make us speak another version, nor can the device.
 #[tokio::test]
 async fn another_schema_version_under_protection_ends_the_visit() {
