@@ -47,6 +47,11 @@ pub fn rfc3339(seconds: u64) -> String {
         .map_or_else(|| format!("{seconds} s after 1970"), |time| time.to_string())
 }
 
+/// The reverse of [`rfc3339`]; none for what it did not write.
+pub fn unix_seconds(text: &str) -> Option<u64> {
+    text.parse::<jiff::Timestamp>().ok()?.as_second().try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +69,8 @@ mod tests {
     fn times_are_written_in_utc() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(1_795_361_040), "2026-11-22T15:24:00Z");
+        assert_eq!(unix_seconds("2026-11-22T15:24:00Z"), Some(1_795_361_040));
+        assert_eq!(unix_seconds("1969-12-31T23:59:59Z"), None);
         assert_eq!(rfc3339(u64::MAX), "18446744073709551615 s after 1970");
     }
 }

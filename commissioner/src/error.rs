@@ -153,7 +153,7 @@ impl From<registry::Error> for CommandError {
             Error::Ambiguous { candidates, .. } => {
                 return Self::new(ExitCode::NoDevice, message).with_candidates(candidates);
             }
-            Error::NotInitialised(_) | Error::Newer { .. } => ExitCode::Usage,
+            Error::NotInitialised(_) | Error::Newer { .. } | Error::NotImportable { .. } => ExitCode::Usage,
             Error::UnknownDevice(_) => ExitCode::NoDevice,
             Error::WrongReceipt(_) => ExitCode::Refused,
             Error::NicknameTaken { .. }
@@ -164,12 +164,14 @@ impl From<registry::Error> for CommandError {
             | Error::NotIssuable { .. }
             | Error::UnknownKey { .. }
             | Error::NoCopy(_)
+            | Error::OtherRegistry(_)
             | Error::UnknownCertificate(_)
             | Error::OutOfOrder { .. } => ExitCode::Conflict,
             Error::Database(_)
             | Error::Migration(_)
             | Error::Corrupt(_)
             | Error::Tampered { .. }
+            | Error::TamperedImport { .. }
             | Error::Rewritten { .. }
             | Error::BadSeal(_) => ExitCode::Internal,
         };

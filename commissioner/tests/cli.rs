@@ -368,7 +368,6 @@ fn commands_of_later_versions_say_so() {
     let state = State::new();
     let commands = [
         "export --format aiocoap",
-        "import file",
         "voucher kitchen --for key",
         "transfer kitchen --to key",
         "verify serial:/dev/ttyACM0 --anchor key",

@@ -100,9 +100,9 @@ impl Args {
 /// All entries, oldest first.
 async fn show(context: &Context) -> Result<(), CommandError> {
     let registry = context.registry().await?;
-    let mut last = 0;
+    let (mut reading, mut last) = (registry.read().await?, 0);
     loop {
-        let page = registry.audit_page(last).await?;
+        let page = reading.entries(last).await?;
         let Some(newest) = page.last() else { return Ok(()) };
         last = newest.seq;
         for entry in &page {

@@ -14,7 +14,7 @@ use crate::{
     clock::rfc3339,
     distribute,
     error::CommandError,
-    registry::{Device, Key, KeyStatus, Provenance, Registry, Slot},
+    registry::{Device, Key, KeyStatus, Provenance, Reading, Registry, Slot},
 };
 
 const HELP: &str = "\
@@ -39,6 +39,9 @@ pub struct Args {
     /// Only keys that were learned where devices are programmed
     #[arg(long)]
     trusted_only: bool,
+    /// With the signed lists and the history: what `commissioner import` takes (json only)
+    #[arg(long, conflicts_with = "trusted_only")]
+    history: bool,
 }
 
 /// What other programs read.
@@ -64,6 +67,9 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         if self.format == Format::Aiocoap {
             return Err(not_in_this_version("`commissioner export --format aiocoap`"));
+        }
+        if self.history && self.format != Format::Json {
+            return Err(CommandError::usage("--history goes with --format json"));
         }
         let is_binary = matches!(self.format, Format::CoseKeyset | Format::SignedList);
         if self.output.is_none() && is_binary && io::stdout().is_terminal() {
@@ -97,11 +103,25 @@ impl Args {
         registry: &Registry,
         mut out: BufWriter<Box<dyn Write>>,
     ) -> Result<usize, CommandError> {
+        if self.history {
+            let keys = registry.export(|line| out.write_all(line.as_bytes()).map_err(unwritable)).await?;
+            out.flush().map_err(unwritable)?;
+            return Ok(keys);
+        }
+        let mut reading = registry.read().await?;
         let mut sink: Box<dyn Sink> = match self.format {
             Format::Json => Box::new(Json(out)),
             Format::Csv => Box::new(Csv::new(out).map_err(unwritable)?),
             Format::PeersYml => Box::new(PeersYml(out)),
-            Format::CoseKeyset => Box::new(CoseKeySet::new(out, self.count(registry).await?).map_err(unwritable)?),
+            Format::CoseKeyset => {
+                let mut count = 0;
+                let counting = self.each(&mut reading, |_, _| {
+                    count += 1;
+                    Ok(())
+                });
+                counting.await?;
+                Box::new(CoseKeySet::new(out, count).map_err(unwritable)?)
+            }
             Format::Aiocoap => return Ok(0),
             Format::SignedList => {
                 let list = distribute::current_list(&context.station().await?, None, &context.progress).await?;
@@ -110,7 +130,7 @@ impl Args {
             }
         };
         let mut keys = 0;
-        self.each(registry, |device, key| {
+        self.each(&mut reading, |device, key| {
             keys += 1;
             sink.key(device, key).map_err(unwritable)
         })
@@ -119,20 +139,10 @@ impl Args {
         Ok(keys)
     }
 
-    async fn count(&self, registry: &Registry) -> Result<usize, CommandError> {
-        let mut count = 0;
-        self.each(registry, |_, _| {
-            count += 1;
-            Ok(())
-        })
-        .await?;
-        Ok(count)
-    }
-
     /// Goes through the keys that are asked for.
     async fn each(
         &self,
-        registry: &Registry,
+        reading: &mut Reading,
         mut take: impl FnMut(&Device, &Key) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
         let with_all = matches!(self.format, Format::Json | Format::Csv);
@@ -140,7 +150,7 @@ impl Args {
             (with_all || key.status == KeyStatus::Active)
                 && (!self.trusted_only || key.provenance == Provenance::Programming)
         };
-        registry.each_device(|device| device.keys.iter().filter(wanted).try_for_each(|key| take(device, key))).await
+        reading.each_device(|device| device.keys.iter().filter(wanted).try_for_each(|key| take(device, key))).await
     }
 }
 

@@ -36,6 +36,7 @@ pub mod distribute;
 pub mod export;
 pub mod get;
 pub mod identify;
+pub mod import;
 pub mod init;
 pub mod nickname;
 pub mod policy;
@@ -101,6 +102,8 @@ enum Command {
     Distribute(distribute::Args),
     /// Write the list for other programs
     Export(export::Args),
+    /// Merge another state directory's export
+    Import(import::Args),
     /// Show what happened, verify it, or seal it
     Audit(audit::Args),
     /// Read report lines from a log or a stream
@@ -128,8 +131,6 @@ enum Command {
     /// Print a completion script for a shell
     Completions(completions::Args),
 
-    /// Merge another state directory's export [not in this version]
-    Import(Later),
     /// Let a new owner claim a device [not in this version]
     Voucher(Later),
     /// Hand a device on to another owner [not in this version]
@@ -187,6 +188,7 @@ impl Command {
             Self::Revoke(args) => args.run(context).await,
             Self::Distribute(args) => args.run(context).await,
             Self::Export(args) => args.run(context).await,
+            Self::Import(args) => args.run(context).await,
             Self::Audit(args) => args.run(context).await,
             Self::Collect(args) => args.run(context).await,
             Self::Run(args) => args.run(context).await,
@@ -207,7 +209,6 @@ impl Command {
 
     fn later(&self) -> Option<(&'static str, &Later)> {
         Some(match self {
-            Self::Import(later) => ("import", later),
             Self::Voucher(later) => ("voucher", later),
             Self::Transfer(later) => ("transfer", later),
             Self::Verify(later) => ("verify", later),
@@ -333,7 +334,7 @@ mod tests {
 
     #[test]
     fn later_commands_take_any_arguments() {
-        for line in ["import FILE --json", "station new", "serve"] {
+        for line in ["voucher FILE --json", "station new", "serve"] {
             let cli = Cli::try_parse_from(["commissioner"].into_iter().chain(line.split(' '))).unwrap();
             assert!(cli.command.later().is_some(), "{line}");
             assert_eq!(cli.json(), line.contains("--json"), "{line}");

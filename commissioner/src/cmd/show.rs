@@ -103,7 +103,8 @@ pub(super) struct Entry<'a>(pub(super) &'a AuditEntry);
 impl fmt::Display for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(entry) = self;
-        write!(f, "{:>4} {}  {}", entry.seq, rfc3339(entry.time), entry.event)?;
+        let elsewhere = if entry.elsewhere { " (imported)" } else { "" };
+        write!(f, "{:>4} {}  {}{elsewhere}", entry.seq, rfc3339(entry.time), entry.event)?;
         for (name, value) in entry.particulars() {
             match value {
                 Value::String(text) => write!(f, "  {name}: {text}")?,

@@ -16,15 +16,15 @@
 use std::{fmt, pin::pin, time::Duration};
 
 use cbor_schemas::DeviceId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 use tokio::time::timeout;
 
 use super::{
-    Error, Registry,
-    record::{Cti, Policy, Slot},
+    Error, Reading, Registry, import,
+    record::{CertificateStatus, Cti, Policy, Slot},
     sql,
 };
 use crate::{
@@ -39,10 +39,10 @@ const SILENT_WAIT: Duration = Duration::from_secs(1);
 /// Entries read at a time while verifying.
 const PAGE: i64 = 1_000;
 /// What stands for the hash before the first entry.
-const BEFORE_FIRST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(super) const BEFORE_FIRST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// One entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// Counted from 1.
     pub seq: u64,
@@ -58,6 +58,9 @@ pub struct AuditEntry {
     pub previous: String,
     /// The hash of this entry, hex.
     pub hash: String,
+    /// It is of a history that was imported.
+    #[serde(skip)]
+    pub elsewhere: bool,
 }
 
 impl AuditEntry {
@@ -67,6 +70,9 @@ impl AuditEntry {
         line.insert("seq".to_owned(), self.seq.into());
         line.insert("time".to_owned(), rfc3339(self.time).into());
         line.insert("event".to_owned(), self.event.clone().into());
+        if self.elsewhere {
+            line.insert("elsewhere".to_owned(), true.into());
+        }
         line.extend(self.particulars());
         line.into()
     }
@@ -89,7 +95,7 @@ impl AuditEntry {
         hex::encode(hash.finalize())
     }
 
-    fn from_row(row: &AnyRow) -> Result<Self, Error> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
             seq: sql::unsigned(row, "seq")?,
             time: sql::unsigned(row, "time")?,
@@ -98,6 +104,7 @@ impl AuditEntry {
             payload: row.try_get("payload")?,
             previous: row.try_get("previous")?,
             hash: row.try_get("hash")?,
+            elsewhere: row.try_get::<i64, _>("elsewhere").is_ok_and(|elsewhere| elsewhere == 1),
         })
     }
 }
@@ -131,6 +138,8 @@ pub(super) enum Event {
     NewerListSeen { version: u64 },
     NewerListSettled { version: u64 },
     SealIntended {},
+    Imported { head: String, entries: u64, added: u64 },
+    CertificateImported { cti: Cti, status: CertificateStatus },
     BackupMade {},
     BackupRestored {},
     TokenIntended { station: String, audience: String, scope: Vec<(String, u8)>, expires_at: Option<u64> },
@@ -267,6 +276,17 @@ impl Change {
         }
     }
 
+    /// Lists up to version `newest` are known now: what a device holds of them is no riddle any more.
+    pub(super) async fn list_is_known(&mut self, newest: u64) -> Result<(), Error> {
+        match self.newer_list.take_if(|(version, _)| *version <= newest) {
+            Some((version, _)) => {
+                self.set_newer_list(None).await?;
+                self.record(None, &Event::NewerListSettled { version }).await
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn set_newer_list(&mut self, newer_list: Option<(u64, String)>) -> Result<(), Error> {
         self.newer_list = newer_list;
         let (version, device) = self.newer_list.clone().unzip();
@@ -295,6 +315,7 @@ impl Change {
             payload,
             previous: self.head.hash.clone(),
             hash: String::new(),
+            elsewhere: false,
         };
         entry.hash = entry.computed_hash();
         // A time that nobody vouched for must neither lock signing out nor let it in later.
@@ -359,12 +380,14 @@ pub struct AuditSummary {
 }
 
 impl Registry {
-    /// What happened to a device, oldest first.
+    /// What happened to a device, oldest first, here and in the registries that were imported.
     pub async fn history(&self, device: &DeviceId) -> Result<Vec<AuditEntry>, Error> {
-        let rows = sqlx::query("SELECT * FROM audit WHERE device = $1 ORDER BY seq")
-            .bind(device.as_str())
-            .fetch_all(&self.pool)
-            .await?;
+        const COLUMNS: &str = "seq, time, device, event, payload, previous, hash";
+        let query = format!(
+            "SELECT {COLUMNS}, 0 AS elsewhere FROM audit WHERE device = $1 UNION ALL \
+             SELECT {COLUMNS}, 1 AS elsewhere FROM imported WHERE device = $1 ORDER BY time, elsewhere DESC, seq"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device.as_str()).fetch_all(&self.pool).await?;
         rows.iter().map(AuditEntry::from_row).collect()
     }
 
@@ -376,6 +399,7 @@ impl Registry {
         // One snapshot of entries and head, so that a writer in between does not look like a forger.
         let mut tx = self.pool.begin().await?;
         let mut summary = AuditSummary { entries: 0, head: BEFORE_FIRST.to_owned() };
+        let mut imported = Vec::new();
         loop {
             let rows = sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
                 .bind(sql::signed(summary.entries))
@@ -397,6 +421,11 @@ impl Registry {
                 if let Some(what) = what {
                     return Err(Error::Tampered { seq, what });
                 }
+                if entry.event == "imported"
+                    && let Some(Value::String(head)) = entry.particulars().remove("head")
+                {
+                    imported.push(head);
+                }
                 summary = AuditSummary { entries: seq, head: entry.hash };
             }
             if rows.is_empty() {
@@ -404,6 +433,9 @@ impl Registry {
             }
         }
         let head = sqlx::query("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_one(&mut *tx).await?;
+        for (number, head) in imported.iter().enumerate() {
+            import::verify(&mut tx, head, &imported[..number]).await?;
+        }
         let next = summary.entries + 1;
         let ends_at = sql::unsigned(&head, "seq")?;
         let is_end = ends_at == summary.entries && head.try_get::<String, _>("hash")? == summary.head;
@@ -414,13 +446,21 @@ impl Registry {
             _ => Err(Error::Tampered { seq: next, what: Tampering::Extra }),
         }
     }
+}
 
-    /// Some entries after `after`, in order: for going through all of them, a page at a time. An empty page is the end.
-    pub async fn audit_page(&self, after: u64) -> Result<Vec<AuditEntry>, Error> {
+impl Reading {
+    /// The number of the last entry, and its hash.
+    pub async fn head(&mut self) -> Result<AuditSummary, Error> {
+        let row = sqlx::query("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_one(&mut *self.0).await?;
+        Ok(AuditSummary { entries: sql::unsigned(&row, "seq")?, head: row.try_get("hash")? })
+    }
+
+    /// Some entries after `after`, in order; none at the end.
+    pub async fn entries(&mut self, after: u64) -> Result<Vec<AuditEntry>, Error> {
         let rows = sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
             .bind(sql::signed(after))
             .bind(PAGE)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *self.0)
             .await?;
         rows.iter().map(AuditEntry::from_row).collect()
     }
@@ -441,6 +481,7 @@ mod tests {
             payload: r#"{"nickname":"kitchen"}"#.to_owned(),
             previous: "11".repeat(32),
             hash: String::new(),
+            elsewhere: false,
         };
         let mut bytes = vec![0x11; 32];
         bytes.extend([0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]);

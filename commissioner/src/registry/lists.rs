@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{Row, any::AnyRow};
 
 use super::{
-    Error, Registry,
+    Error, Reading, Registry,
     audit::{Change, Event},
     sql,
 };
@@ -182,6 +182,18 @@ impl Registry {
             .await?;
         change.record(Some(device), &Event::ListHeld { version }).await?;
         change.commit().await
+    }
+}
+
+impl Reading {
+    /// The signed lists, oldest first: the version of the next one after `after`, and its bytes.
+    pub async fn signed_list(&mut self, after: u64) -> Result<Option<(u64, Vec<u8>)>, Error> {
+        let query =
+            "SELECT version, object FROM lists WHERE version > $1 AND object IS NOT NULL ORDER BY version LIMIT 1";
+        match sqlx::query(query).bind(sql::signed(after)).fetch_optional(&mut *self.0).await? {
+            Some(row) => Ok(Some((sql::unsigned(&row, "version")?, row.try_get("object")?))),
+            None => Ok(None),
+        }
     }
 }
 

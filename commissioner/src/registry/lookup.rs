@@ -2,7 +2,7 @@
 
 use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 
 use super::{
     Error, Registry,
@@ -84,32 +84,13 @@ impl Registry {
     ///
     /// # Errors
     /// Its own, and those of `take`, which end it.
-    pub async fn each_device<E: From<Error>>(&self, mut take: impl FnMut(&Device) -> Result<(), E>) -> Result<(), E> {
-        let mut last = None;
-        loop {
-            let page = self.page(last.as_ref()).await?;
-            let Some(end) = page.last() else { return Ok(()) };
-            last = Some(end.id);
-            page.iter().try_for_each(&mut take)?;
-        }
+    pub async fn each_device<E: From<Error>>(&self, take: impl FnMut(&Device) -> Result<(), E>) -> Result<(), E> {
+        self.read().await?.each_device(take).await
     }
 
-    /// Some devices after `after` in the order of their IDs, or the first ones: for going through all of them, a page at a
-    /// time, in constant memory. An empty page is the end.
-    pub async fn page(&self, after: Option<&DeviceId>) -> Result<Vec<Device>, Error> {
-        let mut tx = self.pool.begin().await?;
-        let after = after.map_or("", |id| id.as_str());
-        let devices = sqlx::query("SELECT * FROM devices WHERE device > $1 ORDER BY device LIMIT $2")
-            .bind(after)
-            .bind(PAGE)
-            .fetch_all(&mut *tx)
-            .await?;
-        let Some(last) = devices.last() else { return Ok(Vec::new()) };
-        let last: String = last.try_get("device")?;
-        let [_, keys, certificates] = queries!("WHERE device > $1 AND device <= $2");
-        let keys = sqlx::query(keys).bind(after).bind(last.clone()).fetch_all(&mut *tx).await?;
-        let certificates = sqlx::query(certificates).bind(after).bind(last).fetch_all(&mut *tx).await?;
-        assemble(&devices, &keys, &certificates)
+    /// The registry as it is now, to be read in pieces: what others change meanwhile is not seen.
+    pub async fn read(&self) -> Result<Reading, Error> {
+        Ok(Reading(self.pool.begin().await?))
     }
 
     async fn ids(&self, query: &'static str, name: &str) -> Result<Vec<(DeviceId, Option<String>)>, Error> {
@@ -119,6 +100,45 @@ impl Registry {
         }
         let rows = bound.fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok((sql::word(row, "device")?, row.try_get("nickname")?))).collect()
+    }
+}
+
+/// The registry as it was at one time.
+pub struct Reading(pub(super) Transaction<'static, Any>);
+
+impl Reading {
+    /// Takes all devices in the order of their IDs, in constant memory.
+    ///
+    /// # Errors
+    /// Its own, and those of `take`, which end it.
+    pub async fn each_device<E: From<Error>>(
+        &mut self,
+        mut take: impl FnMut(&Device) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut last = None;
+        loop {
+            let page = self.devices(last.as_ref()).await?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last = Some(end.id);
+            page.iter().try_for_each(&mut take)?;
+        }
+    }
+
+    /// Some devices after `after` in the order of their IDs, or the first ones; none at the end.
+    pub async fn devices(&mut self, after: Option<&DeviceId>) -> Result<Vec<Device>, Error> {
+        let tx = &mut self.0;
+        let after = after.map_or("", |id| id.as_str());
+        let devices = sqlx::query("SELECT * FROM devices WHERE device > $1 ORDER BY device LIMIT $2")
+            .bind(after)
+            .bind(PAGE)
+            .fetch_all(&mut **tx)
+            .await?;
+        let Some(last) = devices.last() else { return Ok(Vec::new()) };
+        let last: String = last.try_get("device")?;
+        let [_, keys, certificates] = queries!("WHERE device > $1 AND device <= $2");
+        let keys = sqlx::query(keys).bind(after).bind(last.clone()).fetch_all(&mut **tx).await?;
+        let certificates = sqlx::query(certificates).bind(after).bind(last).fetch_all(&mut **tx).await?;
+        assemble(&devices, &keys, &certificates)
     }
 }
 
@@ -275,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn pages_have_every_device_once() {
         let fixture = Fixture::new().await;
-        assert!(fixture.registry.page(None).await.unwrap().is_empty());
+        assert!(fixture.registry.read().await.unwrap().devices(None).await.unwrap().is_empty());
         for number in 0..PAGE + 3 {
             let device = id(&number.to_string());
             let seen = crate::registry::testing::seen(
@@ -287,9 +307,11 @@ mod tests {
             fixture.registry.observe_key(&seen).await.unwrap();
         }
         fixture.commissioned(&id("with-a-certificate")).await;
-        let first = fixture.registry.page(None).await.unwrap();
+        let mut reading = fixture.registry.read().await.unwrap();
+        let first = reading.devices(None).await.unwrap();
         assert_eq!(first.len(), PAGE as usize);
-        assert_eq!(fixture.registry.page(first.last().map(|device| &device.id)).await.unwrap().len(), 4);
+        assert_eq!(reading.devices(first.last().map(|device| &device.id)).await.unwrap().len(), 4);
+        drop(reading);
         let mut all = Vec::new();
         let each = fixture.registry.each_device(|device| {
             all.push(device.clone());

@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod escrow;
+pub mod import;
 pub mod journal;
 pub mod lists;
 mod lookup;
@@ -32,8 +33,10 @@ use sqlx::AnyPool;
 use self::audit::{Change, Event};
 pub use self::{
     audit::{AuditEntry, AuditSummary, Tampering},
+    import::Imported,
     journal::{Intent, NewCertificate, TokenGrant, TokenRequest, Validity},
     lists::List,
+    lookup::Reading,
     record::{
         BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, FullRecord, Key,
         KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, UnknownWord,
@@ -91,6 +94,16 @@ pub enum Error {
     Tampered {
         /// The first entry that does not fit.
         seq: u64,
+        /// What is wrong with it.
+        what: Tampering,
+    },
+    /// A history that was imported does not hold.
+    #[error("of the imported history that ends with {head}, the entry before entry {before} {what}; import it again")]
+    TamperedImport {
+        /// The hash of its last entry.
+        head: String,
+        /// The entry behind the first one that does not fit.
+        before: u64,
         /// What is wrong with it.
         what: Tampering,
     },
@@ -192,6 +205,17 @@ pub enum Error {
         /// What it should have become.
         wanted: CertificateStatus,
     },
+    /// An export that cannot be merged.
+    #[error("line {line} cannot be imported: {what}; nothing was changed")]
+    NotImportable {
+        /// The line, from 1.
+        line: u64,
+        /// Why.
+        what: String,
+    },
+    /// An export of somebody else.
+    #[error("this is the export of another issuer ({0}), whose devices are not yours; nothing was changed")]
+    OtherRegistry(String),
     /// A policy that needs a copy of the key.
     #[error(
         "no copy of the key of {0} is kept here, so it could not be restored; `commissioner commission --escrow` makes one"

@@ -13,7 +13,7 @@ use sqlx::{AnyConnection, Row};
 use super::{
     AuditSummary, Error, Registry,
     audit::{Change, Event},
-    sql,
+    import, sql,
 };
 use crate::clock::rfc3339;
 use crate::issuer::protected_as;
@@ -128,8 +128,11 @@ impl Registry {
         let signatures = objects.len() + others.len();
         for (name, object) in objects.iter().chain(others) {
             let (issued_at, head) = self.signed_head(object).ok_or_else(|| Error::BadSeal(name.clone()))?;
-            let Some(seq) = entry_with(&mut connection, &head).await? else {
-                return Err(Error::Rewritten { by: name.clone(), time: rfc3339(issued_at) });
+            let seq = match entry_with(&mut connection, &head).await? {
+                Some(seq) => seq,
+                // It vouches for a history that was imported.
+                None if import::is_known(&mut connection, &hex::encode(head)).await? => continue,
+                None => return Err(Error::Rewritten { by: name.clone(), time: rfc3339(issued_at) }),
             };
             if sealed.as_ref().is_none_or(|before| before.seq < seq) {
                 sealed = Some(Sealed { seq, by: name.clone(), issued_at });
@@ -195,7 +198,7 @@ mod tests {
     async fn rewrite(fixture: &Fixture, seq: u64) {
         let pool = &fixture.registry.pool;
         let mut previous = String::new();
-        for mut entry in fixture.registry.audit_page(0).await.unwrap() {
+        for mut entry in fixture.registry.read().await.unwrap().entries(0).await.unwrap() {
             if entry.seq == seq {
                 entry.time += 1;
             }

@@ -24,7 +24,7 @@ impl Registry {
     /// [`Error::Tampered`] and the others of [`Registry::verify_seals`].
     pub async fn restored(&self) -> Result<u64, Error> {
         let entries = self.verify_seals(&[]).await?.chain.entries;
-        let last = self.audit_page(entries.saturating_sub(1)).await?.first().map_or(0, |entry| entry.time);
+        let last = self.read().await?.entries(entries.saturating_sub(1)).await?.first().map_or(0, |entry| entry.time);
         let mut change = Change::begin(self).await?;
         change.record(None, &Event::BackupRestored {}).await?;
         change.commit().await?;

@@ -151,6 +151,21 @@ pub enum Conflict {
         /// Where.
         places: Vec<String>,
     },
+    /// Two registries disagree.
+    #[error(
+        "{device} has the active key {} here, and {} in the registry that was imported; that one is pending now: commission the \
+         device, with --accept-new-key if that is the one it has",
+        short(active),
+        short(key)
+    )]
+    TwoActive {
+        /// The device's ID.
+        device: String,
+        /// The other registry's key.
+        key: String,
+        /// Ours.
+        active: String,
+    },
     /// Two devices, or two keys, where one was expected.
     #[error(
         "this run is about {first} with key {}, but {device} with key {} showed up in it too; nothing was changed for that \
@@ -538,7 +553,7 @@ impl Change {
     }
 }
 
-fn better(one: Provenance, other: Provenance) -> Provenance {
+pub(super) fn better(one: Provenance, other: Provenance) -> Provenance {
     let rank = |provenance| match provenance {
         Provenance::Programming => 2,
         Provenance::Proved => 1,

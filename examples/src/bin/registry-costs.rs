@@ -120,7 +120,7 @@ async fn measure(state: &Path, size: u64, step: &str) -> Result<()> {
                 // A beginning may be that of several.
                 black_box(registry.device(&name).await.is_ok());
             }
-            5 => drop(black_box(registry.page(None).await?)),
+            5 => drop(black_box(registry.read().await?.devices(None).await?)),
             6 => export(&registry).await?,
             _ => {
                 let mode = if index == 7 { ListMode::Revoked } else { ListMode::Members };

@@ -1,4 +1,4 @@
--- Version 6: what is to happen when a device loses its key, and sealed copies of keys.
+-- Version 4: what is to happen when a device loses its key, and sealed copies of keys.
 
 ALTER TABLE devices ADD COLUMN policy TEXT NOT NULL DEFAULT 'rotate'
     CHECK (policy IN ('rotate', 'keep', 'restore', 'derive'));
