@@ -367,7 +367,6 @@ fn the_list_is_a_table_for_people() {
 fn commands_of_later_versions_say_so() {
     let state = State::new();
     let commands = [
-        "export --format aiocoap",
         "voucher kitchen --for key",
         "transfer kitchen --to key",
         "verify serial:/dev/ttyACM0 --anchor key",

@@ -125,7 +125,7 @@ fn an_old_backup_brings_no_revoked_key_back_and_signs_no_version_twice() {
 
     restore(&bench, "old", &file, "correct horse").succeeded();
     let old = |args: &[&str]| bench.commissioner_of("old", args);
-    old(&["distribute", &lamp.link]).ended_with(6).saying("newer than any in this registry");
+    old(&["distribute", &lamp.link]).ended_with(6).saying("that is not in this registry");
     old(&["distribute", &button.link]).ended_with(6);
     // Where no device tells, the clock does: versions are times.
     restore(&bench, "older", &file, "correct horse").succeeded();

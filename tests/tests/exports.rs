@@ -155,3 +155,46 @@ fn what_cannot_be_written_leaves_what_is_there() {
     bench.commissioner(&["export", "--format", "xml"]).ended_with(2);
     assert_eq!(fs::read_to_string(&file).expect("a file"), "precious");
 }
+
+/// aiocoap-client at a device that is commissioned: it knows the device by the key that the registry has.
+#[test]
+fn aiocoap_reaches_my_devices_and_no_other() {
+    let bench = Bench::initialised(Cable::Udp);
+    let [first, second] = two_devices(&bench);
+    bench.commissioner(&["export", "--format", "aiocoap", "--link", "udp:127.0.0.1:9"]).ended_with(3).saying("--link");
+    let file = export(&bench, "aiocoap", &["--link", &first.link, "--link", &second.link]);
+    let diag = bench.path("aiocoap.diag");
+    fs::rename(file, &diag).expect("renamed");
+    let host = |device: &Device| device.link.strip_prefix("udp:").expect("an address").to_owned();
+    let ask = |device: &Device, path: &str| {
+        let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/bin/aiocoap-client");
+        let uri = format!("coap://{}{path}", host(device));
+        let mut client = Command::new(client);
+        client.args([&uri, "--credentials"]).arg(&diag).output().expect("aiocoap-client runs")
+    };
+    for device in [&first, &second] {
+        assert_eq!(ask(device, "/led").stdout.first(), Some(&0xf4), "the light is off");
+        // Its own key is nobody's: what takes a role is refused, under protection.
+        let slot = ask(device, "/comm/owner").stdout;
+        assert!(slot.starts_with(b"\xa1\x00\x02"), "{slot:02x?}");
+    }
+
+    // Another device at that address does not get through, not even one with the same ID.
+    let address = host(&second);
+    drop(second);
+    let mut other = Command::new(end_to_end::program("device-sim"));
+    let other = Device::start(other.args(["--id", SECOND, "--udp", &address]));
+    let answer = ask(&other, "/led");
+    assert!(answer.stdout.is_empty() && !answer.status.success(), "{answer:?}");
+    // What is exported for it is still the key of the registry, and only where that was learned as wanted.
+    let again = fs::read_to_string(export(&bench, "aiocoap", &["--link", &other.link])).expect("text");
+    let known = fs::read_to_string(&diag).expect("text");
+    let entry = again.trim_matches(['{', '}', '\n']);
+    assert!(known.contains(entry), "{again}");
+    let trusted = fs::read_to_string(export(&bench, "aiocoap", &["--link", &first.link, "--trusted-only"]));
+    assert!(trusted.expect("text").contains(&host(&first)));
+    bench
+        .commissioner(&["export", "--format", "aiocoap", "--link", &other.link, "--trusted-only"])
+        .ended_with(3)
+        .saying("no device of yours");
+}

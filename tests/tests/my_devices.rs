@@ -164,7 +164,7 @@ fn an_old_backup_does_not_bring_a_revoked_key_back() {
     let version = given(&bench, &[&lamp.link])[0]["list_version"].clone();
 
     let old = |args: &[&str]| bench.commissioner_of("backup", args);
-    old(&["distribute", &lamp.link]).ended_with(6).saying("newer than any in this registry");
+    old(&["distribute", &lamp.link]).ended_with(6).saying("that is not in this registry");
     for args in [&["distribute", &button.link][..], &["commission", &third.link], &["get", "/comm/owner", &button.link]]
     {
         old(args).ended_with(6).saying("Nothing is signed");

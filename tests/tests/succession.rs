@@ -8,7 +8,9 @@ use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-sim-5ecc";
 
-cases! { [pty Pty, udp Udp] [a_kept_key_is_given_back_after_an_erase] }
+cases! { [pty Pty, udp Udp] [
+    a_kept_key_is_given_back_after_an_erase,
+] }
 
 /// Starts a device that takes keys from its owner.
 fn start(bench: &Bench, flash: &str, id: &str) -> Device {

@@ -2,18 +2,21 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use cbor_schemas::CoseKey;
 use clap::{Args as ClapArgs, ValueEnum};
 use minicbor::Encoder;
 use protocol::key::PublicKey;
 
-use super::{Context, not_in_this_version};
+use super::Context;
 use crate::{
     clock::rfc3339,
-    distribute,
-    error::CommandError,
+    discover, distribute,
+    error::{CommandError, ExitCode},
+    link::{DEFAULT_PORT, Link},
     registry::{Device, Key, KeyStatus, Provenance, Reading, Registry, Slot},
 };
 
@@ -22,6 +25,7 @@ json         JSON Lines: a record per key, with the key and its certificates; re
 csv          a row per key, for spreadsheets; revoked ones too
 peers-yml    active keys, as Ariel OS builds them into a CoAP server: kccs in diagnostic notation, scope allow-all
 cose-keyset  active keys as a COSE_KeySet (RFC 9052 section 7)
+aiocoap      credentials (.diag) for aiocoap-client: your devices that answer at --link, or on USB networks, by their keys
 signed-list  the signed list, as `distribute` puts it on devices; it is signed now if it has news
 
 Active keys are those of \"my devices\". --trusted-only leaves out what was not learned where devices are programmed.";
@@ -39,6 +43,9 @@ pub struct Args {
     /// Only keys that were learned where devices are programmed
     #[arg(long)]
     trusted_only: bool,
+    /// Where a device is that aiocoap is to know (udp:ADDR...; aiocoap only); left out, the USB networks are searched
+    #[arg(long, value_name = "LINK")]
+    link: Vec<Link>,
     /// With the signed lists and the history: what `commissioner import` takes (json only)
     #[arg(long, conflicts_with = "trusted_only")]
     history: bool,
@@ -65,8 +72,8 @@ trait Sink {
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        if self.format == Format::Aiocoap {
-            return Err(not_in_this_version("`commissioner export --format aiocoap`"));
+        if !self.link.is_empty() && self.format != Format::Aiocoap {
+            return Err(CommandError::usage("--link goes with --format aiocoap"));
         }
         if self.history && self.format != Format::Json {
             return Err(CommandError::usage("--history goes with --format json"));
@@ -122,7 +129,7 @@ impl Args {
                 counting.await?;
                 Box::new(CoseKeySet::new(out, count).map_err(unwritable)?)
             }
-            Format::Aiocoap => return Ok(0),
+            Format::Aiocoap => return self.write_aiocoap(context, registry, out).await,
             Format::SignedList => {
                 let list = distribute::current_list(&context.station().await?, None, &context.progress).await?;
                 out.write_all(list.object().unwrap_or_default()).and_then(|()| out.flush()).map_err(unwritable)?;
@@ -137,6 +144,38 @@ impl Args {
         .await?;
         sink.finish().map_err(unwritable)?;
         Ok(keys)
+    }
+
+    /// Which devices are where is no matter of the registry, so they are asked; which keys they have to prove is.
+    async fn write_aiocoap(
+        &self,
+        context: &Context,
+        registry: &Registry,
+        mut out: impl Write,
+    ) -> Result<usize, CommandError> {
+        context.progress.working("asking who is there");
+        let links = if self.link.is_empty() { discover::links() } else { self.link.clone() };
+        let devices = discover::devices(discover::survey(links.into_iter().filter(|link| !link.is_serial())).await);
+        let mut entries = Vec::new();
+        for found in &devices {
+            let known = registry.device_by_id(&found.account.info().device).await?;
+            let trusted = |key: &&Key| !self.trusted_only || key.provenance == Provenance::Programming;
+            let Some(key) = known.as_ref().and_then(Device::active).filter(trusted) else { continue };
+            let ccs = kccs(&public(key).map_err(unwritable)?.cose_key());
+            for host in found.links().filter_map(uri_host) {
+                entries.push(format!(
+                    "\"coap://{host}/*\": {{\"edhoc-oscore\": {{\"suite\": 2, \"method\": 3, \
+                     \"own_cred\": {{\"unauthenticated\": true}}, \"peer_cred\": {{14: {ccs}}}}}}}"
+                ));
+            }
+        }
+        if entries.is_empty() {
+            let message = "no device of yours answers over UDP; name where it is with --link udp:ADDRESS";
+            return Err(CommandError::new(ExitCode::NoDevice, message));
+        }
+        let text = format!("{{{}}}\n", entries.join(",\n "));
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(unwritable)?;
+        Ok(entries.len())
     }
 
     /// Goes through the keys that are asked for.
@@ -161,6 +200,23 @@ fn unwritable(error: io::Error) -> CommandError {
 
 fn public(key: &Key) -> io::Result<PublicKey> {
     PublicKey::from_x(&key.x).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// The credential of a key in diagnostic notation.
+fn kccs(key: &CoseKey) -> String {
+    let [kid, x, y] = [&key.kid[..], &key.x, &key.y].map(hex::encode);
+    format!("{{8: {{1: {{1: 2, 2: h'{kid}', -1: 1, -2: h'{x}', -3: h'{y}'}}}}}}")
+}
+
+/// The host and port of a UDP link in a URI (RFC 7252 section 6.1).
+fn uri_host(link: &Link) -> Option<String> {
+    let Link::Udp { address, zone, port } = link else { return None };
+    let host = match (address, zone) {
+        (IpAddr::V4(address), _) => address.to_string(),
+        (IpAddr::V6(address), None) => format!("[{address}]"),
+        (IpAddr::V6(address), Some(zone)) => format!("[{address}%{zone}]"),
+    };
+    Some(if *port == DEFAULT_PORT { host } else { format!("{host}:{port}") })
 }
 
 struct Json<W>(W);
@@ -239,10 +295,8 @@ struct PeersYml<W>(W);
 
 impl<W: Write> Sink for PeersYml<W> {
     fn key(&mut self, device: &Device, key: &Key) -> io::Result<()> {
-        let key = public(key)?.cose_key();
-        let [kid, x, y] = [&key.kid[..], &key.x, &key.y].map(hex::encode);
         writeln!(self.0, "# {}", device.id)?;
-        writeln!(self.0, "- kccs: \"{{8: {{1: {{1: 2, 2: h'{kid}', -1: 1, -2: h'{x}', -3: h'{y}'}}}}}}\"")?;
+        writeln!(self.0, "- kccs: \"{}\"", kccs(&public(key)?.cose_key()))?;
         writeln!(self.0, "  scope: allow-all")
     }
 
@@ -264,7 +318,7 @@ impl<W: Write> CoseKeySet<W> {
 
 impl<W: Write> Sink for CoseKeySet<W> {
     fn key(&mut self, _device: &Device, key: &Key) -> io::Result<()> {
-        let mut encoded = [0; cbor_schemas::CoseKey::MAX_LEN];
+        let mut encoded = [0; CoseKey::MAX_LEN];
         let len = public(key)?.cose_key().encode(&mut encoded).map_err(|error| io::Error::other(error.to_string()))?;
         self.0.write_all(encoded.get(..len).unwrap_or_default())
     }

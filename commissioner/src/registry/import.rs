@@ -253,7 +253,7 @@ struct Chain {
 
 impl Import<'_> {
     async fn read<R: BufRead>(&mut self, mut lines: Lines<R>) -> Result<(), Error> {
-        let Some(Line::Registry { format: FORMAT, issuer, entries, head }) = lines.next()? else {
+        let Ok(Some(Line::Registry { format: FORMAT, issuer, entries, head })) = lines.next() else {
             return Err(
                 lines.bad("it is no export with history; `commissioner export --format json --history` makes one")
             );

@@ -183,6 +183,17 @@ impl Registry {
         change.record(Some(device), &Event::ListHeld { version }).await?;
         change.commit().await
     }
+
+    /// A device of ours holds another list than ours, of the same version.
+    ///
+    /// # Errors
+    /// [`Error::NewerList`], always: as for a version that is not known here.
+    pub async fn other_list_seen(&self, device: &DeviceId, version: u64) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        change.block_signing(device, version).await?;
+        change.commit().await?;
+        Err(Error::NewerList { device: device.to_string(), version })
+    }
 }
 
 impl Reading {
@@ -354,6 +365,18 @@ mod tests {
         fixture.registry.list_seen(&device, Some(list.version)).await.unwrap();
         fixture.registry.released(&device, &key).await.unwrap();
         assert_eq!(fixture.device(&device).await.list_version, None, "gone with the owner");
+    }
+
+    #[tokio::test]
+    async fn another_list_of_the_same_version_stops_all_signing_too() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        fixture.commissioned(&device).await;
+        let list = fixture.registry.begin_list(None).await.unwrap();
+        fixture.registry.list_seen(&device, Some(list.version)).await.unwrap();
+        let seen = fixture.registry.other_list_seen(&device, list.version).await;
+        assert!(matches!(seen, Err(Error::NewerList { .. })), "{seen:?}");
+        assert!(matches!(fixture.registry.begin_list(None).await, Err(Error::NewerList { .. })));
     }
 
     #[tokio::test]

@@ -165,7 +165,7 @@ pub enum Error {
     },
     /// A device of ours holds a list that this registry does not know.
     #[error(
-        "{device} holds version {version} of the device list, newer than any in this registry; was it put back from an old \
+        "{device} holds a version {version} of the device list that is not in this registry; was it put back from an old \
          backup? Nothing is signed until the newer registry is merged, or, if the device lies, until `commissioner revoke {device}`"
     )]
     NewerList {
