@@ -987,6 +987,37 @@ mod tests {
             ("revoked without a time".to_owned(), good.replacen("\"status\":\"active\"", "\"status\":\"revoked\"", 1)),
             ("keys only".to_owned(), lines[1..3].join("\n")),
         ]);
+        // What somebody could write who knows the format, but has not our key.
+        let counted = |lines: &[String]| {
+            let end = lines.len() - 1;
+            let mut lines = lines.to_vec();
+            lines[end] = format!("{{\"record\":\"end\",\"lines\":{end}}}");
+            lines.iter().map(|line| format!("{line}\n")).collect::<String>()
+        };
+        let owned: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let last_entry = owned.iter().rposition(|line| line.contains("\"record\":\"entry\"")).unwrap();
+        let mut shorter = owned.clone();
+        shorter.remove(last_entry);
+        let mut unconnected = owned.clone();
+        let mut entry: AuditEntry = serde_json::from_str(&owned[last_entry]).unwrap();
+        entry.previous = "11".repeat(32);
+        entry.hash = entry.computed_hash();
+        unconnected[0] = owned[0].replace(&from.registry.verify_audit().await.unwrap().head, &entry.hash);
+        unconnected[last_entry] = serde_json::to_string(&Written::Entry(&entry)).unwrap();
+        let list = from.registry.list().await.unwrap().unwrap();
+        let forged_list = forger.sign_as(Kind::DeviceList.typ(), list.claims()).unwrap();
+        let claims = DeviceListClaims::decode(list.claims()).unwrap();
+        let elsewhere = DeviceListClaims { audit_head: Some([7; 32]), ..claims };
+        let mut buffer = vec![0; 1024];
+        let len = elsewhere.encode(&mut buffer).unwrap();
+        let elsewhere = stations.issuer.sign_as(Kind::DeviceList.typ(), &buffer[..len]).unwrap();
+        let real_list = hex::encode(list.object().unwrap());
+        bad.extend([
+            ("the last entry dropped".to_owned(), counted(&shorter)),
+            ("an entry that does not follow".to_owned(), counted(&unconnected)),
+            ("a forged list".to_owned(), good.replace(&real_list, &hex::encode(forged_list))),
+            ("a list over another history".to_owned(), good.replace(&real_list, &hex::encode(elsewhere))),
+        ]);
         for (name, text) in bad {
             let into = stations.station().await;
             let before = into.registry.verify_audit().await.unwrap();

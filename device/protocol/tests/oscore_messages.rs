@@ -156,13 +156,44 @@ fn outer_options_are_merged_in_order_in_every_kind_of_message() {
 #[test]
 fn what_cannot_be_protected_is_refused() {
     let (mut client, _) = pair();
-    for number in [option::OBSERVE, option::OSCORE, option::EDHOC, option::PROXY_URI, u16::MAX] {
+    for number in [option::OSCORE, option::EDHOC, option::PROXY_URI, u16::MAX] {
         let inner = Content::new(code::GET, &[(number, b"")], b"");
         assert_eq!(protect(&mut client, &inner).unwrap_err(), Error::Unsupported, "{number}");
     }
     let malformed = Message::new_from_slice(code::GET, &[0xf0]);
     let result = client.protect_request(&malformed, &mut Packet::new(), &mut [0; 64]);
     assert_eq!(result.unwrap_err(), Error::Unsupported);
+}
+
+/// RFC 8613, sections 4.1.3.5 and 4.2.
+#[test]
+fn observations_show_outside_and_are_bound_inside() {
+    let (mut client, mut server) = pair();
+    let inner = Content::new(code::GET, &[(option::OBSERVE, b""), (option::URI_PATH, b"trl")], b"");
+    let (outer, asked) = protect(&mut client, &inner).unwrap();
+    assert_eq!((outer.code, outer.numbers()), (code::FETCH, vec![option::OBSERVE, option::OSCORE]));
+    let (request, correlation) = unprotect(&mut server, &outer).unwrap();
+    assert_eq!(request, inner);
+
+    let mut partial_ivs = Vec::new();
+    for sequence in 1..=3 {
+        let options: [(u16, &[u8]); 2] = [(option::OBSERVE, &[sequence]), (option::CONTENT_FORMAT, &[60])];
+        let notification = Content::new(code::CONTENT, &options, &[sequence]);
+        let mut outer = Packet::new();
+        let message = notification.encode();
+        server.protect_response(&message.message(), &mut outer, &mut [0; 256], &correlation).unwrap();
+        assert_eq!(u8::from(outer.header.code), code::CONTENT);
+        let shown = Content::of(&outer);
+        assert_eq!(shown.options[0], (option::OBSERVE, vec![sequence]));
+        let option = OptionValue::of(&outer).unwrap();
+        partial_ivs.push(option.partial_iv.map(|partial_iv| partial_iv.as_slice().to_vec()));
+        let mut buffer = [0; 256];
+        let seen = Content::of(&client.unprotect_response(&outer, &mut buffer, &asked).unwrap());
+        assert_eq!(seen.options, [(option::OBSERVE, vec![]), (option::CONTENT_FORMAT, vec![60])]);
+        assert_eq!(seen.payload, [sequence]);
+    }
+    // One nonce seals one message: those that come later have numbers of their own, in order.
+    assert_eq!(partial_ivs, [None, Some(vec![0]), Some(vec![1])]);
 }
 
 #[test]

@@ -33,8 +33,10 @@ impl Context {
     ///
     /// # Errors
     /// - [`Error::NoSpace`] in `scratch` or in `outer`
-    /// - [`Error::Unsupported`] if `inner` is malformed, or has an Observe, OSCORE, EDHOC or Proxy-Uri option
+    /// - [`Error::Unsupported`] if `inner` is malformed, or has an OSCORE, EDHOC or Proxy-Uri option
     /// - [`Error::Exhausted`] after 2^40 messages
+    ///
+    /// An Observe option goes inside and outside, with FETCH as the outer code (sections 4.1.3.5 and 4.2).
     pub fn protect_request<I, O>(&mut self, inner: &I, outer: &mut O, scratch: &mut [u8]) -> Result<Correlation, Error>
     where
         I: ReadableMessage + WithSortedOptions,
@@ -44,7 +46,8 @@ impl Context {
         let (option, correlation) = self.next_request()?;
         let sealed = self.seal_request(&correlation, scratch, length)?;
         let payload = scratch.get(..sealed).ok_or(Error::NoSpace)?;
-        write_outer(code::POST, inner, &[(option::OSCORE, &option.encode())], payload, outer)?;
+        let code = if observes(inner) { code::FETCH } else { code::POST };
+        write_outer(code, inner, &[(option::OSCORE, &option.encode())], payload, outer)?;
         Ok(correlation)
     }
 
@@ -71,7 +74,8 @@ impl Context {
         let sealed = self.seal_request(&correlation, ciphertext, length)?;
         let payload = message_3.len().checked_add(sealed).and_then(|end| scratch.get(..end)).ok_or(Error::NoSpace)?;
         let own = [(option::OSCORE, &option.encode()[..]), (option::EDHOC, &[])];
-        write_outer(code::POST, inner, &own, payload, outer)?;
+        let code = if observes(inner) { code::FETCH } else { code::POST };
+        write_outer(code, inner, &own, payload, outer)?;
         Ok(correlation)
     }
 
@@ -105,6 +109,10 @@ impl Context {
     ///
     /// # Errors
     /// As [`Self::protect_request`]; [`Error::ContextNotFound`] if the request was another context's.
+    ///
+    /// An Observe option makes it a notification (sections 4.1.3.5.2 and 4.2): outside it keeps its value, inside it has
+    /// none, and 2.05 is the outer code. The second response to a request and those after it get a Partial IV of their
+    /// own, by which the peer tells their order.
     pub fn protect_response<I, O>(
         &mut self,
         inner: &I,
@@ -120,7 +128,8 @@ impl Context {
         let (option, nonce) = self.next_response(correlation)?;
         let sealed = self.seal(&nonce, correlation, scratch, length)?;
         let payload = scratch.get(..sealed).ok_or(Error::NoSpace)?;
-        write_outer(code::CHANGED, inner, &[(option::OSCORE, &option.encode())], payload, outer)
+        let code = if observes(inner) { code::CONTENT } else { code::CHANGED };
+        write_outer(code, inner, &[(option::OSCORE, &option.encode())], payload, outer)
     }
 
     /// Verifies and decrypts the response to a request into `buf` (RFC 8613, section 8.4).
@@ -153,11 +162,14 @@ where
     let (code, tail) = buffer.split_first_mut().ok_or(Error::NoSpace)?;
     let mut plaintext = MessageMut::new_in_slice(code, tail);
     plaintext.set_code(inner.code().into());
+    let is_response = matches!(code::classify(inner.code().into()), code::Range::Response(_));
     for option in inner.options() {
         if is_refused_inside(option.number()) {
             return Err(Error::Unsupported);
         }
-        if !stays_outside(option.number()) {
+        if option.number() == option::OBSERVE && is_response {
+            add_option(&mut plaintext, option::OBSERVE, &[])?;
+        } else if !stays_outside(option.number()) {
             add_option(&mut plaintext, option.number(), option.value())?;
         }
     }
@@ -174,7 +186,8 @@ where
 {
     outer.set_code(O::Code::new(code).map_err(|_| Error::Unsupported)?);
     let mut own = own.iter().copied().peekable();
-    for option in inner.options().filter(|option| stays_outside(option.number())) {
+    for option in inner.options().filter(|option| stays_outside(option.number()) || option.number() == option::OBSERVE)
+    {
         while let Some((number, value)) = own.next_if(|(number, _)| *number < option.number()) {
             add_option(outer, number, value)?;
         }
@@ -184,6 +197,10 @@ where
         add_option(outer, number, value)?;
     }
     outer.set_payload(payload).map_err(|_| Error::NoSpace)
+}
+
+fn observes(inner: &impl ReadableMessage) -> bool {
+    inner.options().any(|option| option.number() == option::OBSERVE)
 }
 
 fn add_option<M: MinimalWritableMessage>(message: &mut M, number: u16, value: &[u8]) -> Result<(), Error> {

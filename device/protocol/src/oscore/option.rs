@@ -141,7 +141,7 @@ pub(super) fn stays_outside(number: u16) -> bool {
 
 /// Options that make no sense, or are not supported, in a message to be protected.
 pub(super) fn is_refused_inside(number: u16) -> bool {
-    matches!(number, option::OBSERVE | option::OSCORE | option::EDHOC | option::PROXY_URI | MALFORMED)
+    matches!(number, option::OSCORE | option::EDHOC | option::PROXY_URI | MALFORMED)
 }
 
 /// Outer options that a receiver would have to act on, but does not.
