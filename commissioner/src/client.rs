@@ -24,8 +24,8 @@ use crate::link::{self, Datagrams, Link};
 
 pub(crate) use blockwise::{Exchange, transfer};
 pub use cbor_schemas::Method;
-pub(crate) use message::printable;
 pub use message::{Code, Refusal, Request, Response, content_format};
+pub(crate) use message::{printable, uint_option, uint_value};
 pub(crate) use record::summary;
 pub use record::{Direction, Record};
 pub use timers::Timers;

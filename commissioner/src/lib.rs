@@ -29,6 +29,7 @@ pub mod program;
 pub mod progress;
 pub mod registry;
 pub mod report_scanner;
+pub mod serve;
 pub mod session;
 pub mod state_dir;
 pub mod visit;

@@ -229,7 +229,7 @@ fn unprotected(outer: &Packet) -> Error {
 }
 
 /// A malformed option shows up as option 65535, which is critical and known to nobody, so that it is refused later.
-fn to_packet(inner: &oscore::Inner<'_>) -> Packet {
+pub(crate) fn to_packet(inner: &oscore::Inner<'_>) -> Packet {
     let mut packet = Packet::new();
     packet.header.code = inner.code().into();
     for option in inner.options() {

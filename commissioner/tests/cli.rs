@@ -372,7 +372,6 @@ fn commands_of_later_versions_say_so() {
         "verify serial:/dev/ttyACM0 --anchor key",
         "station new",
         "issuer show",
-        "serve",
         "commission --as factory",
         "run --as factory -- true",
         "commission --voucher file",

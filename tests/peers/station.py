@@ -199,4 +199,6 @@ async def wrong_key(host):
 
 
 SCENARIOS = {scenario.__name__: scenario for scenario in (by_kid, block1, block2, thousand, wrong_key)}
-json.dump(asyncio.run(SCENARIOS[sys.argv[1]](*sys.argv[2:])), sys.stdout)
+
+if __name__ == "__main__":
+    json.dump(asyncio.run(SCENARIOS[sys.argv[1]](*sys.argv[2:])), sys.stdout)

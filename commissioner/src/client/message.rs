@@ -197,7 +197,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// The value of an option that is an unsigned integer; `None` if it is absent, repeated or too long.
-pub(super) fn uint_option(packet: &Packet, number: u16) -> Option<u32> {
+pub(crate) fn uint_option(packet: &Packet, number: u16) -> Option<u32> {
     let value = single_option(packet, number)?;
     (value.len() <= 4).then(|| value.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
 }
@@ -210,7 +210,7 @@ pub(super) fn single_option(packet: &Packet, number: u16) -> Option<&[u8]> {
 }
 
 /// Shortest form of an unsigned integer (RFC 7252 section 3.2): zero is empty.
-pub(super) fn uint_value(value: u32) -> Vec<u8> {
+pub(crate) fn uint_value(value: u32) -> Vec<u8> {
     value.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect()
 }
 

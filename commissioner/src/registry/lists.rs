@@ -5,6 +5,7 @@
 //! from an old backup: they are at least the time of signing.
 
 use cbor_schemas::{DeviceId, DeviceListClaims, Keys, ListMode, ProofLevel};
+use protocol::key::PublicKey;
 use sha2::{Digest, Sha256};
 use sqlx::{Row, any::AnyRow};
 
@@ -197,6 +198,28 @@ impl Registry {
 }
 
 impl Reading {
+    /// The newest signed list.
+    pub async fn newest_signed_list(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let query = "SELECT object FROM lists WHERE object IS NOT NULL ORDER BY version DESC LIMIT 1";
+        let row = sqlx::query(query).fetch_optional(&mut *self.0).await?;
+        Ok(row.map(|row| row.try_get("object")).transpose()?)
+    }
+
+    /// All active keys.
+    pub async fn active_keys(&mut self) -> Result<Vec<PublicKey>, Error> {
+        let rows = sqlx::query("SELECT x FROM keys WHERE status = 'active'").fetch_all(&mut *self.0).await?;
+        let key = |row| PublicKey::from_x(&sql::bytes(row, "x")?).map_err(|_| Error::Corrupt("x"));
+        rows.iter().map(key).collect()
+    }
+
+    /// All signed certificates of keys that are not active: revoked, or given up.
+    pub async fn revoked_certificates(&mut self) -> Result<Vec<Vec<u8>>, Error> {
+        let query = "SELECT c.object FROM certificates c JOIN keys ON keys.x = c.x \
+             WHERE keys.status <> 'active' AND c.object IS NOT NULL";
+        let rows = sqlx::query(query).fetch_all(&mut *self.0).await?;
+        rows.iter().map(|row| Ok(row.try_get("object")?)).collect()
+    }
+
     /// The signed lists, oldest first: the version of the next one after `after`, and its bytes.
     pub async fn signed_list(&mut self, after: u64) -> Result<Option<(u64, Vec<u8>)>, Error> {
         let query =

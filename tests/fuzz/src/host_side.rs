@@ -7,6 +7,7 @@ use coap_message_implementations::inmemory::{Message, MessageMut};
 use commissioner::{
     client::{Client, Request, Timers},
     link::{Datagram, Datagrams, Io},
+    serve::{Server, revocations::Revocations},
     visit::{Account, Visit},
 };
 use end_to_end::one_process::{Dice, quiet};
@@ -83,6 +84,43 @@ pub(crate) fn client_seeds() -> Seeds {
     Seeds {
         accepted: recordings().iter().map(recorded).collect(),
         others: others.iter().map(|answer| fitting(answer)).collect(),
+    }
+}
+
+/// Datagrams to `commissioner serve`, each with a byte for the address that it comes from, and its length, in front.
+pub(crate) fn server(mut input: &[u8]) -> bool {
+    let mut server = Server::new(owner(), Revocations::default());
+    let (mut now, mut answered) = (0, false);
+    while let Some((from, more)) = input.split_first()
+        && let Some((datagram, behind)) = next_piece(more)
+    {
+        for (to, answer) in server.receive(*from, datagram, now) {
+            assert_eq!(to, *from, "nobody else has asked for anything");
+            let answer = CoapDatagram::parse(&answer).expect("it is CoAP");
+            answered |= answer.header.code >> 5 == 2;
+        }
+        now += 100;
+        assert!(server.poll(now).is_empty() && server.observers() == 0, "nobody is registered");
+        input = behind;
+    }
+    answered
+}
+
+pub(crate) fn server_seeds() -> Seeds {
+    let datagram = |message: &[u8]| [&[1], &piece(message)[..]].concat();
+    let core = datagram(b"\x41\x01\x00\x01t\xbb.well-known\x04core");
+    let message_1 = start_initiator().1;
+    let edhoc = [b"\x41\x02\x00\x02t\xbb.well-known\x05edhoc\xff\xf5", &message_1[..]].concat();
+    let others: [&[u8]; 5] = [
+        b"\x40\x00\x00\x07",
+        b"\x41\x01\x00\x03t\xb4list",
+        b"\x41\x01\x00\x04t\x60\x56revoke\x03trl",
+        b"\x41\x05\x00\x05t\x60\x33\x09\x00\x05\xff0123456789abcdef",
+        b"\x70\x00\x00\x01",
+    ];
+    Seeds {
+        accepted: vec![core.clone(), datagram(&edhoc), [core, datagram(&edhoc)].concat()],
+        others: others.iter().map(|message| datagram(message)).collect(),
     }
 }
 

@@ -43,6 +43,7 @@ pub const ENTRY_POINTS: &[EntryPoint] = &[
     EntryPoint { name: "responder", run: device_side::responder, seeds: device_side::responder_seeds },
     EntryPoint { name: "initiator", run: host_side::initiator, seeds: host_side::initiator_seeds },
     EntryPoint { name: "client", run: host_side::client, seeds: host_side::client_seeds },
+    EntryPoint { name: "server", run: host_side::server, seeds: host_side::server_seeds },
     EntryPoint {
         name: "protected_answers",
         run: host_side::protected_answers,

@@ -129,5 +129,6 @@ smoke_tests! {
     responder: 1_500,
     initiator: 1_500,
     client: 1_500,
+    server: 1_500,
     protected_answers: 400,
 }

@@ -1,0 +1,139 @@
+//! `commissioner serve`: the signed list, and the token revocation list (RFC 9770), over CoAP.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use clap::Args as ClapArgs;
+use tokio::{
+    net::UdpSocket,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, interval, sleep_until},
+};
+
+use super::{Context, complain};
+use crate::{
+    error::{CommandError, ExitCode},
+    link::MAX_DATAGRAM,
+    serve::{LIST, Outgoing, Server, TRL, revocations::Revocations},
+};
+
+/// How often the registry is looked at: other commissioners change it.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Datagrams that wait to be served, for all addresses together.
+const QUEUE: usize = 1024;
+
+const HELP: &str = "\
+/list: the signed list of \"my devices\", for anyone. It is signed by `commissioner distribute`; this command signs nothing.
+/revoke/trl: the token revocation list (RFC 9770, full query and Observe), for your devices, under EDHOC with the station key.
+What another commissioner revokes is told within a second.";
+
+/// Serve the signed list and the token revocation list
+#[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Where to listen; may be given several times
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:5683")]
+    listen: Vec<SocketAddr>,
+}
+
+/// A socket, and who is at the other end.
+type Address = (usize, SocketAddr);
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        let (registry, station) = (context.registry().await?, context.station_key()?);
+        let mut server = Server::new(station.clone(), Revocations::read(&registry).await?);
+        let mut stop = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::internal)?;
+        let (sender, mut datagrams) = mpsc::channel(QUEUE);
+        let mut sockets = Vec::new();
+        for (number, address) in self.listen.iter().enumerate() {
+            let socket = Arc::new(UdpSocket::bind(address).await.map_err(|error| in_the_way(address, &error))?);
+            let at = socket.local_addr().map_err(CommandError::internal)?;
+            tell(context, at, station.public());
+            tokio::spawn(receive(socket.clone(), number, sender.clone()));
+            sockets.push(socket);
+        }
+
+        let start = Instant::now();
+        let now = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut looks = interval(INTERVAL);
+        loop {
+            let due = server.due().map(|due| start + Duration::from_millis(due));
+            let outgoing = tokio::select! {
+                _ = stop.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                Some((from, datagram)) = datagrams.recv() => server.receive(from, &datagram, now()),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => server.poll(now()),
+                _ = looks.tick() => {
+                    let head = registry.read().await?.head().await?;
+                    if server.revocations().as_of.as_ref() == Some(&head) {
+                        continue;
+                    }
+                    let outgoing = server.update(Revocations::read(&registry).await?, now());
+                    if !outgoing.is_empty() {
+                        let (revoked, told) = (server.revocations().len(), outgoing.len());
+                        let record = serde_json::json!({ "revoked": revoked, "told": told });
+                        context.output.result(&record, format_args!("{revoked} tokens are revoked; {told} devices are told"));
+                    }
+                    outgoing
+                }
+            };
+            send(&sockets, outgoing).await;
+        }
+    }
+}
+
+fn tell(context: &Context, at: SocketAddr, station: &protocol::key::PublicKey) {
+    let thumbprint = station.thumbprint().to_string();
+    if context.output.is_json() {
+        let credential = hex::encode(station.ccs());
+        context.output.json(&serde_json::json!({
+            "listening": at.to_string(), "thumbprint": thumbprint, "credential": credential,
+        }));
+    } else {
+        let trl = TRL.join("/");
+        complain(format_args!("serving coap://{at}/{LIST} and /{trl}, as the station with key {thumbprint}"));
+    }
+}
+
+async fn receive(socket: Arc<UdpSocket>, number: usize, sender: mpsc::Sender<(Address, Vec<u8>)>) {
+    // One byte more shows which datagrams are too long.
+    let mut buffer = vec![0; MAX_DATAGRAM + 1];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((len, from)) if len <= MAX_DATAGRAM => {
+                // What is too much is dropped, as a network would.
+                if let Err(mpsc::error::TrySendError::Closed(_)) =
+                    sender.try_send(((number, from), buffer[..len].to_vec()))
+                {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            // A peer's port is closed.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => {
+                complain(format_args!("a socket failed: {error}"));
+                return;
+            }
+        }
+    }
+}
+
+async fn send(sockets: &[Arc<UdpSocket>], outgoing: Vec<Outgoing<Address>>) {
+    for ((number, to), datagram) in outgoing {
+        // What cannot be sent is lost, as a datagram may be; it is sent again, or asked for again.
+        if let Some(socket) = sockets.get(number)
+            && let Err(error) = socket.send_to(&datagram, to).await
+        {
+            tracing::info!("cannot send to {to}: {error}");
+        }
+    }
+}
+
+fn in_the_way(address: &SocketAddr, error: &io::Error) -> CommandError {
+    let message = format!("cannot serve at {address}: {error}; name another address with --listen");
+    CommandError::new(ExitCode::Link, message)
+}
