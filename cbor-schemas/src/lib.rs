@@ -41,7 +41,7 @@
 //! |---|---|---|---|
 //! | [`DeviceInfo`] | 255 | yes | `GET /comm`: what a device says about itself to anyone |
 //! | [`report`] | 361 | | the same as a line of text, for links that go one way |
-//! | [`SlotRequest`] | 674 | | `PUT /comm/factory`, `/comm/owner`: anchor, certificate, voucher |
+//! | [`SlotRequest`] | 684 | | `PUT /comm/factory`, `/comm/owner`: anchor, certificate, voucher |
 //! | [`SlotContents`] | 385 | | what is stored, and digested for the receipt |
 //! | [`SlotView`] | 387 | | `GET /comm/factory`, `/comm/owner` |
 //! | [`Receipt`] | 83 | | answer to a PUT: written and read back |
@@ -51,7 +51,7 @@
 //! | [`ProblemDetails`] | 199 | yes | payload of 4.xx and 5.xx |
 //! | [`DeviceCertificateClaims`] | 190, signed 294 | yes | an issuer: this is the key of that device |
 //! | [`StationTokenClaims`] | 490, signed 596 | yes | an issuer: this station may act as owner |
-//! | [`VoucherClaims`] | 178, signed 285 | yes | an anchor: this new owner may claim that device, once |
+//! | [`VoucherClaims`] | 188, signed 295 | yes | an anchor: this new owner may claim that device, once |
 //! | [`DeviceListClaims`] | 118 + 34 per key | yes | an issuer: these are my devices, or no longer |
 //! | [`Sign1`] | claims + 104 to 107 | | the signed form of these four kinds of claims |
 //! | [`Aif`] | 297 | | scope of a station token; 9 for everything |

@@ -34,7 +34,7 @@ pub struct SlotRequest<'a> {
 
 impl SlotRequest<'_> {
     /// The longest encoding in bytes, given a certificate and a voucher of this version of the schema.
-    pub const MAX_LEN: usize = 674;
+    pub const MAX_LEN: usize = 684;
 }
 
 codec!(SlotRequest<'a>);

@@ -189,12 +189,16 @@ fn voucher() {
     let claims = VoucherClaims {
         issuer: IssuerId(hex!("61f00c9ee40e6096")),
         subject: ops(),
+        expires_at: None,
         issued_at: TIME,
         key: ISSUER,
         claim_counter: 2,
     };
     frozen!(VoucherClaims, "of the factory for the issuer", claims);
     frozen_object(Kind::Voucher, "Voucher", "of the factory for the issuer");
+    let for_a_day = VoucherClaims { expires_at: Some(TIME + 86_400), ..claims };
+    frozen!(VoucherClaims, "of the factory for the issuer, for a day", for_a_day);
+    frozen_object(Kind::Voucher, "Voucher", "of the factory for the issuer, for a day");
 }
 
 #[test]

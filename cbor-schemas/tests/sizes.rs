@@ -49,8 +49,14 @@ fn largest() -> Vec<(&'static str, usize, Vec<u8>)> {
         scope,
         cnonce: Some([0xff; 8]),
     };
-    let voucher =
-        VoucherClaims { issuer: ISSUER, subject: device, issued_at: u64::MAX, key: KEY, claim_counter: u32::MAX };
+    let voucher = VoucherClaims {
+        issuer: ISSUER,
+        subject: device,
+        expires_at: Some(u64::MAX),
+        issued_at: u64::MAX,
+        key: KEY,
+        claim_counter: u32::MAX,
+    };
     let signed_certificate = signed(Kind::DeviceCertificate, |out| certificate.encode(out));
     let signed_voucher = signed(Kind::Voucher, |out| voucher.encode(out));
     let (in_slot, with_it) = (Some(&*signed_certificate), Some(&*signed_voucher));

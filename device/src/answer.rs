@@ -55,8 +55,7 @@ impl Answer {
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<(), Problem> {
         self.set(code);
-        self.len =
-            write(&mut self.body).map_err(|_| Problem::new(code::INTERNAL_SERVER_ERROR, "the answer does not fit"))?;
+        self.len = write(&mut self.body).map_err(|_| Problem::DOES_NOT_FIT)?;
         self.content_format = Some(content_format);
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! The device: what each resource does, once the request is plain and its sender known.
 
+mod slots;
+mod values;
+
 use core::fmt::Write;
 
 use cbor_schemas::{
     ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, ListMode, Method, PrivateCoseKey, Profile,
-    Receipt, RekeyRequest, RekeyResponse, SlotContents, SlotState, SlotView, Watermarks,
+    RekeyRequest, RekeyResponse, SlotContents, SlotState, Watermarks,
 };
 use coap_numbers::code;
 use embedded_storage::nor_flash::NorFlash;
@@ -16,13 +19,17 @@ use crate::{
     answer::Answer,
     authz::{Anchor, Grant, Grants, RateLimit, Verifier},
     identity::{HardwareSecret, Identity},
-    lifecycle::{OwnerWrite, Refusal, Request, Role, State, decide},
+    lifecycle::{FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide},
     peers,
     problem::Problem,
     resources::{ProductResource, RESOURCES, Resource, Target, content_format},
-    slots::{self, ANCHORED_LEN, CONTENTS_LEN},
+    slots::{ANCHORED_LEN, anchor_alone},
     store::{self, Layout, LayoutError, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store},
+    values::{Value, Values},
 };
+
+/// How long somebody counts as present, in milliseconds.
+const PRESENCE_MS: u64 = 30_000;
 
 /// What a firmware decides about its device.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +40,9 @@ pub struct Config {
     pub firmware: &'static str,
     /// Who may claim the device while nobody owns it.
     pub claim_policy: ClaimPolicy,
+    /// Whether whoever holds the device's button down may empty the owner slot: the way out for an owner who lost the keys,
+    /// and for a thief.
+    pub reset_by_presence: bool,
     /// How slow the device is: milliseconds for one P-256 operation.
     pub operation_ms: u32,
     /// Whether the owner may inject a key, which the owner then knows too: to restore the device's key after an erase.
@@ -43,6 +53,8 @@ pub struct Config {
 pub trait Board {
     /// The product's own resources, at most 256. None unless it says otherwise.
     const RESOURCES: &'static [ProductResource] = &[];
+    /// Values that the owner may give to the product, at most 256. None unless it says otherwise.
+    const VALUES: &'static [Value] = &[];
 
     /// The secret of a board that has one: then the first key after each erase is the same. None unless it says otherwise.
     fn hardware_secret(&mut self) -> Option<HardwareSecret> {
@@ -52,13 +64,18 @@ pub trait Board {
     /// Makes itself noticed: blinks for a few seconds, or whatever the product has. Returns at once.
     fn identify(&mut self);
 
+    /// Takes notice of the values that the owner gave: at each start, and whenever they change or are gone.
+    fn configure(&mut self, values: &Values<'_>) {
+        let _ = values;
+    }
+
     /// Serves a request to one of [`RESOURCES`](Self::RESOURCES) by somebody who may make it. `body` is whole.
     ///
     /// # Errors
     /// What the requester is told; nothing was changed then.
     fn serve(&mut self, path: &str, method: Method, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
         let _ = (path, method, body, answer);
-        Err(Refusal::NotSupported.into())
+        Err(Problem::NOT_SUPPORTED)
     }
 }
 
@@ -72,6 +89,8 @@ pub struct Device<F, R, B> {
     grants: Grants,
     token_rate: RateLimit,
     nonce: [u8; 8],
+    /// Until when whoever held the button down counts as present, in milliseconds since the start.
+    present_until: Option<u64>,
     /// A key or a slot was changed since the last [`Device::take_change`].
     changed: bool,
 }
@@ -128,7 +147,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let whole = Whole::new(store, opened, |need| due(need, &config, &mut board, &mut rng));
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
-        Ok(Device {
+        let mut device = Device {
             config,
             board,
             rng,
@@ -136,8 +155,11 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             grants: Grants::new(),
             token_rate: RateLimit::new(),
             nonce,
+            present_until: None,
             changed: false,
-        })
+        };
+        device.configure_board();
+        Ok(device)
     }
 
     /// What the device says of itself: the answer to `GET /comm`, and the report line.
@@ -181,6 +203,10 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         &mut self.rng
     }
 
+    pub(crate) fn is_owned(&self) -> bool {
+        self.whole.as_ref().is_some_and(|whole| whole.owner.is_some())
+    }
+
     pub(crate) fn grants(&mut self) -> &mut Grants {
         &mut self.grants
     }
@@ -191,30 +217,46 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         core::mem::take(&mut self.changed)
     }
 
+    /// Somebody is at the device, and has shown it by a long press of its button at `now`, in milliseconds since the start:
+    /// see [`Button`](crate::button::Button). For 30 seconds this serves for one act of those that ask for presence.
+    pub fn note_presence(&mut self, now: u64) {
+        self.present_until = Some(now.saturating_add(PRESENCE_MS));
+    }
+
     /// Whether `caller` may send such a request at all, before its body is looked at: in which role.
-    pub(crate) fn permit(&mut self, target: &Target, method: Method, caller: &Caller) -> Result<Role, Problem> {
+    pub(crate) fn permit(
+        &mut self,
+        target: &Target,
+        method: Method,
+        caller: &Caller,
+        now: u64,
+    ) -> Result<Role, Problem> {
+        self.present_until.take_if(|until| now >= *until);
         let role = self.role(caller, target.path(), method);
+        let state = self.state();
         let request = match (target.resource(), method) {
             (Resource::Core, _) => Request::Discover,
             (Resource::Edhoc, _) => Request::Authenticate,
             (Resource::AuthzInfo, _) => Request::PresentToken,
             (Resource::Info, _) => Request::ReadInfo,
             (Resource::Factory | Resource::Owner, Method::Get) => Request::ReadSlotState,
-            // Whatever is written: who may write nothing at all is refused here, the rest when the body is known.
-            (Resource::Owner, _) => Request::WriteOwner(OwnerWrite { certified: true, same_anchor: true }),
+            // Who may write nothing at all is refused here, the rest when the body is known.
+            (Resource::Factory, _) => any_lawful(&state, role, &FACTORY_WRITES.map(Request::WriteFactory))?,
+            (Resource::Owner, _) => any_lawful(&state, role, &OWNER_WRITES.map(Request::WriteOwner))?,
             (Resource::Peers, Method::Get) => Request::ReadPeers,
             (Resource::Peers, _) => Request::WritePeers,
             (Resource::Identify, _) => Request::Identify,
             (Resource::Rekey, _) => Request::Rekey,
             (Resource::Reset, _) => Request::Reset,
-            (Resource::Factory, _) => Request::NotSupported,
+            (Resource::Value(_), Method::Get) => Request::ReadValue,
+            (Resource::Value(_), _) => Request::WriteValue,
             (Resource::Product(_), _) => {
-                let Target::Product(_, resource) = target else { return Err(Refusal::NotSupported.into()) };
+                let Target::Product(_, resource) = target else { return Err(Problem::NOT_SUPPORTED) };
                 let access = resource.methods.iter().find(|(its, _)| *its == method);
-                access.map_or(Request::NotSupported, |(_, access)| Request::Use(*access))
+                access.map(|(_, access)| Request::Use(*access)).ok_or(Problem::NOT_SUPPORTED)?
             }
         };
-        decide(&self.state(), role, request)?;
+        decide(&state, role, request)?;
         Ok(role)
     }
 
@@ -229,17 +271,27 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         answer: &mut Answer,
     ) -> Result<(), Problem> {
         match (target.resource(), method) {
-            (Resource::Core, _) => discovery(B::RESOURCES, answer),
+            (Resource::Core, _) => discovery(B::RESOURCES, B::VALUES, answer),
             (Resource::Info, _) => {
                 let info = self.info();
                 answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))
             }
             (Resource::AuthzInfo, _) => self.accept_token(body, now, answer),
-            (Resource::Factory, _) => self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer),
+            (Resource::Factory, Method::Get) => {
+                self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer)
+            }
+            (Resource::Factory, _) => self.write_factory(body, role, answer),
             (Resource::Owner, Method::Get) => self.show_slot(Slot::Owner, Request::ReadOwnerContents, role, answer),
             (Resource::Owner, _) => self.write_owner(body, role, answer),
             (Resource::Peers, Method::Get) => self.show_peers(code::CONTENT, answer),
             (Resource::Peers, _) => self.write_peers(body, role, answer),
+            (Resource::Value(at), _) => {
+                let value = B::VALUES.get(usize::from(at)).ok_or(Problem::NOT_SUPPORTED)?;
+                match method {
+                    Method::Get => self.show_value(value, answer),
+                    _ => self.write_value(at.into(), value, body, role, answer),
+                }
+            }
             (Resource::Product(_), _) => {
                 answer.set(code::CHANGED);
                 self.board.serve(target.path(), method, body, answer)
@@ -266,6 +318,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             claim_counter: whole.map_or(0, |whole| whole.snapshot.claim_counter),
             generation: whole.map_or(0, |whole| whole.snapshot.generation),
             injected: whole.is_some_and(|whole| whole.snapshot.key_origin == KeyOrigin::Injected),
+            present: self.present_until.is_some(),
+            reset_by_presence: self.config.reset_by_presence,
         }
     }
 
@@ -333,46 +387,6 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         Ok(())
     }
 
-    fn show_slot(&mut self, slot: Slot, contents: Request, role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        let state = self.state();
-        let shows_contents = decide(&state, role, contents).is_ok();
-        let mut scratch = Scratch::new();
-        let held = match shows_contents {
-            true => self.whole()?.store.slot(slot, &mut scratch).map_err(|_| Problem::STORAGE)?,
-            false => None,
-        };
-        let held = match held {
-            Some(bytes) => Some(SlotContents::decode(bytes).map_err(|_| Problem::STORAGE)?),
-            None => None,
-        };
-        let view = SlotView {
-            state: if slot == Slot::Factory { state.factory } else { state.owner },
-            anchor: held.map(|held| held.anchor),
-            certificate: held.and_then(|held| held.certificate),
-        };
-        answer.set_body(code::CONTENT, content_format::CBOR, |out| view.encode(out))
-    }
-
-    fn write_owner(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        let (state, device) = (self.state(), self.config.device);
-        let whole = self.whole()?;
-        let checked = slots::check(body, &device, whole.identity.key.public())?;
-        let mut contents = [0; CONTENTS_LEN];
-        let contents = checked.encode(&mut contents)?;
-        let same_anchor = whole.owner.is_some_and(|held| held.anchor == checked.anchor);
-        let write = OwnerWrite { certified: checked.certificate.is_some(), same_anchor };
-        let next = decide(&state, role, Request::WriteOwner(write))?;
-        let is_repeat = whole.snapshot.owner.is_some_and(|held| held.digest == slots::digest(contents));
-        if !is_repeat {
-            let before = if same_anchor { whole.snapshot.watermarks.owner } else { None };
-            let watermark = before.max(checked.issued_at);
-            let written = whole.store.set_owner(contents, next.claim_counter, watermark);
-            self.committed(written)?;
-        }
-        let receipt = self.whole()?.owner_receipt()?;
-        answer.set_body(code::CHANGED, content_format::CBOR, |out| receipt.encode(out))
-    }
-
     fn show_peers(&mut self, code: u8, answer: &mut Answer) -> Result<(), Problem> {
         let view = peers::view(self.whole()?.snapshot.list.as_ref());
         answer.set_body(code, content_format::CBOR, |out| view.encode(out))
@@ -404,7 +418,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         // The same key again is what somebody sends whose answer got lost.
         if identity.key.public() != whole.identity.key.public() {
             let (mut factory, mut owner) = ([0; ANCHORED_LEN], [0; ANCHORED_LEN]);
-            let owner = whole.owner.map(|held| slots::anchor_alone(&held.anchor, &mut owner)).transpose()?;
+            let owner = whole.owner.map(|held| anchor_alone(&held.anchor, &mut owner)).transpose()?;
             let new = whole.new_key(&identity, &mut factory)?;
             let rekeyed = whole.store.rekey(&new, owner);
             self.committed(rekeyed)?;
@@ -448,8 +462,11 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         if let (Ok(snapshot), Some(whole)) = (&commit, &mut self.whole)
             && !whole.differs_from(snapshot)
         {
-            // A watermark alone, which the store has read back: no reason to compute the keys again for each token.
-            whole.snapshot = *snapshot;
+            // A watermark or a value, which the store has read back: no reason to compute the keys again for each token.
+            let before = core::mem::replace(&mut whole.snapshot, *snapshot);
+            if before.values != snapshot.values {
+                self.configure_board();
+            }
             return Ok(());
         }
         if let Some(Whole { mut store, snapshot: before, .. }) = self.whole.take() {
@@ -457,6 +474,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             let Device { config, board, rng, .. } = self;
             self.whole = Whole::new(store, opened, |need| due(need, config, board, rng));
             self.changed |= self.whole.as_ref().is_none_or(|whole| whole.differs_from(&before));
+            self.present_until.take_if(|_| self.changed);
+            self.configure_board();
         }
         match commit {
             Ok(_) => Ok(()),
@@ -484,7 +503,7 @@ impl<F: NorFlash> Whole<F> {
 
     /// What storage needs for another key: the factory slot loses its certificate, which is about the old one.
     fn new_key<'a>(&self, identity: &'a Identity, factory: &'a mut [u8; ANCHORED_LEN]) -> Result<NewKey<'a>, Problem> {
-        let factory = self.factory.map(|held| slots::anchor_alone(&held.anchor, factory)).transpose()?;
+        let factory = self.factory.map(|held| anchor_alone(&held.anchor, factory)).transpose()?;
         Ok(NewKey { key: identity.key.as_bytes(), origin: identity.origin, factory })
     }
 
@@ -504,16 +523,26 @@ impl<F: NorFlash> Whole<F> {
         (generation, claim_counter) != (other.generation, other.claim_counter)
             || (factory, owner) != (other.factory, other.owner)
     }
+}
 
-    /// What a PUT to the owner slot is answered with: what was read back.
-    fn owner_receipt(&self) -> Result<Receipt, Problem> {
-        Ok(Receipt {
-            device: *self.identity.key.public().x(),
-            claim_counter: self.snapshot.claim_counter,
-            generation: self.snapshot.generation,
-            digest: self.snapshot.owner.ok_or(Problem::STORAGE)?.digest,
-        })
-    }
+/// All that a PUT to the factory slot may turn out to be.
+const FACTORY_WRITES: [FactoryWrite; 4] =
+    [FactoryWrite::Renew, FactoryWrite::Repeat, FactoryWrite::Replace, FactoryWrite::Fill { certified: true }];
+
+/// All that a PUT to the owner slot may turn out to be.
+const OWNER_WRITES: [OwnerWrite; 3] = {
+    let write = OwnerWrite { certified: true, same_anchor: true, voucher: None };
+    [
+        OwnerWrite { voucher: Some(Voucher::Owner), ..write },
+        write,
+        OwnerWrite { voucher: Some(Voucher::Factory), ..write },
+    ]
+};
+
+/// The first of `requests` that is lawful; the last one if none is.
+fn any_lawful<const N: usize>(state: &State, role: Role, requests: &[Request; N]) -> Result<Request, Problem> {
+    let lawful = requests.iter().find(|request| decide(state, role, **request).is_ok());
+    lawful.or(requests.last()).copied().ok_or(Problem::NOT_SUPPORTED)
 }
 
 /// The key that storage asks for.
@@ -542,13 +571,17 @@ fn slot_state(held: Option<Held>) -> SlotState {
 }
 
 /// The link-format document (RFC 6690).
-fn discovery(product: &[ProductResource], answer: &mut Answer) -> Result<(), Problem> {
+fn discovery(product: &[ProductResource], values: &[Value], answer: &mut Answer) -> Result<(), Problem> {
     let mut links = heapless::String::<{ crate::answer::BODY_LEN }>::new();
     let own = RESOURCES.iter().map(|entry| (entry.path, entry.attributes));
     for (path, attributes) in own.chain(product.iter().map(|resource| (resource.path, resource.attributes))) {
         let Some(attributes) = attributes else { continue };
         let comma = if links.is_empty() { "" } else { "," };
-        let _ = write!(links, "{comma}<{path}>;{attributes}");
+        write!(links, "{comma}<{path}>;{attributes}").map_err(|_| Problem::DOES_NOT_FIT)?;
+    }
+    for value in values {
+        let Value { path, max_len, .. } = value;
+        write!(links, ",<{path}>;rt=\"comm.slot\";ct=42;sz={max_len}").map_err(|_| Problem::DOES_NOT_FIT)?;
     }
     answer.set_body(code::CONTENT, content_format::LINK_FORMAT, |out| {
         out.get_mut(..links.len()).ok_or(Problem::STORAGE)?.copy_from_slice(links.as_bytes());

@@ -1,6 +1,7 @@
-//! An example of a product's own resource: a light at `/led`, which anyone may look at and "my devices" may switch.
+//! An example of a product: a light at `/led`, which anyone may look at and "my devices" may switch. `GET` answers a CBOR
+//! Boolean, `PUT` takes one.
 //!
-//! `GET` answers a CBOR Boolean, `PUT` takes one.
+//! And values that its owner may give to it. It uses one of them; it has no radio that would need the others.
 
 use cbor_schemas::Method;
 use coap_numbers::code;
@@ -10,6 +11,7 @@ use crate::{
     lifecycle::Access,
     problem::Problem,
     resources::{ProductResource, content_format},
+    values::{Declared, Kind, Octets, Text, Value, Values},
 };
 
 /// The path.
@@ -23,6 +25,36 @@ pub const RESOURCES: &[ProductResource] = &[ProductResource {
     answers: content_format::CBOR,
     attributes: Some("rt=\"led\";ct=60"),
 }];
+
+/// How often the light flashes to show which device is meant: one byte, 1 to 20.
+pub const FLASHES: Declared<Flashes> = Declared::new("/comm/slots/identify-flashes", 1);
+/// What a radio would send as, for good: 8 bytes.
+pub const SENDER_ID: Declared<Octets<8>> = Declared::new("/comm/slots/sender-id", 8).write_once();
+/// What it would join a network by: UTF-8, at most 64 bytes.
+pub const WIFI_PASSPHRASE: Declared<Text> = Declared::new("/comm/slots/wifi-passphrase", 64).secret();
+
+/// For [`Board::VALUES`](crate::device::Board::VALUES).
+pub const VALUES: &[Value] = &[FLASHES.value(), SENDER_ID.value(), WIFI_PASSPHRASE.value()];
+
+/// A number of flashes.
+#[derive(Debug, Clone, Copy)]
+pub struct Flashes;
+
+impl Kind for Flashes {
+    type Is<'v> = u8;
+
+    fn read(bytes: &[u8]) -> Option<u8> {
+        match bytes {
+            [flashes @ 1..=20] => Some(*flashes),
+            _ => None,
+        }
+    }
+}
+
+/// How often the light is to flash: 10 times unless the owner wants something else.
+pub fn flashes(values: &Values<'_>) -> u8 {
+    values.get(&FLASHES).unwrap_or(10)
+}
 
 /// Serves a request, for [`Board::serve`](crate::device::Board::serve). `is_on` is how the light is, and how it is to be.
 ///

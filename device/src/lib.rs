@@ -25,6 +25,7 @@
 //!     device: "urn:dev:ops:32473-blinky-0024beffe804ff1".parse().unwrap(), // from the hardware
 //!     firmware: "blinky 1.0",
 //!     claim_policy: ClaimPolicy::Open,
+//!     reset_by_presence: false,
 //!     operation_ms: 300,
 //!     takes_keys: false,
 //! };
@@ -56,6 +57,7 @@
 
 pub mod answer;
 pub mod authz;
+pub mod button;
 pub mod client;
 pub mod device;
 pub mod flash;
@@ -71,6 +73,7 @@ pub mod slots;
 pub mod store;
 pub mod transport;
 pub mod usb;
+pub mod values;
 
 /// The longest CoAP datagram the device takes or sends, in bytes (RFC 7252 section 4.6 suggests 1152).
 pub const DATAGRAM_LEN: usize = 1152;

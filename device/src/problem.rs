@@ -39,9 +39,15 @@ impl Problem {
         Problem::new(code::BAD_REQUEST, "malformed request").with_detail(detail)
     }
 
+    /// What this firmware does not have: 5.01.
+    pub const NOT_SUPPORTED: Problem = Problem::new(code::NOT_IMPLEMENTED, "not supported by this firmware");
+
     /// A commit that could not be read back: 5.00. The request may be repeated.
     pub const STORAGE: Problem = Problem::new(code::INTERNAL_SERVER_ERROR, "storage failed")
         .with_detail("nothing was confirmed; read /comm, then repeat the request");
+
+    /// Our own answers fit, or the firmware is wrong: 5.00.
+    pub const DOES_NOT_FIT: Problem = Problem::new(code::INTERNAL_SERVER_ERROR, "the answer does not fit");
 
     /// Writes the problem details.
     ///
@@ -62,7 +68,12 @@ impl From<Refusal> for Problem {
                 .with_detail("read /comm for the slots and the claim policy"),
             Refusal::Fault => Problem::new(code::SERVICE_UNAVAILABLE, "storage is damaged")
                 .with_detail("nothing is accepted until the device is erased and provisioned anew"),
-            Refusal::NotSupported => Problem::new(code::NOT_IMPLEMENTED, "not supported by this firmware"),
+            Refusal::NeedsVoucher => Problem::new(code::CONFLICT, "a voucher is needed")
+                .with_detail("by the factory anchor, for this device and the claim counter in /comm"),
+            Refusal::NeedsPresence => Problem::new(code::CONFLICT, "somebody has to be at the device")
+                .with_detail("hold its button down for 3 seconds, then repeat this within 30"),
+            Refusal::WrittenOnce => Problem::new(code::CONFLICT, "written once")
+                .with_detail("a newer certificate of the same anchor is all that can follow"),
             Refusal::Exhausted => {
                 Problem::new(code::CONFLICT, "counter exhausted").with_detail("erase the device and provision it anew")
             }

@@ -4,12 +4,14 @@ use cbor_schemas::Method;
 use coap_message::{MessageOption, ReadableMessage};
 use coap_numbers::{code, option};
 
-use crate::lifecycle::Access;
+use crate::{lifecycle::Access, values::Value};
 
 /// Content formats (IANA "CoAP Content-Formats").
 pub mod content_format {
     /// application/link-format
     pub const LINK_FORMAT: u16 = 40;
+    /// application/octet-stream
+    pub const OCTET_STREAM: u16 = 42;
     /// application/cbor
     pub const CBOR: u16 = 60;
     /// application/cwt
@@ -45,6 +47,8 @@ pub enum Resource {
     Rekey,
     /// Give up ownership.
     Reset,
+    /// A value of the product, by its place in [`Board::VALUES`](crate::device::Board::VALUES).
+    Value(u8),
     /// One of the product's own, by its place in [`Board::RESOURCES`](crate::device::Board::RESOURCES).
     Product(u8),
 }
@@ -114,10 +118,17 @@ pub fn find(request: &impl ReadableMessage) -> Option<&'static Entry> {
     RESOURCES.iter().find(|entry| is_path_of(entry.path, request))
 }
 
-/// ... or the product's resource.
-pub fn find_with(product: &'static [ProductResource], request: &impl ReadableMessage) -> Option<Target> {
+/// ... or one of the product's values or resources.
+pub fn find_with(
+    product: &'static [ProductResource],
+    values: &'static [Value],
+    request: &impl ReadableMessage,
+) -> Option<Target> {
     if let Some(entry) = find(request) {
         return Some(Target::Own(entry));
+    }
+    if let Some(at) = values.iter().position(|value| is_path_of(value.path, request)) {
+        return Some(Target::Value(u8::try_from(at).ok()?, values.get(at)?));
     }
     let at = product.iter().position(|resource| is_path_of(resource.path, request))?;
     Some(Target::Product(u8::try_from(at).ok()?, product.get(at)?))
@@ -128,6 +139,8 @@ pub fn find_with(product: &'static [ProductResource], request: &impl ReadableMes
 pub enum Target {
     /// A line of [`RESOURCES`].
     Own(&'static Entry),
+    /// A value of the product, and its place among them.
+    Value(u8, &'static Value),
     /// A resource of the product, and its place among them.
     Product(u8, &'static ProductResource),
 }
@@ -137,6 +150,7 @@ impl Target {
     pub fn path(&self) -> &'static str {
         match self {
             Target::Own(entry) => entry.path,
+            Target::Value(_, value) => value.path,
             Target::Product(_, resource) => resource.path,
         }
     }
@@ -145,6 +159,7 @@ impl Target {
     pub fn resource(&self) -> Resource {
         match self {
             Target::Own(entry) => entry.resource,
+            Target::Value(at, _) => Resource::Value(*at),
             Target::Product(at, _) => Resource::Product(*at),
         }
     }
@@ -153,6 +168,7 @@ impl Target {
     pub fn has(&self, method: Method) -> bool {
         match self {
             Target::Own(entry) => entry.methods.contains(&method),
+            Target::Value(_, value) => method == Put || method == Get && !value.secret,
             Target::Product(_, resource) => resource.methods.iter().any(|(its, _)| *its == method),
         }
     }
@@ -161,6 +177,7 @@ impl Target {
     pub fn formats(&self) -> (Option<u16>, u16) {
         match self {
             Target::Own(entry) => (entry.takes, entry.answers),
+            Target::Value(..) => (Some(content_format::OCTET_STREAM), content_format::OCTET_STREAM),
             Target::Product(_, resource) => (resource.takes, resource.answers),
         }
     }

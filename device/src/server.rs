@@ -19,6 +19,7 @@ use crate::{
     BODY_LEN, DATAGRAM_LEN,
     answer::Answer,
     device::{Board, Caller, Device},
+    lifecycle::Role,
     problem::Problem,
     resources::{self, Resource, Target, content_format},
     sessions::Sessions,
@@ -116,7 +117,7 @@ where
             && request.code().into() == code::POST;
         let caller = Caller::ANYONE;
         let served = match is_edhoc {
-            true => self.edhoc(from, request),
+            true => self.edhoc(from, request, now),
             false => self.serve(request, &caller, now),
         };
         if let Err(problem) = served {
@@ -167,7 +168,7 @@ where
         Q: ReadableMessage + WithSortedOptions,
     {
         check_options(request)?;
-        let target = resources::find_with(B::RESOURCES, request);
+        let target = resources::find_with(B::RESOURCES, B::VALUES, request);
         let target = target.ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
         let method = resources::method(request.code().into()).filter(|method| target.has(*method));
         let method = method.ok_or(Problem::new(code::METHOD_NOT_ALLOWED, "the resource has no such method"))?;
@@ -176,13 +177,17 @@ where
         if method != Method::Get && content_format.is_some() && takes.is_some() && content_format != takes {
             return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
         }
-        let role = self.device.permit(&target, method, caller)?;
+        let role = self.device.permit(&target, method, caller, now)?;
         if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
             return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
         }
 
-        // There is one place for a body that comes in blocks: only for who was permitted to write one.
-        let may_gather = caller.key.is_some() && method != Method::Get && target.resource() != Resource::AuthzInfo;
+        // There is one place for a body that comes in blocks: only for who was permitted to write one. A device's next owner
+        // is a stranger while there is a present one, whose body it must not displace; its request fits a datagram.
+        let may_gather = caller.key.is_some()
+            && method != Method::Get
+            && target.resource() != Resource::AuthzInfo
+            && (role != Role::Stranger || !self.device.is_owned());
         let Memory { body, answer, .. } = &mut *self.memory;
         let gathered = match may_gather {
             false => Assembled::Complete { body: request.payload(), block: only_block(request)? },
@@ -205,7 +210,7 @@ where
     }
 
     /// `POST /.well-known/edhoc`: message_1, or message_3 alone (RFC 9528 appendix A.2).
-    fn edhoc<Q>(&mut self, from: A, request: &Q) -> Result<(), Problem>
+    fn edhoc<Q>(&mut self, from: A, request: &Q, now: u64) -> Result<(), Problem>
     where
         Q: ReadableMessage + WithSortedOptions,
     {
@@ -213,7 +218,7 @@ where
         only_block(request)?;
         let caller = Caller::ANYONE;
         let entry = resources::find(request).ok_or(Problem::UNAUTHORIZED)?;
-        self.device.permit(&Target::Own(entry), Method::Post, &caller)?;
+        self.device.permit(&Target::Own(entry), Method::Post, &caller, now)?;
         let message = match edhoc::Request::parse(request.payload()) {
             Ok(edhoc::Request::Message1(message_1)) => self.message_1(from, message_1),
             Ok(edhoc::Request::Message3 { c_r, message_3 }) => {

@@ -1,77 +1,101 @@
-//! What may be put into the factory and the owner slot: an anchor, and a certificate that it signed about our own key.
+//! What may be put into the factory and the owner slot: an anchor, a certificate that it signed about our own key, and a
+//! voucher by somebody who may let a new owner in.
 
-use cbor_schemas::{DeviceCertificateClaims, DeviceId, IssuerId, Kind, Sign1, SlotContents, SlotRequest};
+use cbor_schemas::{
+    DeviceCertificateClaims, DeviceId, IssuerId, Kind, Sign1, SlotContents, SlotRequest, VoucherClaims, Watermarks,
+};
 use coap_numbers::code;
 use protocol::key::PublicKey;
 use sha2::{Digest, Sha256};
 
-use crate::problem::Problem;
+use crate::{lifecycle::Voucher, problem::Problem};
 
 /// The longest slot contents: an anchor and a certificate, in bytes.
 pub const CONTENTS_LEN: usize = crate::store::MAX_CONTENTS_LEN;
 /// Contents with the anchor alone, in bytes.
 pub const ANCHORED_LEN: usize = 88;
 
-/// A slot request that was checked against this device. Encodes as [`SlotContents`].
+/// What a PUT to a slot offers. Certificate and voucher are not verified yet. Encodes as [`SlotContents`].
 #[derive(Debug, Clone, Copy)]
-pub struct Checked<'a> {
+pub struct Offer<'a> {
     /// The issuer's key.
     pub anchor: PublicKey,
-    /// The certificate about our key, if one came with it.
+    /// A certificate about our key.
     pub certificate: Option<&'a [u8]>,
-    /// When the certificate was signed, Unix seconds.
-    pub issued_at: Option<u64>,
+    /// What lets the new owner in.
+    pub voucher: Option<&'a [u8]>,
 }
 
-/// Checks the body of a PUT to a slot of the device `device` with the key `own_key`.
-///
-/// Costs one ES256 verification if there is a certificate.
-///
-/// # Errors
-/// 4.00 with what is wrong; 5.01 for vouchers.
-pub fn check<'a>(body: &'a [u8], device: &DeviceId, own_key: &PublicKey) -> Result<Checked<'a>, Problem> {
-    let request = SlotRequest::decode(body).map_err(|_| Problem::malformed("not an anchor and a certificate"))?;
-    if request.voucher.is_some() {
-        return Err(Problem::new(code::NOT_IMPLEMENTED, "vouchers are not supported by this firmware"));
-    }
-    let anchor = PublicKey::from_cose(&request.anchor)
-        .map_err(|_| Problem::malformed("the anchor is not a key as issuers make them"))?;
-    if anchor == *own_key {
-        return Err(Problem::malformed("the anchor is the device's own key"));
-    }
-    let issued_at = match request.certificate {
-        Some(certificate) => Some(check_certificate(certificate, &anchor, device, own_key)?),
-        None => None,
-    };
-    Ok(Checked { anchor, certificate: request.certificate, issued_at })
+/// A voucher that was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vouched {
+    /// Who signed it.
+    pub by: Voucher,
+    /// When, Unix seconds.
+    pub issued_at: u64,
 }
 
-fn check_certificate(
-    certificate: &[u8],
-    anchor: &PublicKey,
-    device: &DeviceId,
-    own_key: &PublicKey,
-) -> Result<u64, Problem> {
-    let rejected = |detail| Problem::new(code::BAD_REQUEST, "certificate rejected").with_detail(detail);
-    let object = Sign1::decode(certificate).map_err(|_| rejected("not a signed object"))?;
-    if object.kind != Kind::DeviceCertificate {
-        return Err(rejected("typ is not that of a device certificate"));
-    }
-    let claims = DeviceCertificateClaims::decode(object.payload).map_err(|_| rejected("malformed claims"))?;
-    if claims.issuer != IssuerId(anchor.kid()) {
-        return Err(rejected("iss is not the anchor"));
-    }
-    if claims.subject != *device {
-        return Err(rejected("sub names another device"));
-    }
-    if PublicKey::from_cose(&claims.key) != Ok(*own_key) {
-        return Err(rejected("cnf names another key"));
-    }
-    protocol::sign1::verify(anchor, &object).map_err(|_| rejected("the anchor did not sign it"))?;
-    Ok(claims.issued_at)
+/// What a voucher is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct VoucherVerifier {
+    /// This device.
+    pub device: DeviceId,
+    /// Fillings and emptyings of the owner slot so far.
+    pub claim_counter: u32,
+    /// The anchor in the factory slot.
+    pub factory: Option<PublicKey>,
+    /// The anchor in the owner slot.
+    pub owner: Option<PublicKey>,
+    /// What the owner signed before is void, by the device list. Unix seconds.
+    pub min_iat: u64,
+    /// The newest time that is known from the objects of each anchor.
+    pub watermarks: Watermarks,
 }
 
-impl Checked<'_> {
+impl<'a> Offer<'a> {
+    /// Reads the body of a PUT to a slot of the device with the key `own_key`.
+    ///
+    /// # Errors
+    /// 4.00 with what is wrong.
+    pub fn parse(body: &'a [u8], own_key: &PublicKey) -> Result<Self, Problem> {
+        let SlotRequest { anchor, certificate, voucher } =
+            SlotRequest::decode(body).map_err(|_| Problem::malformed("not an anchor and a certificate"))?;
+        let anchor = PublicKey::from_cose(&anchor)
+            .map_err(|_| Problem::malformed("the anchor is not a key as issuers make them"))?;
+        if anchor == *own_key {
+            return Err(Problem::malformed("the anchor is the device's own key"));
+        }
+        Ok(Offer { anchor, certificate, voucher })
+    }
+
+    /// Verifies the certificate, if there is one: the anchor signed it about this device and its present key. Returns when,
+    /// in Unix seconds.
+    ///
+    /// Costs one ES256 verification.
+    ///
+    /// # Errors
+    /// 4.00 with what is wrong.
+    pub fn verify_certificate(&self, device: &DeviceId, own_key: &PublicKey) -> Result<Option<u64>, Problem> {
+        let Some(certificate) = self.certificate else { return Ok(None) };
+        let rejected = |detail| Problem::new(code::BAD_REQUEST, "certificate rejected").with_detail(detail);
+        let object = Sign1::decode(certificate).map_err(|_| rejected("not a signed object"))?;
+        if object.kind != Kind::DeviceCertificate {
+            return Err(rejected("typ is not that of a device certificate"));
+        }
+        let claims = DeviceCertificateClaims::decode(object.payload).map_err(|_| rejected("malformed claims"))?;
+        if claims.issuer != IssuerId(self.anchor.kid()) {
+            return Err(rejected("iss is not the anchor"));
+        }
+        if claims.subject != *device {
+            return Err(rejected("sub names another device"));
+        }
+        if PublicKey::from_cose(&claims.key) != Ok(*own_key) {
+            return Err(rejected("cnf names another key"));
+        }
+        protocol::sign1::verify(&self.anchor, &object).map_err(|_| rejected("the anchor did not sign it"))?;
+        Ok(Some(claims.issued_at))
+    }
+
     /// Writes what the slot will hold, at most [`CONTENTS_LEN`] bytes.
     ///
     /// # Errors
@@ -79,6 +103,61 @@ impl Checked<'_> {
     pub fn encode<'b>(&self, out: &'b mut [u8]) -> Result<&'b [u8], Problem> {
         encode_contents(&SlotContents { anchor: self.anchor.cose_key(), certificate: self.certificate }, out)
     }
+}
+
+impl VoucherVerifier {
+    /// Verifies the voucher of an offer, if there is one.
+    ///
+    /// Costs one ES256 verification. Which anchors are installed is not told to whoever holds none of their vouchers.
+    ///
+    /// # Errors
+    /// 4.00 with what is wrong; 4.09 for another claim counter.
+    pub fn verify(&self, offer: &Offer<'_>) -> Result<Option<Vouched>, Problem> {
+        let Some(voucher) = offer.voucher else { return Ok(None) };
+        let problem = |code, detail| Problem::new(code, "voucher rejected").with_detail(detail);
+        let rejected = |detail| problem(code::BAD_REQUEST, detail);
+        let object = Sign1::decode(voucher).map_err(|_| rejected("not a signed object"))?;
+        if object.kind != Kind::Voucher {
+            return Err(rejected("typ is not that of a voucher"));
+        }
+        let claims = VoucherClaims::decode(object.payload).map_err(|_| rejected("malformed claims"))?;
+        if claims.subject != self.device {
+            return Err(rejected("sub names another device"));
+        }
+        if PublicKey::from_cose(&claims.key) != Ok(offer.anchor) {
+            return Err(rejected("cnf is not the anchor"));
+        }
+        if offer.certificate.is_none() {
+            // It is what proves that there is a private key to the anchor.
+            return Err(rejected("a certificate of the anchor has to come with it"));
+        }
+        if claims.claim_counter != self.claim_counter {
+            return Err(problem(code::CONFLICT, "it is for another claim counter than the one in /comm"));
+        }
+        let anchors = [(Voucher::Owner, self.owner), (Voucher::Factory, self.factory)];
+        let named = anchors
+            .into_iter()
+            .find_map(|(by, anchor)| Some((by, anchor?)).filter(|(_, anchor)| claims.issuer == IssuerId(anchor.kid())));
+        let (by, anchor) = named.ok_or(rejected("no anchor of this device signed it"))?;
+        protocol::sign1::verify(&anchor, &object).map_err(|_| rejected("no anchor of this device signed it"))?;
+        if by == Voucher::Owner && claims.issued_at < self.min_iat {
+            return Err(rejected("revoked by the device list"));
+        }
+        let watermark = match by {
+            Voucher::Factory => self.watermarks.factory,
+            Voucher::Owner => self.watermarks.owner,
+        };
+        if claims.expires_at.is_some_and(|expires_at| expires_at < watermark.unwrap_or(0).max(claims.issued_at)) {
+            return Err(rejected("it has expired"));
+        }
+        Ok(Some(Vouched { by, issued_at: claims.issued_at }))
+    }
+}
+
+/// When the certificate in slot contents was signed, Unix seconds; `None` without one.
+pub fn issued_at(contents: &SlotContents<'_>) -> Option<u64> {
+    let object = Sign1::decode(contents.certificate?).ok()?;
+    DeviceCertificateClaims::decode(object.payload).ok().map(|claims| claims.issued_at)
 }
 
 /// Contents with the anchor alone, as a new key leaves them.

@@ -57,13 +57,15 @@
 //! [`Layout::smallest`].
 
 mod error;
+mod half;
 mod list;
 mod record;
 mod region;
 
 use cbor_schemas::KeyOrigin;
 use embedded_storage::nor_flash::NorFlash;
-use list::Half;
+use half::Half;
+use list::LIST_BYTES;
 use zeroize::Zeroize as _;
 
 pub use error::{Error, FaultReason};
@@ -146,6 +148,7 @@ enum Area {
     Owner,
     State,
     List,
+    Values,
 }
 
 impl<F: NorFlash> Store<F> {
@@ -206,13 +209,45 @@ impl<F: NorFlash> Store<F> {
         }
     }
 
-    /// Fills the owner slot, or replaces its contents. `watermark` replaces the slot's watermark. The device list goes with
-    /// its owner: it stays if the claim counter does.
-    pub fn set_owner(&mut self, bytes: &[u8], claim_counter: u32, watermark: Option<u64>) -> Result<Snapshot, Error> {
+    /// Fills the owner slot, or replaces its contents for the same owner. `watermark` replaces the slot's watermark; the
+    /// factory's rises to `vouched_at`.
+    pub fn set_owner(
+        &mut self,
+        bytes: &[u8],
+        claim_counter: u32,
+        watermark: Option<u64>,
+        vouched_at: Option<u64>,
+    ) -> Result<Snapshot, Error> {
         let mut record = self.current()?.next();
-        record.snapshot.list.take_if(|_| record.snapshot.claim_counter != claim_counter);
+        record.snapshot.watermarks.factory = record.snapshot.watermarks.factory.max(vouched_at);
         record.snapshot.claim_counter = claim_counter;
         self.set_slot(record, Slot::Owner, bytes, watermark)
+    }
+
+    /// Gives the owner slot to another owner, with all that is in [`set_owner`](Self::set_owner), and erases what the former
+    /// one wrote: the list, values and watermark go with its pages. After a power cut the old state is there, or the transfer
+    /// is completed at opening.
+    pub fn transfer(
+        &mut self,
+        bytes: &[u8],
+        claim_counter: u32,
+        watermark: Option<u64>,
+        vouched_at: Option<u64>,
+    ) -> Result<Snapshot, Error> {
+        let mut record = self.current()?.next();
+        // The half that no list is in.
+        let side = record.snapshot.list.map_or(Side::A, |list| list.side.other());
+        record.snapshot.forget_owner();
+        record.snapshot.claim_counter = claim_counter;
+        record.snapshot.watermarks.owner = watermark;
+        record.snapshot.watermarks.factory = record.snapshot.watermarks.factory.max(vouched_at);
+        record.place(Slot::Owner, bytes)?;
+        let mark = Mark { wipe_owner: true, new_key: false, record };
+        self.commit(&record, |store| {
+            store.half(side).write_bytes(bytes)?;
+            store.put_mark(&mark)?;
+            store.carry_out(&mark, None)
+        })
     }
 
     /// Fills the factory slot, or replaces its contents. `watermark` replaces the slot's watermark.
@@ -237,6 +272,31 @@ impl<F: NorFlash> Store<F> {
             store.half(side).write(keys.clone())?;
             store.put_record(&record)
         })
+    }
+
+    /// Reads the values of the product; `None` if there are none.
+    pub fn values<'b>(&mut self, scratch: &'b mut Scratch) -> Result<Option<&'b [u8]>, Error> {
+        let Some(values) = self.current()?.snapshot.values else { return Ok(None) };
+        match self.values_half(values.side).fetch(&values, scratch)? {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(Error::Fault(FaultReason::Values)),
+        }
+    }
+
+    /// Replaces the values of the product, all of them, by `bytes`, and erases those before. A power cut right in between
+    /// leaves these until the next time.
+    pub fn set_values(&mut self, bytes: &[u8]) -> Result<Snapshot, Error> {
+        let mut record = self.current()?.next();
+        let values = &mut record.snapshot.values;
+        let side = values.map_or(Side::A, |held| held.side.other());
+        *values = Some(Contents::checked(bytes, side)?);
+        let snapshot = self.commit(&record, |store| {
+            store.values_half(side).write_bytes(bytes)?;
+            store.put_record(&record)
+        })?;
+        // What was there may have been secret.
+        self.values_half(side.other()).wipe()?;
+        Ok(snapshot)
     }
 
     /// Whether a key is in the device list; no if there is no list.
@@ -293,9 +353,7 @@ impl<F: NorFlash> Store<F> {
         }
         let snapshot = &mut record.snapshot;
         snapshot.claim_counter = snapshot.claim_counter.checked_add(1).ok_or(Error::Exhausted)?;
-        snapshot.owner = None;
-        snapshot.watermarks.owner = None;
-        snapshot.list = None;
+        snapshot.forget_owner();
         let mark = Mark { wipe_owner: true, new_key: new_key.is_some(), record };
         self.commit(&record, |store| {
             if let Some(bytes) = new_key.as_ref().and_then(|new| new.factory) {
@@ -351,8 +409,12 @@ impl<F: NorFlash> Store<F> {
     /// Carries out what `mark` announces. Can be repeated until the record is in *state*.
     fn carry_out(&mut self, mark: &Mark, key: Option<&[u8; 32]>) -> Result<(), Error> {
         if mark.wipe_owner {
+            match mark.record.snapshot.owner {
+                Some(contents) => self.hand_over(&contents, &mark.record)?,
+                None => self.region(Area::Owner).wipe()?,
+            }
+            self.region(Area::Values).wipe()?;
             self.region(Area::List).wipe()?;
-            self.region(Area::Owner).wipe()?;
         }
         if let Some(key) = key {
             self.region(Area::Keys).wipe()?;
@@ -361,11 +423,24 @@ impl<F: NorFlash> Store<F> {
         self.put_record(&mark.record)
     }
 
-    fn put_key(&mut self, key: &[u8; 32]) -> Result<(), Error> {
+    /// Erases what the former owner wrote, and puts the next one's `contents` in its place. They wait in the half that no list
+    /// is in. That is erased afterwards, so if they are not there, all this was done.
+    fn hand_over(&mut self, contents: &Contents, record: &Record) -> Result<(), Error> {
         let mut scratch = Scratch::new();
-        let result = self.region(Area::Keys).put(Item::Key, key, &mut scratch);
-        scratch.zeroize();
-        result
+        for side in [Side::A, Side::B] {
+            if let Some(bytes) = self.half(side).fetch(contents, &mut scratch)? {
+                self.region(Area::Owner).wipe()?;
+                return self.put_contents(Slot::Owner, record, bytes);
+            }
+        }
+        match self.region(Area::Owner).fetch(contents.side.item(), &mut scratch)? {
+            Some(bytes) if contents.describes(bytes) => Ok(()),
+            _ => Err(Error::Fault(FaultReason::OwnerContents)),
+        }
+    }
+
+    fn put_key(&mut self, key: &[u8; 32]) -> Result<(), Error> {
+        self.region(Area::Keys).put(Item::Key, key, &mut Scratch::new())
     }
 
     fn put_contents(&mut self, slot: Slot, record: &Record, bytes: &[u8]) -> Result<(), Error> {
@@ -402,12 +477,17 @@ impl<F: NorFlash> Store<F> {
             Area::Owner => &self.layout.owner,
             Area::State => &self.layout.state,
             Area::List => &self.layout.list,
+            Area::Values => &self.layout.values,
         };
         Region::new(&mut self.flash, range.clone())
     }
 
     fn half(&mut self, side: Side) -> Half<'_, F> {
-        Half::new(&mut self.flash, self.layout.list.start, side)
+        Half::new(&mut self.flash, self.layout.list.start, LIST_BYTES, side)
+    }
+
+    fn values_half(&mut self, side: Side) -> Half<'_, F> {
+        Half::new(&mut self.flash, self.layout.values.start, MAX_CONTENTS_LEN, side)
     }
 }
 
@@ -456,7 +536,7 @@ impl<F: NorFlash> Store<F> {
     }
 
     fn is_blank(&mut self) -> Result<bool, Error> {
-        for area in [Area::Keys, Area::Owner, Area::State, Area::List] {
+        for area in [Area::Keys, Area::Owner, Area::State, Area::List, Area::Values] {
             if !self.region(area).is_blank_from(0)? {
                 return Ok(false);
             }
@@ -469,7 +549,8 @@ impl<F: NorFlash> Store<F> {
         Ok(self.region(Area::Owner).holds_at_most_one(Record::FIRST_LEN)?
             && self.region(Area::State).holds_at_most_one(Record::FIRST_LEN)?
             && self.region(Area::Keys).holds_at_most_one(size_of::<KeyBytes>())?
-            && self.region(Area::List).is_blank_from(0)?)
+            && self.region(Area::List).is_blank_from(0)?
+            && self.region(Area::Values).is_blank_from(0)?)
     }
 
     fn wipe_all(&mut self) -> Result<(), Error> {
@@ -510,10 +591,13 @@ impl<F: NorFlash> Store<F> {
         if let Some(list) = record.snapshot.list {
             self.half(list.side).contains(&list, None)?;
         }
+        if let Some(values) = record.snapshot.values
+            && self.values_half(values.side).fetch(&values, &mut scratch)?.is_none()
+        {
+            return Err(Error::Fault(FaultReason::Values));
+        }
         let key = self.region(Area::Keys).fetch(Item::Key, &mut scratch);
-        let key = key.map(|bytes| bytes.and_then(|bytes| bytes.try_into().ok()).map(KeyBytes));
-        scratch.zeroize();
-        match key? {
+        match key?.and_then(|bytes| bytes.try_into().ok()).map(KeyBytes) {
             Some(key) if digest(&key.0) == record.key => Ok(key),
             _ => Err(Error::Fault(FaultReason::Key)),
         }
@@ -533,12 +617,8 @@ impl Record {
 
     /// Names new contents of a slot, on the side that the last record does not name.
     fn place(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), Error> {
-        if bytes.is_empty() || bytes.len() > MAX_CONTENTS_LEN {
-            return Err(Error::ContentsLength);
-        }
         let side = self.snapshot.contents(slot).map_or(Side::A, |contents| contents.side.other());
-        let contents = Contents::of(bytes, side).ok_or(Error::ContentsLength)?;
-        self.snapshot.set_contents(slot, Some(contents));
+        self.snapshot.set_contents(slot, Some(Contents::checked(bytes, side)?));
         Ok(())
     }
 

@@ -25,11 +25,12 @@ struct Device {
     key: [u8; 32],
     factory: Option<Vec<u8>>,
     owner: Option<Vec<u8>>,
+    values: Option<Vec<u8>>,
 }
 
 fn blank() -> Flash {
     let layout = Layout::smallest::<Flash>(0);
-    Flash::erased(vec![0; layout.list.end as usize])
+    Flash::erased(vec![0; layout.values.end as usize])
 }
 
 fn open(flash: &mut Flash) -> (Opening<'_>, Opened) {
@@ -50,7 +51,9 @@ fn start(flash: &mut Flash) -> Result<(Option<Need>, Device), String> {
     let mut read = |slot| store.slot(slot, &mut Scratch::new()).map(|bytes| bytes.map(<[u8]>::to_vec));
     let factory = read(Slot::Factory).map_err(|error| error.to_string())?;
     let owner = read(Slot::Owner).map_err(|error| error.to_string())?;
-    Ok((need, Device { snapshot, key, factory, owner }))
+    let values = store.values(&mut Scratch::new()).map(|bytes| bytes.map(<[u8]>::to_vec));
+    let values = values.map_err(|error| error.to_string())?;
+    Ok((need, Device { snapshot, key, factory, owner, values }))
 }
 
 impl Device {
@@ -87,12 +90,15 @@ const SUCCESSOR: NewKey<'static> = NewKey { key: &NEW_KEY, origin: KeyOrigin::Ge
 
 const FIRST_START: Operation = |store| store.provide_key(&KEY, KeyOrigin::Generated);
 const SET_FACTORY: Operation = |store| store.set_factory(&CERTIFICATE, Some(10));
-const SET_OWNER: Operation = |store| store.set_owner(&CERTIFICATE, 1, Some(20));
-const REPLACE_OWNER: Operation = |store| store.set_owner(&LATER_CERTIFICATE, 2, Some(21));
+const SET_OWNER: Operation = |store| store.set_owner(&CERTIFICATE, 1, Some(20), None);
+const REPLACE_OWNER: Operation = |store| store.set_owner(&LATER_CERTIFICATE, 2, Some(21), None);
 const WATERMARK: Operation = |store| store.advance_watermark(Slot::Owner, 5000);
 const REKEY: Operation = |store| store.rekey(&SUCCESSOR, Some(&ANCHOR));
 const RESET: Operation = |store| store.reset(None);
 const RESET_WITH_KEY: Operation = |store| store.reset(Some(SUCCESSOR));
+const TRANSFER: Operation = |store| store.transfer(&LATER_CERTIFICATE, 2, Some(21), Some(11));
+const VALUES: Operation = |store| store.set_values(&[0x77; 90]);
+const OTHER_VALUES: Operation = |store| store.set_values(&[0x78; 120]);
 
 const OWNED: [Operation; 3] = [FIRST_START, SET_FACTORY, SET_OWNER];
 
@@ -189,7 +195,8 @@ fn check(old: &Device, new: &Device, need: Option<Need>, found: &Device) -> Resu
 
 /// The next commit works, and lasts.
 fn goes_on(flash: &mut Flash) -> Result<(), String> {
-    let snapshot = open(flash).0.set_owner(&LATER_CERTIFICATE, 77, Some(6000)).map_err(|error| error.to_string())?;
+    let snapshot =
+        open(flash).0.set_owner(&LATER_CERTIFICATE, 77, Some(6000), None).map_err(|error| error.to_string())?;
     match start(flash)? {
         (None, found) if found.snapshot == snapshot => Ok(()),
         other => Err(format!("the next commit is gone: {other:?}")),
@@ -284,18 +291,36 @@ fn a_reset_with_a_new_key_survives_power_cuts() {
 }
 
 #[test]
+fn a_transfer_survives_power_cuts() {
+    let owned = [FIRST_START, SET_FACTORY, SET_OWNER, VALUES];
+    let cuts = cut_once(&device(&owned, 0), TRANSFER, 1);
+    assert!(cuts > 5 * PAGE as u64, "{cuts}");
+    assert!(ages(TRANSFER, 101) > 400);
+    let cuts = cut_twice(&device(&owned, 1), TRANSFER, [101, 151]);
+    assert!(cuts > 1000, "{cuts}");
+}
+
+#[test]
+fn values_survive_power_cuts() {
+    for before in [&[FIRST_START, SET_OWNER][..], &[FIRST_START, SET_OWNER, VALUES]] {
+        let cuts = cut_once(&device(before, 1), OTHER_VALUES, 1);
+        assert!(cuts > 1000, "{cuts}");
+    }
+}
+
+#[test]
 fn many_power_cuts_in_a_row_are_survived() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut cuts = 0;
     for _ in 0..150 {
         cuts += cut_often(&blank(), FIRST_START, 8, &mut random);
     }
-    for operation in [REPLACE_OWNER, REKEY, RESET, RESET_WITH_KEY] {
+    for operation in [REPLACE_OWNER, REKEY, RESET, RESET_WITH_KEY, TRANSFER] {
         for more in 0..20 {
             cuts += cut_often(&device(&OWNED, more), operation, 5, &mut random);
         }
     }
-    assert_eq!(cuts, 150 * 8 + 4 * 20 * 5);
+    assert_eq!(cuts, 150 * 8 + 5 * 20 * 5);
 }
 
 /// Devices of many ages, so that at some of them `operation` moves items to another page and erases one.
@@ -307,11 +332,12 @@ fn ages(operation: Operation, step: usize) -> u64 {
 
 /// Devices at different points of their life, all of them owned.
 fn owned_devices() -> Vec<Flash> {
-    let histories: [&[Operation]; 5] = [
+    let histories: [&[Operation]; 6] = [
         &[FIRST_START, SET_OWNER],
         &[FIRST_START, SET_FACTORY, SET_OWNER, REPLACE_OWNER],
         &[FIRST_START, SET_FACTORY, SET_OWNER, REKEY],
         &[FIRST_START, SET_OWNER, RESET, REPLACE_OWNER],
+        &[FIRST_START, SET_OWNER, VALUES, TRANSFER, OTHER_VALUES],
         &[FIRST_START, SET_FACTORY, REKEY, SET_OWNER, RESET, SET_OWNER],
     ];
     let lives = histories.iter().flat_map(|operations| [(operations, 0), (operations, 1), (operations, 9)]);
@@ -341,7 +367,7 @@ fn one_damaged_page_leaves_the_intact_state_or_a_fault() {
     let (mut intact, mut faults) = (0, 0);
     for flash in owned_devices() {
         let expected = before_operation(&flash);
-        for page in 0..Layout::smallest::<Flash>(0).list.end as usize / PAGE {
+        for page in 0..Layout::smallest::<Flash>(0).values.end as usize / PAGE {
             for kind in (0..9).chain(2..9) {
                 let mut flash = flash.clone();
                 damage(&mut flash.bytes_mut()[page * PAGE..][..PAGE], kind, &mut random);
@@ -366,10 +392,10 @@ fn one_damaged_page_leaves_the_intact_state_or_a_fault() {
 /// Random commits with the longest contents on the smallest layout: they always fit, and the last one is what counts.
 fn uses<const WORD: usize, const PAGE: usize>(commits: usize) {
     let layout = Layout::smallest::<RamFlash<Vec<u8>, WORD, PAGE>>(PAGE as u32);
-    let mut flash = RamFlash::<_, WORD, PAGE>::erased(vec![0; layout.list.end as usize]);
+    let mut flash = RamFlash::<_, WORD, PAGE>::erased(vec![0; layout.values.end as usize]);
     let mut random = Random(WORD as u64 * 1_000_003 + PAGE as u64);
     Store::open(&mut flash, layout.clone()).unwrap().0.provide_key(&KEY, KeyOrigin::Generated).unwrap();
-    let (mut factory, mut owner) = (None, None);
+    let (mut factory, mut owner, mut values) = (None, None, None);
     for commit in 0..commits {
         let (mut store, opened) = Store::open(&mut flash, layout.clone()).unwrap();
         assert!(matches!(opened, Opened::Ready { .. }), "words of {WORD}, pages of {PAGE}, commit {commit}");
@@ -383,7 +409,7 @@ fn uses<const WORD: usize, const PAGE: usize>(commits: usize) {
             }
             2 | 3 => {
                 owner = Some(bytes);
-                store.set_owner(owner.as_ref().unwrap(), 1, None)
+                store.set_owner(owner.as_ref().unwrap(), 1, None, None)
             }
             4 => {
                 let key = [commit as u8; 32];
@@ -393,8 +419,16 @@ fn uses<const WORD: usize, const PAGE: usize>(commits: usize) {
                 owner = owner.map(|_| bytes);
                 result
             }
+            6 if random.below(2) == 0 => {
+                values = Some(bytes);
+                store.set_values(values.as_ref().unwrap())
+            }
+            5 if random.below(4) == 0 && owner.is_some() => {
+                (owner, values) = (Some(bytes), None);
+                store.transfer(owner.as_ref().unwrap(), 1, None, None)
+            }
             5 if random.below(4) == 0 => {
-                owner = None;
+                (owner, values) = (None, None);
                 store.reset(None)
             }
             _ => store.advance_watermark(Slot::Factory, commit as u64),
@@ -403,6 +437,7 @@ fn uses<const WORD: usize, const PAGE: usize>(commits: usize) {
         let mut scratch = Scratch::new();
         assert_eq!(store.slot(Slot::Factory, &mut scratch).unwrap(), factory.as_deref());
         assert_eq!(store.slot(Slot::Owner, &mut scratch).unwrap(), owner.as_deref());
+        assert_eq!(store.values(&mut scratch).unwrap(), values.as_deref());
     }
     assert_eq!(flash.wear().words_rewritten, 0);
     assert!(flash.bytes_mut()[..PAGE].iter().all(|byte| *byte == 0xFF), "wrote outside of its ranges");

@@ -33,7 +33,7 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use rand_core::{CryptoRng, RngCore};
 
 const PAGE: usize = 4096;
-const PAGES: usize = 8;
+const PAGES: usize = 10;
 
 /// Random numbers that are the same in each run (Steele's SplitMix64).
 #[derive(Debug, Clone)]
@@ -210,8 +210,14 @@ impl Service<u8> for OnBench {
 }
 
 fn server(id: DeviceId, flash: &Flash, seed: u64) -> DeviceServer {
-    let config =
-        Config { device: id, firmware: "bench", claim_policy: ClaimPolicy::Open, operation_ms: 1, takes_keys: false };
+    let config = Config {
+        device: id,
+        firmware: "bench",
+        claim_policy: ClaimPolicy::Open,
+        reset_by_presence: false,
+        operation_ms: 1,
+        takes_keys: false,
+    };
     let device = Device::start(config, flash.clone(), Flash::layout(), Still, Dice(seed));
     Server::new(device.expect("the layout fits"), Box::new(Memory::new()))
 }

@@ -79,6 +79,48 @@ fn several_devices_in_one_process_are_several_devices() {
 }
 
 #[test]
+fn a_long_press_shows_that_somebody_is_there() {
+    let bench = Bench::initialised(Cable::Udp);
+    let mut command = Command::new(program("device-sim"));
+    let mut device = Device::start(command.args(["--udp", "127.0.0.1:0", "--claim-policy", "presence"]));
+    let refused = bench.commissioner(&["commission", &device.link]).ended_with(5);
+    assert!(refused.stderr.contains("somebody has to be at the device"), "{}", refused.stderr);
+    device.signal("USR2");
+    device.expect_line("somebody is here");
+    bench.commissioner(&["commission", &device.link]).succeeded();
+}
+
+/// A value that the owner gives is one that the application uses; a secret one is never seen again.
+#[test]
+fn the_owner_configures_the_product() {
+    let bench = Bench::initialised(Cable::Udp);
+    let mut device = bench.start("flash", "urn:dev:ops:32473-sim-1");
+    let give = |path: &str, value: &[u8]| {
+        std::fs::write(bench.path("value"), value).expect("a file");
+        let value = bench.path("value").display().to_string();
+        bench.commissioner(&["put", path, &device.link, "--file", &value, "--content-format", "42"])
+    };
+    bench.commissioner(&["commission", &device.link]).succeeded();
+    give("/comm/slots/identify-flashes", &[3]).succeeded();
+    give("/comm/slots/identify-flashes", &[99]).ended_with(5);
+    give("/comm/slots/wifi-passphrase", b"a secret of the owner").succeeded();
+    give("/comm/slots/sender-id", &[1; 8]).succeeded();
+    let refused = give("/comm/slots/sender-id", &[2; 8]).ended_with(5);
+    assert!(refused.stderr.contains("written once"), "{}", refused.stderr);
+    bench.commissioner(&["get", "/comm/slots/wifi-passphrase", &device.link]).ended_with(5);
+    bench.commissioner(&["identify", &device.link]).succeeded();
+    device.expect_line("the LED blinks 3 times");
+
+    let holds = || {
+        let flash = std::fs::read(bench.path("flash")).expect("a flash image");
+        flash.windows(21).any(|window| window == b"a secret of the owner")
+    };
+    assert!(holds());
+    bench.commissioner(&["reset", &device.link]).succeeded();
+    assert!(!holds());
+}
+
+#[test]
 fn one_device_on_two_cables_is_one_device() {
     let bench = Bench::initialised(Cable::Pty);
     let port = bench.path("port");

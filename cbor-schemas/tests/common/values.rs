@@ -137,10 +137,11 @@ pub(crate) fn station_token_claims() -> impl Strategy<Value = StationTokenClaims
 }
 
 pub(crate) fn voucher_claims() -> impl Strategy<Value = VoucherClaims> {
-    (issuer_id(), device_id(), number(), cose_key(), small_number()).prop_map(
-        |(issuer, subject, issued_at, key, claim_counter)| VoucherClaims {
+    (issuer_id(), device_id(), option::of(number()), number(), cose_key(), small_number()).prop_map(
+        |(issuer, subject, expires_at, issued_at, key, claim_counter)| VoucherClaims {
             issuer,
             subject,
+            expires_at,
             issued_at,
             key,
             claim_counter,

@@ -1,6 +1,6 @@
-use embedded_hal::digital::{ErrorType, OutputPin};
+use embedded_hal::digital::{ErrorType, InputPin, OutputPin};
 
-/// A pin whose load is on while the pin is low: an LED to the supply, for example. High is on.
+/// A pin whose load is on while the pin is low: an LED to the supply, or a button to ground. High is on, or pressed.
 #[derive(Debug)]
 pub struct ActiveLow<P>(pub P);
 
@@ -15,6 +15,16 @@ impl<P: OutputPin> OutputPin for ActiveLow<P> {
 
     fn set_high(&mut self) -> Result<(), P::Error> {
         self.0.set_low()
+    }
+}
+
+impl<P: InputPin> InputPin for ActiveLow<P> {
+    fn is_high(&mut self) -> Result<bool, P::Error> {
+        self.0.is_low()
+    }
+
+    fn is_low(&mut self) -> Result<bool, P::Error> {
+        self.0.is_high()
     }
 }
 
@@ -41,6 +51,24 @@ mod tests {
         fn set_high(&mut self) -> Result<(), Infallible> {
             self.is_high = true;
             Ok(())
+        }
+    }
+
+    impl InputPin for Pin {
+        fn is_high(&mut self) -> Result<bool, Infallible> {
+            Ok(self.is_high)
+        }
+
+        fn is_low(&mut self) -> Result<bool, Infallible> {
+            Ok(!self.is_high)
+        }
+    }
+
+    #[test]
+    fn pressed_is_low() {
+        for is_high in [false, true] {
+            let mut button = ActiveLow(Pin { is_high });
+            assert_eq!((button.is_high(), button.is_low()), (Ok(!is_high), Ok(is_high)));
         }
     }
 

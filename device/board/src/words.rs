@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn the_storage_takes_it() {
         let layout = Layout::smallest::<Words<Bytes>>(0);
-        assert_eq!(layout.list.end, 32 << 10);
-        let flash = Words(Bytes::erased(vec![0; 32 << 10]));
+        assert_eq!(layout.values.end, 40 << 10);
+        let flash = Words(Bytes::erased(vec![0; 40 << 10]));
         let (mut store, opened) = Store::open(flash, layout.clone()).expect("the layout fits");
         assert!(matches!(opened, Opened::NeedsKey(_)));
         store.provide_key(&[7; 32], cbor_schemas::KeyOrigin::Generated).expect("a first key");

@@ -14,8 +14,8 @@ use embedded_storage::nor_flash::{
 
 /// Bytes of a page: as of an nRF52840 or RP2040.
 const PAGE: usize = 4096;
-/// Pages: two for each of the four ranges.
-const PAGES: usize = 8;
+/// Pages: two for each of the five ranges.
+const PAGES: usize = 10;
 
 /// Where the ranges lie.
 pub(crate) fn layout() -> Layout {

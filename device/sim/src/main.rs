@@ -17,7 +17,10 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, Method, report};
-use clap::{Parser, ValueEnum};
+use clap::{
+    Parser, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use critical_section as _;
 use device::{
     DATAGRAM_LEN,
@@ -31,6 +34,7 @@ use device::{
     server::{Memory, Server},
     transport::{Link, LogLine, serial::Serial, serve},
     usb::IpEndpoint,
+    values::{Value, Values},
 };
 use device_sim::{pty, until_told_to_stop};
 use embassy_time as _;
@@ -70,6 +74,13 @@ struct Args {
     /// Device ID (DEV URN, RFC 9039).
     #[arg(long, value_name = "URN", default_value = "urn:dev:ops:32473-sim-{}")]
     id: String,
+    /// Who may claim the device while nobody owns it. A long press of the button, which shows that somebody is there, is the
+    /// signal USR2: of each device in this process. Once a factory has been there, `open` acts as `voucher`.
+    #[arg(long, value_name = "POLICY", default_value = "open", value_parser = claim_policies())]
+    claim_policy: ClaimPolicy,
+    /// Lets whoever is present empty the owner slot.
+    #[arg(long)]
+    reset_by_presence: bool,
     /// Where the light is that the button of this device switches, at a loopback or link-local address. A press of the
     /// button is the signal USR1. Both devices have to be yours, by the device list of each.
     #[arg(long, value_name = "ADDR:PORT")]
@@ -127,6 +138,11 @@ async fn main() -> ExitCode {
     }
 }
 
+fn claim_policies() -> impl TypedValueParser<Value = ClaimPolicy> {
+    PossibleValuesParser::new(ClaimPolicy::ALL.iter().map(|policy| policy.as_str()))
+        .try_map(|policy| policy.parse::<ClaimPolicy>())
+}
+
 /// Starts one device and its links.
 fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
     let flash = match &args.flash {
@@ -140,7 +156,8 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
     let config = Config {
         device,
         firmware: concat!("device-sim ", env!("CARGO_PKG_VERSION")),
-        claim_policy: ClaimPolicy::Open,
+        claim_policy: args.claim_policy,
+        reset_by_presence: args.reset_by_presence,
         operation_ms: 1,
         takes_keys: args.takes_keys,
     };
@@ -170,9 +187,9 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
         links.push(AnyLink::Usb(Box::new(socket), console.lines.subscribe()));
     }
 
-    let device =
-        Device::start(config, flash, flash::layout(), SimBoard { console: console.clone(), led: false, secret }, OsRng)
-            .map_err(|error| anyhow!("flash layout: {error:?}"))?;
+    let board = SimBoard { console: console.clone(), led: false, flashes: 0, secret };
+    let device = Device::start(config, flash, flash::layout(), board, OsRng)
+        .map_err(|error| anyhow!("flash layout: {error:?}"))?;
     let info = device.info();
     console.print(&format!("{} {}", info.device, info.firmware));
     console.print(&report_of(&info));
@@ -188,6 +205,16 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
     }
     let start = Instant::now();
     let clock = move || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    {
+        let (server, mut presses) = (Rc::clone(&server), signal(SignalKind::user_defined2())?);
+        running.spawn_local(async move {
+            while presses.recv().await.is_some() {
+                server.borrow_mut().device_mut().note_presence(clock());
+                console.print("presence: somebody is here, for 30 seconds");
+            }
+            Ok(())
+        });
+    }
     for link in links {
         let server = Rc::clone(&server);
         running.spawn_local(async move {
@@ -314,18 +341,25 @@ impl Console {
 struct SimBoard {
     console: Console,
     led: bool,
+    flashes: u8,
     secret: Option<[u8; 32]>,
 }
 
 impl Board for SimBoard {
     const RESOURCES: &'static [ProductResource] = led::RESOURCES;
 
+    const VALUES: &'static [Value] = led::VALUES;
+
     fn hardware_secret(&mut self) -> Option<HardwareSecret> {
         self.secret.map(HardwareSecret::new)
     }
 
     fn identify(&mut self) {
-        self.console.print("identify: the LED blinks");
+        self.console.print(&format!("identify: the LED blinks {} times", self.flashes));
+    }
+
+    fn configure(&mut self, values: &Values<'_>) {
+        self.flashes = led::flashes(values);
     }
 
     fn serve(&mut self, _path: &str, method: Method, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
@@ -420,6 +454,8 @@ impl Args {
                 other => other,
             },
             usb_speed: self.usb_speed,
+            claim_policy: self.claim_policy,
+            reset_by_presence: self.reset_by_presence,
             takes_keys: self.takes_keys,
             hardware_secret: self.hardware_secret.as_ref().map(path),
             switches: self.switches,

@@ -19,6 +19,8 @@ pub enum FaultReason {
     OwnerContents,
     /// The keys of the device list are not those that the record names.
     List,
+    /// The values of the product are not those that the record names.
+    Values,
     /// A range can no longer be read as a map of items.
     Unreadable,
     /// The flash does not keep what is written to it.
@@ -58,6 +60,7 @@ impl core::fmt::Display for FaultReason {
             FaultReason::FactoryContents => "the factory slot's contents are missing or changed",
             FaultReason::OwnerContents => "the owner slot's contents are missing or changed",
             FaultReason::List => "the keys of the device list are changed",
+            FaultReason::Values => "the product's values are changed",
             FaultReason::Unreadable => "the storage cannot be read",
             FaultReason::Unwritable => "the flash does not keep what is written to it",
             FaultReason::Flash => "the flash driver reports an error",

@@ -5,7 +5,7 @@ use minicbor::encode::write::{Cursor, EndOfSlice};
 use minicbor::{Decoder, Encoder, decode, encode};
 use sha2::{Digest as _, Sha256};
 
-use super::{Error, FaultReason, Slot, list::List};
+use super::{Error, FaultReason, MAX_CONTENTS_LEN, Slot, list::List};
 
 /// SHA-256 of some bytes in storage.
 pub type Digest = [u8; 32];
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub watermarks: Watermarks,
     /// The device list held.
     pub list: Option<List>,
+    /// The values of the product held.
+    pub values: Option<Contents>,
 }
 
 /// What a slot holds, by length and digest.
@@ -69,14 +71,14 @@ pub(super) struct Mark {
     pub(super) record: Record,
 }
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 impl Record {
     /// Longest encoding, in bytes.
-    pub(super) const MAX_LEN: usize = 210;
+    pub(super) const MAX_LEN: usize = 249;
 
     /// Encoding of every [`first`](Self::first) record, in bytes.
-    pub(super) const FIRST_LEN: usize = 45;
+    pub(super) const FIRST_LEN: usize = 46;
 
     pub(super) fn first(key: &[u8; 32], key_origin: KeyOrigin) -> Self {
         let snapshot = Snapshot {
@@ -87,6 +89,7 @@ impl Record {
             owner: None,
             watermarks: Watermarks { factory: None, owner: None },
             list: None,
+            values: None,
         };
         Record { sequence: 1, key: digest(key), snapshot }
     }
@@ -117,14 +120,9 @@ impl Record {
 
     fn encode_into(&self, e: &mut Encoder<Cursor<&mut [u8]>>) -> Result<(), encode::Error<EndOfSlice>> {
         let Record { sequence, key, snapshot } = self;
-        e.array(11)?.u8(FORMAT)?.u64(*sequence)?.bytes(key)?;
+        e.array(12)?.u8(FORMAT)?.u64(*sequence)?.bytes(key)?;
         e.u32(snapshot.generation)?.u8(snapshot.key_origin as u8)?.u32(snapshot.claim_counter)?;
-        for contents in [snapshot.factory, snapshot.owner] {
-            match contents {
-                Some(Contents { digest, len, side }) => e.array(3)?.u8(side as u8)?.u16(len)?.bytes(&digest)?,
-                None => e.null()?,
-            };
-        }
+        [snapshot.factory, snapshot.owner].into_iter().try_for_each(|contents| encode_contents(contents, e))?;
         for number in [snapshot.watermarks.factory, snapshot.watermarks.owner] {
             match number {
                 Some(number) => e.u64(number)?,
@@ -137,11 +135,11 @@ impl Record {
             }
             None => e.null()?,
         };
-        Ok(())
+        encode_contents(snapshot.values, e)
     }
 
     fn decode_from(d: &mut Decoder<'_>) -> Result<Self, decode::Error> {
-        if d.array()? != Some(11) || d.u8()? != FORMAT {
+        if d.array()? != Some(12) || d.u8()? != FORMAT {
             return Err(decode::Error::message("another format"));
         }
         let sequence = d.u64()?;
@@ -154,6 +152,7 @@ impl Record {
             owner: nullable(d, contents_from)?,
             watermarks: Watermarks { factory: nullable(d, Decoder::u64)?, owner: nullable(d, Decoder::u64)? },
             list: nullable(d, list_from)?,
+            values: nullable(d, contents_from)?,
         };
         Ok(Record { sequence, key, snapshot })
     }
@@ -193,6 +192,14 @@ impl Snapshot {
         }
     }
 
+    /// Nothing that is the owner's is left. The claim counter is not counted on.
+    pub(super) fn forget_owner(&mut self) {
+        self.owner = None;
+        self.watermarks.owner = None;
+        self.list = None;
+        self.values = None;
+    }
+
     pub(super) fn set_contents(&mut self, slot: Slot, contents: Option<Contents>) {
         match slot {
             Slot::Factory => self.factory = contents,
@@ -209,8 +216,12 @@ impl Snapshot {
 }
 
 impl Contents {
-    pub(super) fn of(bytes: &[u8], side: Side) -> Option<Self> {
-        Some(Contents { digest: digest(bytes), len: u16::try_from(bytes.len()).ok()?, side })
+    /// Names `bytes`, of which there have to be 1 to [`MAX_CONTENTS_LEN`].
+    pub(super) fn checked(bytes: &[u8], side: Side) -> Result<Self, Error> {
+        match u16::try_from(bytes.len()) {
+            Ok(len @ 1..) if bytes.len() <= MAX_CONTENTS_LEN => Ok(Contents { digest: digest(bytes), len, side }),
+            _ => Err(Error::ContentsLength),
+        }
     }
 
     pub(super) fn describes(&self, bytes: &[u8]) -> bool {
@@ -229,6 +240,17 @@ impl Side {
 
 pub(super) fn digest(bytes: &[u8]) -> Digest {
     Sha256::digest(bytes).into()
+}
+
+fn encode_contents(
+    contents: Option<Contents>,
+    e: &mut Encoder<Cursor<&mut [u8]>>,
+) -> Result<(), encode::Error<EndOfSlice>> {
+    match contents {
+        Some(Contents { digest, len, side }) => e.array(3)?.u8(side as u8)?.u16(len)?.bytes(&digest)?,
+        None => e.null()?,
+    };
+    Ok(())
 }
 
 fn nullable<'b, T>(
@@ -300,6 +322,7 @@ mod tests {
                     digest: [0xCC; 32],
                     side: Side::B,
                 }),
+                values: contents(Side::B),
             },
         }
     }

@@ -9,11 +9,12 @@ use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 use zeroize::Zeroize as _;
 
-use super::list::half_pages;
+use super::half::half_pages;
+use super::list::LIST_BYTES;
 use super::record::{Mark, Record};
 use super::{Error, FaultReason, MAX_CONTENTS_LEN};
 
-/// Where the store lives in the flash: byte addresses of four disjoint ranges of whole pages.
+/// Where the store lives in the flash: byte addresses of five disjoint ranges of whole pages.
 ///
 /// How many pages a range needs follows from the size of a page: see [`Layout::smallest`]. More pages mean less wear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Layout {
     pub state: Range<u32>,
     /// The keys of the device list. Erased by a reset.
     pub list: Range<u32>,
+    /// The values of the product. Erased by a reset.
+    pub values: Range<u32>,
 }
 
 /// What is wrong with a [`Layout`].
@@ -41,7 +44,8 @@ pub enum LayoutError {
     OutOfBounds,
 }
 
-/// A buffer that every item fits in, and that drivers which copy whole words can use: 672 bytes, aligned to four.
+/// A buffer that every item fits in, and that drivers which copy whole words can use: 672 bytes, aligned to four. Wiped when
+/// it is dropped.
 #[repr(align(4))]
 pub struct Scratch([u8; SCRATCH_LEN]);
 
@@ -51,7 +55,7 @@ const SCRATCH_LEN: usize = MAX_CONTENTS_LEN.saturating_add(1).next_multiple_of(M
 /// sequential-storage takes no larger words.
 const MAX_WORD: usize = 32;
 
-/// The names of items. A name means the same in every range. 16 and above are for slot values.
+/// The names of items. A name means the same in every range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Record = 0,
@@ -126,7 +130,14 @@ impl Scratch {
         Scratch([0; SCRATCH_LEN])
     }
 
-    pub(super) fn zeroize(&mut self) {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Scratch {
+    /// It may have held a key or a secret value.
+    fn drop(&mut self) {
         self.0.zeroize();
     }
 }
@@ -138,16 +149,17 @@ impl Default for Scratch {
 }
 
 impl Layout {
-    /// The smallest layout, from the byte address `start` on: keys, owner, state and list, one after the other.
+    /// The smallest layout, from the byte address `start` on: keys, owner, state, list and values, one after the other.
     ///
-    /// With words of 4 bytes: 2 + 4 + 4 + 4 pages of 1024 bytes, or 2 + 2 + 2 + 2 pages of 2048 bytes and above. Smaller
+    /// With words of 4 bytes: 2 + 4 + 4 + 4 + 2 pages of 1024 bytes, or two for each range of 2048 bytes and above. Smaller
     /// pages do not compile.
     pub const fn smallest<F: NorFlash>(start: u32) -> Self {
         let owner = start.saturating_add(KEYS_PAGES.saturating_mul(F::ERASE_SIZE as u32));
         let state = owner.saturating_add(const { owner_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
         let list = state.saturating_add(const { state_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        let end = list.saturating_add(const { list_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        Layout { keys: start..owner, owner: owner..state, state: state..list, list: list..end }
+        let values = list.saturating_add(const { list_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
+        let end = values.saturating_add(const { values_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
+        Layout { keys: start..owner, owner: owner..state, state: state..list, list: list..values, values: values..end }
     }
 
     pub(super) fn check<F: NorFlash>(&self, flash: &F) -> Result<(), LayoutError> {
@@ -156,6 +168,7 @@ impl Layout {
             (&self.owner, const { owner_pages::<F>() }),
             (&self.state, const { state_pages::<F>() }),
             (&self.list, const { list_pages::<F>() }),
+            (&self.values, const { values_pages::<F>() }),
         ];
         for (range, pages) in needs {
             let page = F::ERASE_SIZE as u32;
@@ -169,7 +182,7 @@ impl Layout {
                 return Err(LayoutError::OutOfBounds);
             }
         }
-        let mut ranges = [&self.keys, &self.owner, &self.state, &self.list];
+        let mut ranges = [&self.keys, &self.owner, &self.state, &self.list, &self.values];
         ranges.sort_unstable_by_key(|range| range.start);
         if !ranges.is_sorted_by(|a, b| a.end <= b.start) {
             return Err(LayoutError::Overlap);
@@ -182,7 +195,12 @@ const KEYS_PAGES: u32 = 2;
 
 /// Two halves.
 const fn list_pages<F: NorFlash>() -> u32 {
-    half_pages::<F>().saturating_mul(2)
+    half_pages::<F>(LIST_BYTES).saturating_mul(2)
+}
+
+/// Two halves.
+const fn values_pages<F: NorFlash>() -> u32 {
+    half_pages::<F>(MAX_CONTENTS_LEN).saturating_mul(2)
 }
 
 /// Beside the contents: the record and its successor, and an emptied item.

@@ -29,13 +29,16 @@ const SUCCESSOR: NewKey<'static> = NewKey { key: &NEW_KEY, origin: KeyOrigin::Ge
 
 const FIRST_START: Commit = |store| store.provide_key(&KEY, KeyOrigin::Generated);
 const SET_FACTORY: Commit = |store| store.set_factory(&CERTIFICATE, Some(10));
-const CLAIM: Commit = |store| store.set_owner(&CERTIFICATE, 1, Some(20));
-const REPLACE: Commit = |store| store.set_owner(&RENEWED, 1, Some(21));
+const CLAIM: Commit = |store| store.set_owner(&CERTIFICATE, 1, Some(20), None);
+const REPLACE: Commit = |store| store.set_owner(&RENEWED, 1, Some(21), None);
 const REKEY: Commit = |store| store.rekey(&SUCCESSOR, Some(&ANCHOR));
 const RESET: Commit = |store| store.reset(None);
 const RESET_WITH_KEY: Commit = |store| store.reset(Some(SUCCESSOR));
 const LIST: Commit = |store| set_list(store, 1, &[[0x51; 32], [0x52; 32]]);
 const NEXT_LIST: Commit = |store| set_list(store, 2, &[[0x53; 32], [0x54; 32]]);
+const VALUES: Commit = |store| store.set_values(&[0x61; 40]);
+const OTHER_VALUES: Commit = |store| store.set_values(&[0x62; 50]);
+const TRANSFER: Commit = |store| store.transfer(&RENEWED, 2, Some(21), Some(12));
 const WATERMARK: Commit = |store| store.advance_watermark(Slot::Owner, 30);
 
 fn set_list(store: &mut Store<&mut Filming>, version: u64, keys: &[[u8; 32]]) -> Result<Snapshot, Error> {
@@ -59,6 +62,7 @@ struct Started {
     key: [u8; 32],
     factory: Option<Vec<u8>>,
     owner: Option<Vec<u8>>,
+    values: Option<Vec<u8>>,
 }
 
 /// Does what a device does first, and films it.
@@ -76,7 +80,8 @@ fn start(image: &[u8]) -> (Film, Result<(Option<Need>, Started), String>) {
     let started = started.map(|(need, snapshot, key)| {
         let mut contents = |slot| store.slot(slot, &mut Scratch::new()).unwrap().map(<[u8]>::to_vec);
         let (factory, owner) = (contents(Slot::Factory), contents(Slot::Owner));
-        (need, Started { snapshot, key, factory, owner })
+        let values = store.values(&mut Scratch::new()).unwrap().map(<[u8]>::to_vec);
+        (need, Started { snapshot, key, factory, owner, values })
     });
     (flash.film, started)
 }
@@ -92,7 +97,7 @@ fn layout() -> Layout {
 }
 
 fn blank() -> Vec<u8> {
-    vec![0xFF; layout().list.end as usize]
+    vec![0xFF; layout().values.end as usize]
 }
 
 fn after(commits: &[Commit]) -> Vec<u8> {
@@ -207,4 +212,15 @@ fn reset() {
 fn reset_with_a_new_key() {
     let commits = [FIRST_START, SET_FACTORY, CLAIM, LIST, RESET_WITH_KEY];
     pairs("reset with a new key, twice", &commits, 97, &Tear::ALL, 10_000);
+}
+
+#[test]
+fn transfer() {
+    pairs("transfer, twice", &[FIRST_START, SET_FACTORY, CLAIM, VALUES, LIST, TRANSFER], 53, &Tear::ALL, 14_000);
+}
+
+#[test]
+fn values() {
+    pairs("values, twice", &[FIRST_START, CLAIM, VALUES], 1, &[Tear::Half], 10_000);
+    pairs("other values, twice", &[FIRST_START, CLAIM, VALUES, OTHER_VALUES], 13, &Tear::ALL, 8_000);
 }

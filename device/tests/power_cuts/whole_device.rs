@@ -38,6 +38,7 @@ struct Observed {
     factory: Option<Vec<u8>>,
     owner: Option<Vec<u8>>,
     list: Option<List>,
+    values: Option<Vec<u8>>,
 }
 
 impl Observed {
@@ -53,8 +54,9 @@ impl Observed {
         let Opened::Ready { key, snapshot } = opened else { return Err("not ready".to_string()) };
         let mut contents = |slot| store.slot(slot, &mut Scratch::new()).unwrap().map(<[u8]>::to_vec);
         let (factory, owner) = (contents(Slot::Factory), contents(Slot::Owner));
+        let values = store.values(&mut Scratch::new()).unwrap().map(<[u8]>::to_vec);
         // Opening compared the keys of the list with its digest.
-        let found = Observed { info, key: *key.as_bytes(), factory, owner, list: snapshot.list };
+        let found = Observed { info, key: *key.as_bytes(), factory, owner, list: snapshot.list, values };
         found.fits_together().map(|()| found)
     }
 
@@ -106,6 +108,8 @@ struct Expected {
     /// `None` where nothing was: before the first start.
     old: Option<Observed>,
     new: Observed,
+    /// What is nowhere in flash when the device is the new one.
+    gone: Vec<[u8; 32]>,
 }
 
 impl Expected {
@@ -136,7 +140,12 @@ fn sweep(name: &str, film: &Film, expected: &Expected, least: usize) {
         let progress = *seen.entry(image).or_insert_with_key(|image| {
             let found = Observed::after_restart(&mut device, image);
             let progress = found.and_then(|found| expected.progress(&found));
-            progress.unwrap_or_else(|error| panic!("{name}, cut in changed byte {number}, {tear:?}: {error}"))
+            let progress =
+                progress.unwrap_or_else(|error| panic!("{name}, cut in changed byte {number}, {tear:?}: {error}"));
+            let left = device.flash.bytes();
+            let left = expected.gone.iter().find(|gone| left.windows(32).any(|window| window == *gone));
+            assert!(progress == Progress::Old || left.is_none(), "{name}, byte {number}, {tear:?}: {left:?} is left");
+            progress
         });
         reached.insert(progress as u8);
         if tear == Tear::Half {
@@ -172,7 +181,7 @@ fn on(image: &[u8]) -> TestDevice {
 /// a success if all of them were done, and in no other case.
 fn film(image: &[u8], prepare: Prepare) -> (Film, Response) {
     let mut film = Vec::new();
-    for after in 0.. {
+    for after in 0..10_000 {
         let (mut device, mut ready) = prepared(image, prepare);
         device.flash.set_driver(Driver::Fails { after, times: u32::MAX });
         let answer = ready.send(&mut device);
@@ -185,7 +194,7 @@ fn film(image: &[u8], prepare: Prepare) -> (Film, Response) {
         }
         answer.refused("5.00");
     }
-    unreachable!()
+    panic!("it never succeeds");
 }
 
 /// Cuts the power of the real flash in the midst of a real request. It is not answered with a success, and what is left
@@ -209,6 +218,21 @@ fn cut_while_running(image: &[u8], film: &Film, prepare: Prepare, step: usize) -
 
 /// Sweeps one request to a device on `image`. `check` compares the answer with what the device became.
 fn request(name: &str, image: &[u8], prepare: Prepare, check: fn(&Response, &Observed), least: usize) {
+    request_that_erases(name, image, prepare, check, least, Vec::new());
+}
+
+/// ... after which none of `gone` is left in flash.
+fn request_that_erases(
+    name: &str,
+    image: &[u8],
+    prepare: Prepare,
+    check: fn(&Response, &Observed),
+    least: usize,
+    gone: Vec<[u8; 32]>,
+) {
+    for bytes in &gone {
+        assert!(image.windows(32).any(|window| window == bytes), "{name}: {bytes:?} was never there");
+    }
     let (film, answer) = film(image, prepare);
     let mut device = TestDevice::that_takes_keys();
     let old = Observed::after_restart(&mut device, image).unwrap();
@@ -217,7 +241,7 @@ fn request(name: &str, image: &[u8], prepare: Prepare, check: fn(&Response, &Obs
     check(&answer, &new);
     let running = cut_while_running(image, &film, prepare, 97);
     assert!(running > 2, "{name}: only {running} cuts of running requests");
-    sweep(name, &film, &Expected { old: Some(old), new }, least);
+    sweep(name, &film, &Expected { old: Some(old), new, gone }, least);
 }
 
 fn owner() -> Owner {
@@ -272,6 +296,21 @@ fn a_list_takes_the_place_of_another() {
 }
 
 #[test]
+fn a_value_beside_another() {
+    let mut device = on(&owned());
+    let mut session = owner().visit(&mut device);
+    session.ask(&mut device, &put("/comm/slots/wifi-passphrase", &[b'a'; 40])).expect("2.04");
+    let prepare: Prepare = |device| Ready(Some(owner().visit(device)), put("/comm/slots/sender-id", &[8; 8]));
+    let check: fn(&Response, &Observed) = |answer, new| {
+        answer.expect("2.04");
+        let values = new.values.as_ref().unwrap();
+        assert!(values.windows(8).any(|window| window == [8; 8]));
+        assert!(values.windows(40).any(|window| window == [b'a'; 40]));
+    };
+    request("value", &device.flash.bytes(), prepare, check, 1_200);
+}
+
+#[test]
 fn first_start() {
     let blank = vec![0xFF; fresh().len()];
     let mut film = Vec::new();
@@ -290,7 +329,7 @@ fn first_start() {
     let named = device.info().credential;
     let new = Observed::after_restart(&mut TestDevice::that_takes_keys(), film.last().unwrap()).unwrap();
     assert_eq!((new.info.credential, new.info.generation), (named, 1));
-    sweep("first start", &film, &Expected { old: None, new }, 400);
+    sweep("first start", &film, &Expected { old: None, new, gone: Vec::new() }, 400);
 }
 
 #[test]
@@ -313,13 +352,82 @@ fn renewal_by_the_owner() {
     request("renewal by the owner", &owned(), prepare, receipt, 1500);
 }
 
+/// All that is the owner's: anchor, a list, values.
+fn furnished() -> (Vec<u8>, Vec<[u8; 32]>) {
+    let (mut device, owner) = (on(&owned()), owner());
+    let list = owner.issuer.sign_list(&owner.issuer.list_claims(ListMode::Members, 1, &[[0x51; 32], [0x52; 32]]));
+    owner.visit(&mut device).ask(&mut device, &put("/comm/peers", &list)).expect("2.04");
+    let (mut store, _) = Store::<Flash>::open(device.flash.clone(), layout()).unwrap();
+    store.set_values(&[0x53; 60]).unwrap();
+    (device.flash.bytes(), vec![*owner.issuer.public().x(), [0x51; 32], [0x52; 32], [0x53; 32]])
+}
+
+/// The receipt fits, and what it says is all there is of owners.
+fn taken_over(answer: &Response, new: &Observed) {
+    receipt(answer, new);
+    assert_eq!((new.info.claim_counter, new.list, &new.values), (2, None, &None));
+    let contents = SlotContents::decode(new.owner.as_ref().unwrap()).unwrap();
+    assert_eq!(contents.anchor, Owner::new(2).issuer.public().cose_key());
+}
+
 #[test]
 fn handing_over_to_another_owner() {
     let prepare: Prepare = |device| {
         let body = Owner::new(2).slot_request(device);
         Ready(Some(owner().visit(device)), put("/comm/owner", &body))
     };
-    request("handing over", &owned(), prepare, receipt, 1500);
+    let (image, gone) = furnished();
+    request_that_erases("handing over", &image, prepare, taken_over, 3500, gone);
+}
+
+/// At every cut there is exactly one owner, and none of the former one's bytes once it is the next.
+#[test]
+fn taking_over_by_voucher() {
+    let prepare: Prepare = |device| {
+        let body = Owner::new(2).vouched_request(&owner().issuer, device);
+        Ready(Some(Visitor::stranger(device).connect(device)), put("/comm/owner", &body))
+    };
+    let (image, gone) = furnished();
+    request_that_erases("taking over", &image, prepare, taken_over, 3500, gone);
+}
+
+#[test]
+fn claiming_by_voucher() {
+    let mut device = TestDevice::new();
+    device.provision_factory(&Issuer::new(7));
+    let prepare: Prepare = |device| {
+        let body = owner().vouched_request(&Issuer::new(7), device);
+        Ready(Some(Visitor::stranger(device).connect(device)), put("/comm/owner", &body))
+    };
+    request("claiming by voucher", &device.flash.bytes(), prepare, receipt, 1300);
+}
+
+#[test]
+fn filling_the_factory_slot() {
+    let prepare: Prepare = |device| {
+        let body = Owner::new(7).slot_request(device);
+        Ready(Some(Visitor::stranger(device).connect(device)), put("/comm/factory", &body))
+    };
+    request("filling the factory slot", &fresh(), prepare, factory_receipt, 1300);
+}
+
+#[test]
+fn renewal_by_the_factory() {
+    let prepare: Prepare = |device| {
+        let factory = Owner::new(7);
+        let claims = factory.issuer.certificate_claims(device.info().credential.unwrap());
+        let renewed = factory.issuer.certificate(&DeviceCertificateClaims { issued_at: NOW + HOUR, ..claims });
+        let body = slot_request(factory.issuer.public(), Some(&renewed));
+        Ready(Some(factory.visit(device)), put("/comm/factory", &body))
+    };
+    request("renewal by the factory", &owned(), prepare, factory_receipt, 1500);
+}
+
+/// The anchor is there for good once it is there, whatever was cut.
+fn factory_receipt(answer: &Response, new: &Observed) {
+    let receipt = Receipt::decode(answer.payload()).unwrap();
+    assert_eq!(new.info.factory, SlotState::Certified);
+    assert_eq!(receipt.digest, device::slots::digest(new.factory.as_ref().unwrap()));
 }
 
 #[test]
@@ -383,7 +491,8 @@ fn reset() {
         assert_eq!((new.info.owner, new.info.watermarks.owner), (SlotState::Empty, None));
         assert_eq!(new.info.factory, SlotState::Certified);
     };
-    request("reset", &owned(), prepare, check, 2200);
+    let (image, gone) = furnished();
+    request_that_erases("reset", &image, prepare, check, 3000, gone);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn certificates_that_are_refused() {
         (issuer.sign(Kind::Voucher, &payload), "typ is not that of a device certificate"),
         (issuer.sign(Kind::DeviceList, &payload), "typ is not that of a device certificate"),
         (issuer.token(&issuer.token_claims(device.rng.key().public())), "typ is not that of a device certificate"),
-        (issuer.voucher(other.public()), "typ is not that of a device certificate"),
+        (issuer.voucher(&issuer.voucher_claims(other.public(), 0)), "typ is not that of a device certificate"),
         (issuer.list(), "typ is not that of a device certificate"),
         (issuer.sign(Kind::DeviceCertificate, &[0xa0]), "malformed claims"),
         (issuer.sign(Kind::DeviceCertificate, b"garbage"), "malformed claims"),

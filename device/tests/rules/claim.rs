@@ -1,6 +1,6 @@
 //! Claiming: how a device gets its owner.
 
-use cbor_schemas::{ClaimPolicy, Receipt, SlotContents, SlotRequest, SlotState, SlotView};
+use cbor_schemas::{ClaimPolicy, Receipt, SlotContents, SlotState, SlotView};
 use sha2::{Digest, Sha256};
 
 use crate::common::{Issuer, NOW, Owner, TestDevice, Visitor, encoded, get, post, put, slot_request};
@@ -149,16 +149,5 @@ fn with_a_factory_anchor_open_acts_as_voucher() {
     let body = owner.slot_request(&mut device);
     let mut session = Visitor::stranger(&mut device).connect(&mut device);
     session.ask(&mut device, &put("/comm/owner", &body)).refused("4.09");
-    assert_eq!(device.info().owner, SlotState::Empty);
-}
-
-#[test]
-fn a_voucher_is_not_understood_yet_and_not_ignored_either() {
-    let (owner, mut device) = (Owner::new(1), TestDevice::new());
-    let (certificate, voucher) = (owner.issuer.certify(&mut device), Issuer::new(9).voucher(owner.issuer.public()));
-    let anchor = owner.issuer.public().cose_key();
-    let request = SlotRequest { anchor, certificate: Some(&certificate), voucher: Some(&voucher) };
-    let mut session = Visitor::stranger(&mut device).connect(&mut device);
-    session.ask(&mut device, &put("/comm/owner", &encoded(|out| request.encode(out)))).refused("5.01");
     assert_eq!(device.info().owner, SlotState::Empty);
 }

@@ -14,7 +14,10 @@ fn discovery_shows_the_way_in() {
     assert_eq!(answer.expect("2.05").content_format(), Some(40));
     assert_eq!(
         str::from_utf8(answer.payload()).unwrap(),
-        "</.well-known/edhoc>;rt=\"core.edhoc\",</authz-info>;rt=\"ace.ai\";ct=61,</comm>;rt=\"commissioning\";ct=60,</led>;rt=\"led\""
+        "</.well-known/edhoc>;rt=\"core.edhoc\",</authz-info>;rt=\"ace.ai\";ct=61,</comm>;rt=\"commissioning\";ct=60,</led>;rt=\"led\",\
+        </comm/slots/identify-flashes>;rt=\"comm.slot\";ct=42;sz=1,\
+        </comm/slots/sender-id>;rt=\"comm.slot\";ct=42;sz=8,\
+        </comm/slots/wifi-passphrase>;rt=\"comm.slot\";ct=42;sz=64"
     );
 }
 

@@ -4,13 +4,13 @@ use std::{env, fmt::Write, fs, path::Path};
 
 use cbor_schemas::{ClaimPolicy, Condition, SlotState};
 use device::{
-    lifecycle::{Access, OwnerWrite, Refusal, Request, Role, State, decide},
+    lifecycle::{Access, FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide},
     problem::Problem,
 };
 
 const ROLES: [Role; 5] = [Role::Anyone, Role::Stranger, Role::Peer, Role::Factory, Role::Owner];
 
-const REQUESTS: [(&str, Request); 21] = [
+const REQUESTS: [(&str, Request); 31] = [
     ("discover", Request::Discover),
     ("read info", Request::ReadInfo),
     ("authenticate", Request::Authenticate),
@@ -18,12 +18,23 @@ const REQUESTS: [(&str, Request); 21] = [
     ("read slot state", Request::ReadSlotState),
     ("read factory slot", Request::ReadFactoryContents),
     ("read owner slot", Request::ReadOwnerContents),
-    ("write owner slot: certificate, other anchor", write_owner(true, false)),
-    ("write owner slot: certificate, same anchor", write_owner(true, true)),
-    ("write owner slot: other anchor alone", write_owner(false, false)),
-    ("write owner slot: same anchor alone", write_owner(false, true)),
+    ("fill factory slot: certificate", Request::WriteFactory(FactoryWrite::Fill { certified: true })),
+    ("fill factory slot: anchor alone", Request::WriteFactory(FactoryWrite::Fill { certified: false })),
+    ("renew factory certificate", Request::WriteFactory(FactoryWrite::Renew)),
+    ("repeat factory slot", Request::WriteFactory(FactoryWrite::Repeat)),
+    ("replace factory slot", Request::WriteFactory(FactoryWrite::Replace)),
+    ("write owner slot: certificate, other anchor", write_owner(true, false, None)),
+    ("write owner slot: certificate, same anchor", write_owner(true, true, None)),
+    ("write owner slot: other anchor alone", write_owner(false, false, None)),
+    ("write owner slot: same anchor alone", write_owner(false, true, None)),
+    ("write owner slot: other anchor, voucher of the factory", write_owner(true, false, Some(Voucher::Factory))),
+    ("write owner slot: same anchor, voucher of the factory", write_owner(true, true, Some(Voucher::Factory))),
+    ("write owner slot: other anchor, voucher of the owner", write_owner(true, false, Some(Voucher::Owner))),
+    ("write owner slot: same anchor, voucher of the owner", write_owner(true, true, Some(Voucher::Owner))),
     ("read peers", Request::ReadPeers),
     ("write peers", Request::WritePeers),
+    ("read value", Request::ReadValue),
+    ("write value", Request::WriteValue),
     ("use what is for anyone", Request::Use(Access::Anyone)),
     ("use what is for my devices", Request::Use(Access::MyDevices)),
     ("use what is for the owner", Request::Use(Access::Owner)),
@@ -31,11 +42,10 @@ const REQUESTS: [(&str, Request); 21] = [
     ("rekey", Request::Rekey),
     ("inject a key, where the firmware allows that", Request::Inject),
     ("reset", Request::Reset),
-    ("what comes with a later version", Request::NotSupported),
 ];
 
-const fn write_owner(certified: bool, same_anchor: bool) -> Request {
-    Request::WriteOwner(OwnerWrite { certified, same_anchor })
+const fn write_owner(certified: bool, same_anchor: bool, voucher: Option<Voucher>) -> Request {
+    Request::WriteOwner(OwnerWrite { certified, same_anchor, voucher })
 }
 
 /// Compares with `lifecycle.table`, which is the specification for people. `UPDATE_TABLE=1` writes it anew.
@@ -66,12 +76,14 @@ fn the_decision_table() {
 }
 
 /// What makes up a state, in the order in which the table asks for it: its name, and names of its values.
-const QUESTIONS: [(&str, &[&str]); 5] = [
+const QUESTIONS: [(&str, &[&str]); 7] = [
     ("", &["ok", "fault"]),
     ("owner ", &["empty", "anchored", "certified"]),
     ("factory ", &["empty", "anchored", "certified"]),
     ("policy ", &["open", "voucher", "presence", "both"]),
     ("key ", &["its own", "injected"]),
+    ("", &["nobody present", "somebody present"]),
+    ("", &["not reset by presence", "reset by presence"]),
 ];
 
 /// Adds the lines for all states that begin with `known` answers. Answers that make no difference share lines.
@@ -111,12 +123,21 @@ fn state(answers: &[usize]) -> State {
         claim_counter: 7,
         generation: 3,
         injected: answers[4] == 1,
+        present: answers[5] == 1,
+        reset_by_presence: answers[6] == 1,
     }
 }
 
 fn states() -> impl Iterator<Item = State> {
-    let [a, b, c, d, e] = QUESTIONS.map(|(_, values)| values.len());
-    (0..a * b * c * d * e).map(move |n| state(&[n % a, n / a % b, n / a / b % c, n / a / b / c % d, n / a / b / c / d]))
+    let counts = QUESTIONS.map(|(_, values)| values.len());
+    (0..counts.iter().product()).map(move |number: usize| {
+        let mut rest = number;
+        state(&counts.map(|count| {
+            let answer = rest % count;
+            rest /= count;
+            answer
+        }))
+    })
 }
 
 fn cell(state: &State, decision: Result<State, Refusal>) -> String {
@@ -166,31 +187,47 @@ fn in_a_fault_only_discovery_and_comm_are_served() {
 }
 
 #[test]
-fn nobody_without_a_role_changes_anything_but_by_claiming() {
+fn nobody_without_a_role_changes_anything_but_by_what_the_state_offers() {
     for (state, role, request, decision) in decisions().filter(|(_, role, ..)| *role != Role::Owner) {
         let Ok(next) = decision else { continue };
-        let is_claim = role == Role::Stranger && matches!(request, Request::WriteOwner(_));
-        let is_claimable = state.owner == SlotState::Empty
-            && state.factory == SlotState::Empty
-            && state.claim_policy == ClaimPolicy::Open;
-        assert!(next == state || is_claim && is_claimable, "{role:?} {request:?} {state:?}");
+        let is_empty = state.owner == SlotState::Empty;
+        let offered = match (role, request) {
+            (Role::Stranger, Request::WriteOwner(write)) => is_empty || write.voucher == Some(Voucher::Owner),
+            (Role::Stranger, Request::WriteFactory(_)) => is_empty && state.factory == SlotState::Empty,
+            (Role::Stranger, Request::Reset) => state.present && state.reset_by_presence,
+            (Role::Factory, Request::WriteFactory(write)) => write == FactoryWrite::Renew,
+            _ => false,
+        };
+        assert!(next == state || offered, "{role:?} {request:?} {state:?}");
     }
 }
 
 #[test]
-fn nothing_changes_the_condition_the_policy_or_fills_the_factory_slot() {
+fn nothing_changes_the_condition_the_policy_or_empties_the_factory_slot() {
     for (state, role, request, decision) in decisions() {
         let Ok(next) = decision else { continue };
-        let fixed = |state: &State| (state.condition, state.claim_policy, state.factory == SlotState::Empty);
+        let fixed = |state: &State| (state.condition, state.claim_policy, state.reset_by_presence);
         assert_eq!(fixed(&next), fixed(&state), "{role:?} {request:?}");
+        assert!(state.factory == SlotState::Empty || next.factory != SlotState::Empty, "{role:?} {request:?}");
+    }
+}
+
+#[test]
+fn presence_serves_once() {
+    for (state, role, request, decision) in decisions() {
+        let Ok(next) = decision else { continue };
+        let unchanged = State { present: state.present, ..next } == state;
+        assert!(!next.present || unchanged, "{role:?} {request:?} {state:?}");
+        assert!(state.present || !next.present);
     }
 }
 
 #[test]
 fn the_claim_counter_counts_fillings_and_emptyings_and_the_generation_keys() {
-    for (state, _, request, decision) in decisions() {
+    for (state, role, request, decision) in decisions() {
         let Ok(next) = decision else { continue };
-        let is_new_owner = matches!(request, Request::WriteOwner(write) if !write.same_anchor);
+        let is_take_over = role == Role::Stranger && state.owner != SlotState::Empty;
+        let is_new_owner = matches!(request, Request::WriteOwner(write) if !write.same_anchor || is_take_over);
         let counts = (state.owner == SlotState::Empty) != (next.owner == SlotState::Empty) || is_new_owner;
         assert_eq!(next.claim_counter, state.claim_counter + u32::from(counts), "{state:?} {request:?}");
         let is_new_key =

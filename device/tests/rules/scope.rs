@@ -81,13 +81,6 @@ fn a_stranger_may_change_nothing_that_is_owned() {
 }
 
 #[test]
-fn what_comes_with_a_later_version_says_so_to_those_who_are_authenticated() {
-    let (owner, mut device) = Owner::of_new_device(1);
-    let mut session = owner.visit(&mut device);
-    session.ask(&mut device, &put("/comm/factory", &[])).refused("5.01");
-}
-
-#[test]
 fn anyone_may_let_it_blink_until_it_has_an_owner() {
     let (owner, mut device) = (Owner::new(1), TestDevice::new());
     device.ask(&post("/comm/identify", &[])).expect("2.04");

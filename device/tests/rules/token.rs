@@ -92,7 +92,7 @@ fn before_the_signature_is_verified_nothing_is_told() {
         issuer.sign(Kind::DeviceCertificate, &payload),
         issuer.sign(Kind::Voucher, &payload),
         issuer.sign(Kind::DeviceList, &payload),
-        issuer.voucher(other.public()),
+        issuer.voucher(&issuer.voucher_claims(other.public(), 0)),
         issuer.list(),
         raw_token(&owner, &[(8, cnf_by_kid)]),
         raw_token(&owner, &[(3, Vec::new())]), // no aud

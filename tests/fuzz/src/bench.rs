@@ -50,7 +50,7 @@ static IMAGES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| {
         let flash = Flash::new(unowned.flash().contents());
         let contents = SlotContents { anchor: owner().public().cose_key(), certificate };
         let contents = encoded(|out| contents.encode(out));
-        flash.store().0.set_owner(&contents, 1, Some(WATERMARK)).expect("the flash works");
+        flash.store().0.set_owner(&contents, 1, Some(WATERMARK), None).expect("the flash works");
         flash.contents()
     };
     let claims = DeviceCertificateClaims {

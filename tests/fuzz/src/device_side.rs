@@ -2,10 +2,11 @@
 
 use std::{cell::RefCell, convert::Infallible};
 
-use cbor_schemas::{Audience, Kind, Sign1, StationTokenClaims};
+use cbor_schemas::{Audience, IssuerId, Kind, Sign1, SlotRequest, StationTokenClaims, VoucherClaims, Watermarks};
 use device::{
     authz::{Anchor, Verifier},
-    lifecycle::Role,
+    lifecycle::{Role, Voucher},
+    slots::{Offer, VoucherVerifier},
     transport::{LogLine, serial::Serial, serve},
 };
 use embedded_io_async::{ErrorType, Read, Write};
@@ -84,6 +85,75 @@ pub(crate) fn token_seeds() -> Seeds {
     let refused = refused.iter().map(|claims| after(1, &encoded(|out| claims.encode(out))));
     let recorded = recording::tokens().into_iter().map(|token| after(0, &token));
     Seeds { accepted: whole.chain(signed_here).collect(), others: refused.chain(recorded).collect() }
+}
+
+/// A voucher at a certified device, or, after an odd first byte, claims that its owner signs.
+pub(crate) fn voucher(input: &[u8]) -> bool {
+    let Some((is_signed, input)) = input.split_first() else { return false };
+    let info = Bench::start(State::Certified).info();
+    let own_key = PublicKey::from_cose(&info.credential.expect("the device is whole")).expect("a key");
+    let input = &input[..input.len().min(1_200)];
+    let voucher = if is_signed % 2 == 0 { input.to_vec() } else { signed(Kind::Voucher, input) };
+    let anchor = next_owner().cose_key();
+    let request = SlotRequest { anchor, certificate: Some(&[]), voucher: Some(&voucher) };
+    let body = encoded(|out| request.encode(out));
+    let offer = Offer::parse(&body, &own_key).expect("a slot request");
+    let (device, claim_counter) = (info.device, info.claim_counter);
+    let watermarks = Watermarks { factory: None, owner: Some(8) };
+    let verifier = VoucherVerifier {
+        device,
+        claim_counter,
+        factory: None,
+        owner: Some(*owner().public()),
+        min_iat: 7,
+        watermarks,
+    };
+    let Ok(Some(vouched)) = verifier.verify(&offer) else { return false };
+    if is_signed % 2 == 0 {
+        assert_eq!(input, signed_voucher(), "nobody signed that");
+    }
+    let object = Sign1::decode(&voucher).expect("it was accepted");
+    let claims = VoucherClaims::decode(object.payload).expect("it was accepted");
+    assert_eq!((claims.subject, claims.claim_counter, claims.key), (device, claim_counter, anchor));
+    assert!(vouched.by == Voucher::Owner && vouched.issued_at == claims.issued_at && claims.issued_at >= 7);
+    true
+}
+
+fn next_owner() -> PublicKey {
+    *PrivateKey::generate(&mut Dice(97)).public()
+}
+
+/// What the voucher says that the device takes.
+fn voucher_claims() -> VoucherClaims {
+    let info = Bench::start(State::Certified).info();
+    VoucherClaims {
+        issuer: IssuerId(owner().public().kid()),
+        subject: info.device,
+        expires_at: Some(WATERMARK),
+        issued_at: WATERMARK,
+        key: next_owner().cose_key(),
+        claim_counter: info.claim_counter,
+    }
+}
+
+fn signed_voucher() -> Vec<u8> {
+    signed(Kind::Voucher, &encoded(|out| voucher_claims().encode(out)))
+}
+
+pub(crate) fn voucher_seeds() -> Seeds {
+    let after = |first: u8, bytes: &[u8]| [&[first], bytes].concat();
+    let claims = voucher_claims();
+    let encode = |claims: &VoucherClaims| after(1, &encoded(|out| claims.encode(out)));
+    let other: cbor_schemas::DeviceId = "urn:dev:ops:32473-other".parse().expect("a device ID");
+    let refused = [
+        VoucherClaims { subject: other, ..claims },
+        VoucherClaims { key: station().public().cose_key(), ..claims },
+        VoucherClaims { claim_counter: claims.claim_counter + 1, ..claims },
+        VoucherClaims { issued_at: 6, ..claims },
+        VoucherClaims { expires_at: Some(7), ..claims },
+        VoucherClaims { issuer: IssuerId([0; 8]), ..claims },
+    ];
+    Seeds { accepted: vec![after(0, &signed_voucher()), encode(&claims)], others: refused.iter().map(encode).collect() }
 }
 
 /// Bytes on the serial line of a device that nobody owns. Whatever they were, the next frame is served.
@@ -251,6 +321,7 @@ pub(crate) fn protected_seeds() -> Seeds {
     let info: &[u8] = b"\x01\xb4comm\xc1\x02";
     let owner: &[u8] = b"\x01\xb4comm\x05owner";
     let factory: &[u8] = b"\x01\xb4comm\x07factory";
+    let fill = [b"\x03\xb4comm\x07factory\x11\x3c\xff", contents].concat();
     let all = |who: u8, messages: &[&[u8]]| {
         [vec![who], messages.iter().flat_map(|message| piece(message)).collect()].concat()
     };
@@ -259,6 +330,8 @@ pub(crate) fn protected_seeds() -> Seeds {
         accepted: vec![
             all(0, &[&claim]),
             all(0, &[&first, &last]),
+            all(0, &[&fill]),
+            all(2, &[&fill]),
             all(0, &[b"\x02\xb4comm\x08identify"]),
             all(1, &[info, owner, factory]),
             all(2, &[info, owner, factory, &claim]),

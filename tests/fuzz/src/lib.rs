@@ -36,6 +36,7 @@ pub const ENTRY_POINTS: &[EntryPoint] = &[
     EntryPoint { name: "schemas", run: schemas::decode, seeds: schemas::seeds },
     EntryPoint { name: "report_line", run: schemas::report_line, seeds: schemas::report_line_seeds },
     EntryPoint { name: "token", run: device_side::token, seeds: device_side::token_seeds },
+    EntryPoint { name: "voucher", run: device_side::voucher, seeds: device_side::voucher_seeds },
     EntryPoint { name: "serial", run: device_side::serial, seeds: device_side::serial_seeds },
     EntryPoint { name: "datagrams", run: device_side::datagrams, seeds: device_side::datagram_seeds },
     EntryPoint { name: "session", run: device_side::session, seeds: device_side::session_seeds },

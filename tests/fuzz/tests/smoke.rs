@@ -122,6 +122,7 @@ smoke_tests! {
     schemas: 3_000,
     report_line: 1_500,
     token: 1_500,
+    voucher: 1_500,
     serial: 300,
     datagrams: 600,
     session: 300,

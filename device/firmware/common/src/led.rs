@@ -1,21 +1,30 @@
 //! The board's LED: it blinks to show which device is meant, and it is the light at `/led`.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use cbor_schemas::Method;
-use device::{answer::Answer, device::Board, led, problem::Problem, resources::ProductResource};
+use device::{
+    answer::Answer,
+    device::Board,
+    led,
+    problem::Problem,
+    resources::ProductResource,
+    values::{Value, Values},
+};
 use embassy_sync::{blocking_mutex::raw::CriticalSectionRawMutex, signal::Signal};
 use embassy_time::{Duration, Timer};
 use embedded_hal::digital::OutputPin;
 
 static WANTED: Signal<CriticalSectionRawMutex, Wanted> = Signal::new();
 
-/// How often the LED lights up, and for how long.
-const FLASHES: u8 = 10;
+/// How long the LED lights up.
 const HALF_PERIOD: Duration = Duration::from_millis(150);
 
 /// Whether the light is on.
 static IS_ON: AtomicBool = AtomicBool::new(false);
+
+/// How often it lights up to be noticed.
+static FLASHES: AtomicU8 = AtomicU8::new(0);
 
 /// What the LED is to do.
 enum Wanted {
@@ -30,8 +39,14 @@ pub struct Led;
 impl Board for Led {
     const RESOURCES: &'static [ProductResource] = led::RESOURCES;
 
+    const VALUES: &'static [Value] = led::VALUES;
+
+    fn configure(&mut self, values: &Values<'_>) {
+        FLASHES.store(led::flashes(values), Ordering::Relaxed);
+    }
+
     fn identify(&mut self) {
-        log::info!("identify: the LED blinks");
+        log::info!("identify: the LED blinks {} times", FLASHES.load(Ordering::Relaxed));
         WANTED.signal(Wanted::Blink);
     }
 
@@ -53,7 +68,7 @@ pub(crate) async fn run(mut led: impl OutputPin) {
         match WANTED.wait().await {
             Wanted::Light => {}
             Wanted::Blink => {
-                for _ in 0..FLASHES {
+                for _ in 0..FLASHES.load(Ordering::Relaxed) {
                     let _ = led.set_high();
                     Timer::after(HALF_PERIOD).await;
                     let _ = led.set_low();

@@ -3,7 +3,7 @@
 //! - a UART, 115200 8N1, interrupt-driven, as embedded-io-async; or a USB device controller, as embassy-usb-driver
 //!   ([`run_usb`]);
 //! - NOR flash whose operations block, and where in it the storage begins;
-//! - a real source of random numbers, a unique number, an LED.
+//! - a real source of random numbers, a unique number, an LED, and a button if there is one.
 //!
 //! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the same serial line, the
 //! report line first.
@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects)]
 
+mod button;
 pub mod console;
 mod led;
 mod panic;
@@ -26,13 +27,14 @@ use device::{
     store::Layout,
     transport::{Link as _, serial::Serial, serve},
 };
-use embassy_futures::join::join;
+use embassy_futures::join::join3;
 use embassy_time::{Duration, Instant, Timer};
-use embedded_hal::digital::OutputPin;
+use embedded_hal::digital::{InputPin, OutputPin};
 use embedded_io_async::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
+pub use button::NoButton;
 pub use led::Led;
 pub use usb::run_usb;
 
@@ -48,7 +50,7 @@ pub const CACHED_ANSWERS: usize = 1;
 pub const SEND_LEN: usize = 2 * (DATAGRAM_LEN + 3) + 2 + 64;
 
 /// What a board brings.
-pub struct Hardware<F, R, P, L> {
+pub struct Hardware<F, R, P, L, N> {
     /// The device ID, made from a unique number by [`device_id`].
     pub device: DeviceId,
     /// NOR flash with words of 4 to 32 bytes.
@@ -61,6 +63,8 @@ pub struct Hardware<F, R, P, L> {
     pub port: P,
     /// Blinks when the device is to be identified; on is high.
     pub led: L,
+    /// Held down by somebody who is at the device; pressed is high. [`NoButton`] if there is none.
+    pub button: N,
     /// Milliseconds that one P-256 operation takes, for the host's patience.
     pub operation_ms: u32,
 }
@@ -82,10 +86,15 @@ pub type ServerMemory<A> = Memory<A, CACHED_ANSWERS>;
 /// The device behind its CoAP server.
 pub type DeviceServer<A, F, R> = Server<&'static mut ServerMemory<A>, F, R, Led>;
 
-/// What the firmware here decides: whoever comes first may claim the device, and its key is made on it. `firmware` is its name and version, at most 32
-/// bytes.
+/// Who may claim a device of this firmware: whoever comes first, and once a factory was there, whoever has its voucher.
+pub const CLAIM_POLICY: ClaimPolicy = ClaimPolicy::Open;
+/// Whether whoever holds the button down may empty the owner slot.
+pub const RESET_BY_PRESENCE: bool = false;
+
+/// What the firmware here decides; the device's key is made on it. `firmware` is its name and version, at most 32 bytes.
 pub const fn config(device: DeviceId, firmware: &'static str, operation_ms: u32) -> Config {
-    Config { device, firmware, claim_policy: ClaimPolicy::Open, operation_ms, takes_keys: false }
+    let (claim_policy, reset_by_presence) = (CLAIM_POLICY, RESET_BY_PRESENCE);
+    Config { device, firmware, claim_policy, reset_by_presence, operation_ms, takes_keys: false }
 }
 
 /// Starts the device, and reports it on the console.
@@ -129,14 +138,15 @@ macro_rules! memory {
 }
 
 /// The commissionable device on one UART, for ever.
-pub async fn run<F, R, P, L>(hardware: Hardware<F, R, P, L>, firmware: &'static str)
+pub async fn run<F, R, P, L, N>(hardware: Hardware<F, R, P, L, N>, firmware: &'static str)
 where
     F: NorFlash,
     R: CryptoRngCore,
     P: Read + Write,
     L: OutputPin,
+    N: InputPin,
 {
-    let Hardware { device, flash, layout, rng, port, led, operation_ms } = hardware;
+    let Hardware { device, flash, layout, rng, port, led, button, operation_ms } = hardware;
     let Some(memory) = memory!(()) else { return };
     // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
     let Some(server) = start(config(device, firmware, operation_ms), flash, layout, rng, memory) else { return };
@@ -149,7 +159,7 @@ where
             Timer::after(Duration::from_millis(1)).await;
         }
     };
-    join(serving, led::run(led)).await;
+    join3(serving, led::run(led), button::run(button, &server)).await;
 }
 
 /// Says on the console, over and over, why this board must not be a device.
@@ -174,7 +184,7 @@ macro_rules! link_layout {
             ".set _layout_start, {start}",
             ".set _layout_end, {end}",
             start = const $layout.keys.start,
-            end = const $layout.list.end,
+            end = const $layout.values.end,
         );
     };
 }

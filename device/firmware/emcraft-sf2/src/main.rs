@@ -9,7 +9,7 @@ mod uart;
 
 use cortex_m_rt::{entry, exception};
 use device::store::Layout;
-use firmware::{Hardware, device_id, run};
+use firmware::{Hardware, NoButton, device_id, run};
 use firmware_emulated::{
     led::NoLed,
     page::Generator,
@@ -34,6 +34,7 @@ async fn commissioning(uid: [u8; 8], rng: Generator) {
         rng,
         port: Uart::start(Uart16550, UART),
         led: NoLed,
+        button: NoButton,
         operation_ms: 50,
     };
     run(hardware, concat!("emcraft-sf2 ", env!("CARGO_PKG_VERSION"))).await;

@@ -33,9 +33,9 @@ const UART: u16 = 5;
 /// Run-mode clock configuration: bits 23 to 26 divide the PLL's 200 MHz, bit 22 uses the divisor.
 const CLOCK_CONFIGURATION: usize = 0x400F_E060;
 
-/// As little flash as the storage takes: nine pages of 1 KiB.
-type Flash = RamFlash<&'static mut [u8; 14 * 1024], 4, 1024>;
-static CELLS: ConstStaticCell<[u8; 14 * 1024]> = ConstStaticCell::new([0; 14 * 1024]);
+/// As little flash as the storage takes: sixteen pages of 1 KiB.
+type Flash = RamFlash<&'static mut [u8; 16 * 1024], 4, 1024>;
+static CELLS: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
 
 /// Tells how long the device takes for each datagram.
 struct Metered<S>(S);

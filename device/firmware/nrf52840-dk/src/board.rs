@@ -10,7 +10,7 @@ use embassy_nrf::{
 };
 use firmware::{device_id, link_layout};
 
-pub(crate) const LAYOUT: Layout = Layout::smallest::<Nvmc<'static>>(0xF_8000);
+pub(crate) const LAYOUT: Layout = Layout::smallest::<Nvmc<'static>>(0xF_6000);
 link_layout!(LAYOUT);
 
 pub(crate) fn init() -> Peripherals {

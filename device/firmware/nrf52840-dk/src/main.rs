@@ -9,7 +9,7 @@ use embassy_executor::Spawner;
 use embassy_nrf::{
     bind_interrupts,
     buffered_uarte::{BufferedUarte, InterruptHandler},
-    gpio::{Level, Output, OutputDrive},
+    gpio::{Input, Level, Output, OutputDrive, Pull},
     nvmc::Nvmc,
     peripherals::UARTE0,
     rng::Rng,
@@ -52,6 +52,7 @@ async fn main(_spawner: Spawner) {
         rng,
         port,
         led: ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard)),
+        button: ActiveLow(Input::new(board.P0_11, Pull::Up)),
         operation_ms: 160,
     };
     run(hardware, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION"))).await;

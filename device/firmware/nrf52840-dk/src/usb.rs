@@ -8,7 +8,7 @@ use device_board::ActiveLow;
 use embassy_executor::Spawner;
 use embassy_nrf::{
     bind_interrupts,
-    gpio::{Level, Output, OutputDrive},
+    gpio::{Input, Level, Output, OutputDrive, Pull},
     nvmc::Nvmc,
     peripherals::USBD,
     rng::Rng,
@@ -39,6 +39,7 @@ async fn main(_spawner: Spawner) {
         rng,
         port: Driver::new(board.USBD, Interrupts, HardwareVbusDetect::new(Interrupts)),
         led: ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard)),
+        button: ActiveLow(Input::new(board.P0_11, Pull::Up)),
         operation_ms: 160,
     };
     run_usb(hardware, "nRF52840 DK", concat!("nrf52840-dk-usb ", env!("CARGO_PKG_VERSION"))).await;

@@ -5,11 +5,12 @@
 use cortex_m::peripheral::SCB;
 use cortex_m_rt::exception;
 use device::store::Layout;
+use device_board::ActiveLow;
 use embassy_executor::Spawner;
 use embassy_stm32::{
     Config, bind_interrupts,
     flash::{self, Flash},
-    gpio::{Level, Output, Speed},
+    gpio::{Input, Level, Output, Pull, Speed},
     pac, peripherals, rcc,
     rng::{self, Rng},
     uid::uid,
@@ -22,7 +23,7 @@ bind_interrupts!(struct Interrupts {
     USART2 => usart::BufferedInterruptHandler<peripherals::USART2>;
 });
 
-const LAYOUT: Layout = Layout::smallest::<Flash<'static, flash::Blocking>>(0xF_C000);
+const LAYOUT: Layout = Layout::smallest::<Flash<'static, flash::Blocking>>(0xF_B000);
 link_layout!(LAYOUT);
 
 #[embassy_executor::main]
@@ -65,6 +66,8 @@ async fn main(_spawner: Spawner) {
         rng: Rng::new(board.RNG, Interrupts),
         port,
         led: Output::new(board.PA5, Level::Low, Speed::Low),
+        // The blue one.
+        button: ActiveLow(Input::new(board.PC13, Pull::None)),
         operation_ms: 160,
     };
     run(hardware, concat!("nucleo-l476rg ", env!("CARGO_PKG_VERSION"))).await;

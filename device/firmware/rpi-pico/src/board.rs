@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 pub(crate) type Chip = Flash<'static, FLASH, flash::Blocking, { 2 << 20 }>;
 
-pub(crate) const LAYOUT: Layout = Layout::smallest::<Words<Chip>>(0x1F_8000);
+pub(crate) const LAYOUT: Layout = Layout::smallest::<Words<Chip>>(0x1F_6000);
 link_layout!(LAYOUT);
 
 /// What a board says whose flash chip is another one.

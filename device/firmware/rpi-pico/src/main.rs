@@ -15,7 +15,7 @@ use embassy_rp::{
     peripherals::UART0,
     uart::{self, BufferedInterruptHandler, BufferedUart},
 };
-use firmware::{Hardware, device_id, refuse, run};
+use firmware::{Hardware, NoButton, device_id, refuse, run};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -53,6 +53,7 @@ async fn main(_spawner: Spawner) {
         rng: ChaCha20Rng::from_seed(*seed),
         port,
         led: Output::new(board.PIN_25, Level::Low),
+        button: NoButton,
         operation_ms: 400,
     };
     run(hardware, concat!("rpi-pico ", env!("CARGO_PKG_VERSION"))).await;

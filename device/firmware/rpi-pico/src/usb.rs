@@ -16,7 +16,7 @@ use embassy_rp::{
     uart::{self, BufferedInterruptHandler, BufferedUart},
     usb,
 };
-use firmware::{Hardware, device_id, refuse, run_usb};
+use firmware::{Hardware, NoButton, device_id, refuse, run_usb};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -45,6 +45,7 @@ async fn main(_spawner: Spawner) {
         rng: ChaCha20Rng::from_seed(*seed),
         port: usb::Driver::new(board.USB, Interrupts),
         led: Output::new(board.PIN_25, Level::Low),
+        button: NoButton,
         operation_ms: 400,
     };
     run_usb(hardware, "Raspberry Pi Pico", concat!("rpi-pico-usb ", env!("CARGO_PKG_VERSION"))).await;

@@ -86,15 +86,25 @@ impl Issuer {
         self.sign(Kind::StationToken, &encoded(|out| claims.encode(out)))
     }
 
-    pub(crate) fn voucher(&self, new_owner: &PublicKey) -> Vec<u8> {
-        let claims = VoucherClaims {
+    /// What a voucher says that lets `new_owner` in while the device shows `claim_counter`.
+    pub(crate) fn voucher_claims(&self, new_owner: &PublicKey, claim_counter: u32) -> VoucherClaims {
+        VoucherClaims {
             issuer: self.id(),
             subject: device_id(),
+            expires_at: None,
             issued_at: NOW,
             key: new_owner.cose_key(),
-            claim_counter: 0,
-        };
+            claim_counter,
+        }
+    }
+
+    pub(crate) fn voucher(&self, claims: &VoucherClaims) -> Vec<u8> {
         self.sign(Kind::Voucher, &encoded(|out| claims.encode(out)))
+    }
+
+    /// A voucher for `new_owner` and the present claim counter of `device`.
+    pub(crate) fn vouch(&self, new_owner: &Issuer, device: &mut TestDevice) -> Vec<u8> {
+        self.voucher(&self.voucher_claims(new_owner.public(), device.info().claim_counter))
     }
 
     pub(crate) fn list(&self) -> Vec<u8> {
@@ -141,6 +151,14 @@ impl Owner {
     /// Body of a PUT to the owner slot: the anchor and a certificate about the present key.
     pub(crate) fn slot_request(&self, device: &mut TestDevice) -> Vec<u8> {
         slot_request(self.issuer.public(), Some(&self.issuer.certify(device)))
+    }
+
+    /// ... with a voucher of `by`.
+    pub(crate) fn vouched_request(&self, by: &Issuer, device: &mut TestDevice) -> Vec<u8> {
+        let (certificate, voucher) = (self.issuer.certify(device), by.vouch(&self.issuer, device));
+        let anchor = self.issuer.public().cose_key();
+        let request = SlotRequest { anchor, certificate: Some(&certificate), voucher: Some(&voucher) };
+        encoded(|out| request.encode(out))
     }
 
     /// A first visit: by a throwaway key, whose session is over with the claim.

@@ -13,12 +13,14 @@ use device::{
     DATAGRAM_LEN,
     answer::Answer,
     device::{Board, Config, Device},
+    led,
     lifecycle::Access,
     problem::Problem,
     resources::{ProductResource, content_format},
     server::{Memory, Server},
     store::{Layout, Opened, Slot, Snapshot, Store},
     transport::Service,
+    values::{Value, Values},
 };
 use protocol::key::PrivateKey;
 use rand_core::{CryptoRng, RngCore};
@@ -59,10 +61,16 @@ impl TestDevice {
     }
 
     pub(crate) fn with_policy(claim_policy: ClaimPolicy) -> Self {
+        Self::of_product(claim_policy, false)
+    }
+
+    /// ... and with a firmware that lets whoever is present reset the device, or not.
+    pub(crate) fn of_product(claim_policy: ClaimPolicy, reset_by_presence: bool) -> Self {
         let config = Config {
             device: DEVICE_ID.parse().unwrap(),
             firmware: FIRMWARE,
             claim_policy,
+            reset_by_presence,
             operation_ms: 250,
             takes_keys: false,
         };
@@ -128,9 +136,19 @@ impl TestDevice {
         self.ask(&post("/authz-info", token))
     }
 
+    /// Somebody holds the button down.
+    pub(crate) fn press(&mut self) {
+        self.server.device_mut().note_presence(self.now);
+    }
+
     /// How often the device has blinked.
     pub(crate) fn blinks(&self) -> u32 {
-        self.lamp.0.get()
+        self.lamp.blinks.get()
+    }
+
+    /// What the application last took notice of.
+    pub(crate) fn flashes(&self) -> u8 {
+        self.lamp.flashes.get()
     }
 
     /// What a programmer reads out of the flash: the private key, and the state.
@@ -165,9 +183,12 @@ fn start(config: Config, flash: &Flash, lamp: &Lamp, seed: u64) -> TestServer {
     Server::new(device, Box::new(Memory::new()))
 }
 
-/// Counts how often it blinked.
+/// Counts how often it blinked, and knows how its owner would like it to.
 #[derive(Clone, Default)]
-pub(crate) struct Lamp(Rc<Cell<u32>>);
+pub(crate) struct Lamp {
+    blinks: Rc<Cell<u32>>,
+    flashes: Rc<Cell<u8>>,
+}
 
 impl Board for Lamp {
     const RESOURCES: &'static [ProductResource] = &[
@@ -187,8 +208,14 @@ impl Board for Lamp {
         },
     ];
 
+    const VALUES: &'static [Value] = led::VALUES;
+
     fn identify(&mut self) {
-        self.0.set(self.0.get() + 1);
+        self.blinks.set(self.blinks.get() + 1);
+    }
+
+    fn configure(&mut self, values: &Values<'_>) {
+        self.flashes.set(led::flashes(values));
     }
 
     /// Answers with what it was sent, and blinks at each change.
