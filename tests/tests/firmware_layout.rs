@@ -44,7 +44,7 @@ const BOARDS: &[Board] = &[
         // The second bank is the storage's.
         flash: 0x0800_0000..0x0808_0000,
         vectors: 0x0800_0000,
-        storage: 0x080F_B000..0x0810_0000,
+        storage: 0x080F_A800..0x0810_0000,
         layout_base: 0x0800_0000,
         ram: 0x2000_0000..0x2001_8000,
     },

@@ -151,8 +151,8 @@ impl Default for Scratch {
 impl Layout {
     /// The smallest layout, from the byte address `start` on: keys, owner, state, list and values, one after the other.
     ///
-    /// With words of 4 bytes: 2 + 4 + 4 + 4 + 2 pages of 1024 bytes, or two for each range of 2048 bytes and above. Smaller
-    /// pages do not compile.
+    /// With words of 4 bytes: 2 + 4 + 4 + 4 + 2 pages of 1024 bytes, 2 + 2 + 3 + 2 + 2 of 2048, or two for each range of 4096
+    /// and above. Smaller pages do not compile.
     pub const fn smallest<F: NorFlash>(start: u32) -> Self {
         let owner = start.saturating_add(KEYS_PAGES.saturating_mul(F::ERASE_SIZE as u32));
         let state = owner.saturating_add(const { owner_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));

@@ -23,7 +23,7 @@ bind_interrupts!(struct Interrupts {
     USART2 => usart::BufferedInterruptHandler<peripherals::USART2>;
 });
 
-const LAYOUT: Layout = Layout::smallest::<Flash<'static, flash::Blocking>>(0xF_B000);
+const LAYOUT: Layout = Layout::smallest::<Flash<'static, flash::Blocking>>(0xF_A800);
 link_layout!(LAYOUT);
 
 #[embassy_executor::main]
