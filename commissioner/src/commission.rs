@@ -30,21 +30,32 @@ use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{
     self, CertificateStatus, Conflict, Cti, Device, Intent, KeyStatus, NewCertificate, Observation, Place, Slot,
-    Succession,
+    Succession, VoucherRequest,
 };
 use crate::visit::{self, Account, Station, Visit};
+use crate::voucher::{Unfit, Voucher};
 
+const FACTORY: &str = "/comm/factory";
 const OWNER: &str = "/comm/owner";
 const REKEY: &str = "/comm/rekey";
 const RESET: &str = "/comm/reset";
 
 /// Under which circumstances a device is commissioned.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct Terms<'v> {
     /// Where we are: `--trusted` or not.
     pub place: Place,
     /// `--accept-new-key`.
     pub accept_new_key: bool,
+    /// `--as`: whether we are its maker or its owner.
+    pub slot: Slot,
+    /// `--voucher`: what may let us in as the owner. Empty if we have none.
+    pub vouchers: &'v [Voucher],
+}
+
+impl Terms<'_> {
+    /// As the owner, in the field, with nothing but our own word.
+    pub const OWNER: Self = Terms { place: Place::Elsewhere, accept_new_key: false, slot: Slot::Owner, vouchers: &[] };
 }
 
 /// How it ended, when it ended well.
@@ -76,14 +87,23 @@ pub enum Error {
         "the device has an owner, and this registry does not know it as ours; its owner has to reset it before it can be yours"
     )]
     Owned,
-    /// What is in the owner slot cannot be ours.
+    /// Somebody else made the device.
+    #[error("the device's factory slot belongs to another maker, for good; this issuer cannot be its factory")]
+    OtherFactory,
+    /// The voucher will not let us in.
+    #[error(transparent)]
+    Voucher(#[from] Unfit),
+    /// What is in the slot cannot be ours.
     #[error(
-        "the certificate in the device's owner slot is not what this issuer signed ({0}); reset the device, then commission it again"
+        "the certificate in the device's slot is not what this issuer signed ({0}); reset the device, then commission it again"
     )]
     ForeignCertificate(&'static str),
     /// The device refused the certificate.
     #[error("the device refused its certificate: {0}")]
     Refused(Refusal),
+    /// The device keeps its owner.
+    #[error("the device keeps its owner: {0}; nothing was changed")]
+    NoReset(Refusal),
     /// The device does not take a key.
     #[error("the device takes no key from its owner: {0}; the one that it has stays, and no copy of it is kept")]
     NoInjection(Refusal),
@@ -109,7 +129,7 @@ pub async fn commission(
     client: &mut Client,
     seen: &Account,
     station: &Station,
-    terms: &Terms,
+    terms: &Terms<'_>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let info = seen.info();
@@ -117,7 +137,26 @@ pub async fn commission(
         return Err(Error::Fault);
     }
     let known = station.registry.device_by_id(&info.device).await?;
-    if may_be_ours(known.as_ref(), seen) {
+    if terms.slot == Slot::Factory {
+        return commission_as_factory(client, seen, known.as_ref(), station, terms, progress).await;
+    }
+    let is_ours = may_be_ours(known.as_ref(), seen);
+    if !terms.vouchers.is_empty() {
+        let anchor = station.issuer.anchor();
+        let fits = terms.vouchers.iter().find(|voucher| voucher.claims().subject == info.device);
+        let voucher = fits.ok_or(Unfit::OtherDevice(info.device))?;
+        match voucher.fits(&info, &anchor, station.registry.now()) {
+            Ok(()) => {
+                let visit = Visit::stranger(client, seen, progress).await?;
+                settle_key(&visit, station, terms, progress).await?;
+                return install(visit, Slot::Owner, Some(voucher.object()), station, progress).await;
+            }
+            // By us, perhaps, and the answer got lost.
+            Err(Unfit::Used { .. }) if is_ours => {}
+            Err(unfit) => return Err(unfit.into()),
+        }
+    }
+    if is_ours {
         let visit = Visit::station(client, seen, station, progress).await?;
         settle_key(&visit, station, terms, progress).await?;
         return renew(visit, station, progress).await;
@@ -126,7 +165,11 @@ pub async fn commission(
     let visit = Visit::stranger(client, seen, progress).await?;
     if info.owner == SlotState::Empty {
         settle_key(&visit, station, terms, progress).await?;
-        return install(visit, station, progress).await;
+        let own = match info.factory == SlotState::Empty {
+            true => None,
+            false => own_voucher(&visit, known.as_ref(), station).await?,
+        };
+        return install(visit, Slot::Owner, own.as_deref(), station, progress).await;
     }
     // Owned, and not by us under this key. With an ID that we know, it is a key change before anything else.
     if known.is_none() {
@@ -136,6 +179,63 @@ pub async fn commission(
     drop(visit);
     let visit = Visit::station(client, seen, station, progress).await?;
     renew(visit, station, progress).await
+}
+
+/// Makes us the maker of the device: fills its factory slot, or renews our certificate there.
+async fn commission_as_factory(
+    client: &mut Client,
+    seen: &Account,
+    known: Option<&Device>,
+    station: &Station,
+    terms: &Terms<'_>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let info = seen.info();
+    if info.factory == SlotState::Empty && info.owner != SlotState::Empty {
+        if !may_be_ours(known, seen) {
+            return Err(Error::Owned);
+        }
+        let visit = Visit::station(client, seen, station, progress).await?;
+        settle_key(&visit, station, terms, progress).await?;
+        return install(visit, Slot::Factory, None, station, progress).await;
+    }
+    let mut visit = Visit::stranger(client, seen, progress).await?;
+    settle_key(&visit, station, terms, progress).await?;
+    if info.factory == SlotState::Empty {
+        return install(visit, Slot::Factory, None, station, progress).await;
+    }
+    let response = visit.request(&Request::get(FACTORY)).await?.success().map_err(Error::Refused)?;
+    let view = SlotView::decode(&response.payload)?;
+    // Anybody may say that our anchor is there: devices that are new to us do not see the station's key.
+    let key = known.and_then(|known| known.key(visit.key()));
+    let was_made_here = key.is_some_and(|key| key.status == KeyStatus::Active);
+    if view.anchor != Some(station.issuer.anchor()) || !was_made_here {
+        return Err(Error::OtherFactory);
+    }
+    if let Some(certificate) = view.certificate {
+        return settle_certificate(certificate, Slot::Factory, &visit, station, progress).await;
+    }
+    drop(visit);
+    let visit = Visit::station(client, seen, station, progress).await?;
+    install(visit, Slot::Factory, None, station, progress).await
+}
+
+/// A voucher of ours for ourselves, where we are the maker of the device and would be its owner, too.
+async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Station) -> Result<Option<Vec<u8>>, Error> {
+    let info = visit.account().info();
+    let key = known.and_then(|known| known.key(visit.key()));
+    let is_made_here = key.is_some_and(|key| key.status == KeyStatus::Active && key.installed(Slot::Factory).is_some());
+    let owner = PublicKey::from_cose(&station.issuer.anchor());
+    let (true, Ok(owner)) = (is_made_here, owner) else { return Ok(None) };
+    let wanted = VoucherRequest {
+        device: info.device,
+        slot: Slot::Factory,
+        owner,
+        lifetime: None,
+        claim_counter: Some(info.claim_counter),
+    };
+    let grant = station.registry.grant_voucher(&wanted).await?;
+    Ok(Some(station.issuer.voucher(&grant)?))
 }
 
 /// Lets a device of ours make a new key. Its certificate goes with the old one: [`commission`] it again.
@@ -244,8 +344,8 @@ async fn claim_to_restore(
     }
     registry.begin_restore(&info.device, key, &instead).await?;
     let request = SlotRequest { anchor: station.issuer.anchor(), certificate: None, voucher: None };
-    let response = visit.request(&put_owner(&request)?).await?.success().map_err(Error::Refused)?;
-    check_receipt(&Receipt::decode(&response.payload)?, &visit, &request)
+    let response = visit.request(&put_slot(Slot::Owner, &request)?).await?.success().map_err(Error::Refused)?;
+    check_receipt(&Receipt::decode(&response.payload)?, &visit, Slot::Owner, &request)
 }
 
 /// Lets the device take `key`. Returns its generation.
@@ -288,6 +388,16 @@ pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progr
     Ok(())
 }
 
+/// Empties the owner slot of a device that is not ours, where its product lets whoever holds the button down do that.
+///
+/// # Errors
+/// See [`Error`]; [`Error::Refused`] where nobody is present, or the product does not allow it.
+pub async fn reset_by_presence(client: &mut Client, seen: &Account, progress: &Progress) -> Result<(), Error> {
+    let mut visit = Visit::stranger(client, seen, progress).await?;
+    visit.request(&Request::new(Method::Post, RESET)).await?.success().map_err(Error::NoReset)?;
+    Ok(())
+}
+
 /// Whether the owner slot may hold our anchor. Only then does the device see the station's key: a stranger's never does.
 fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
     let key = known.zip(seen.key()).and_then(|(known, key)| known.key(key));
@@ -299,7 +409,7 @@ fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
 }
 
 /// Tells the registry which key was proved, and where, and lets the user overrule a key change.
-async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms, progress: &Progress) -> Result<(), Error> {
+async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms<'_>, progress: &Progress) -> Result<(), Error> {
     let registry = &station.registry;
     let (info, key) = (visit.account().info(), *visit.key());
     let observed = registry.observe_key(&Observation::new(&info, key, terms.place, ProofLevel::Proved)).await;
@@ -330,13 +440,25 @@ async fn renew(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> 
     if view.anchor != Some(station.issuer.anchor()) {
         return Err(Error::Owned);
     }
-    let Some(certificate) = view.certificate else {
-        return install(visit, station, progress).await;
-    };
+    match view.certificate {
+        Some(certificate) => settle_certificate(certificate, Slot::Owner, &visit, station, progress).await,
+        None => install(visit, Slot::Owner, None, station, progress).await,
+    }
+}
+
+/// Takes a certificate of ours that the device has into account.
+async fn settle_certificate(
+    certificate: &[u8],
+    slot: Slot,
+    visit: &Visit<'_>,
+    station: &Station,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
     let device = visit.account().info().device;
-    let cti = own_certificate(certificate, &visit, station)?;
+    let cti = own_certificate(certificate, visit, station)?;
     station.registry.installed(cti, None).await?;
-    for open in station.registry.open_intents(&device).await? {
+    let open = station.registry.open_intents(&device).await?;
+    for open in open.iter().filter(|open| open.slot() == slot) {
         let reason = "another certificate is installed";
         station.registry.void(open.cti(), reason).await?;
         progress.step(Step::Voided { cti: open.cti().to_string(), reason: reason.to_owned() });
@@ -361,13 +483,19 @@ fn own_certificate(certificate: &[u8], visit: &Visit<'_>, station: &Station) -> 
 }
 
 /// Journal, sign, send, receipt, record.
-async fn install(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> Result<Outcome, Error> {
+async fn install(
+    mut visit: Visit<'_>,
+    slot: Slot,
+    voucher: Option<&[u8]>,
+    station: &Station,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
     let registry = &station.registry;
     let info = visit.account().info();
     let wanted = NewCertificate {
         device: info.device,
         key: *visit.key(),
-        slot: Slot::Owner,
+        slot,
         key_origin: info.key_origin,
         cti: Cti::random(&mut OsRng),
     };
@@ -379,9 +507,9 @@ async fn install(mut visit: Visit<'_>, station: &Station, progress: &Progress) -
     });
     let certificate = sign(&intent, station, progress).await?;
 
-    let request = SlotRequest { anchor: station.issuer.anchor(), certificate: Some(&certificate), voucher: None };
+    let request = SlotRequest { anchor: station.issuer.anchor(), certificate: Some(&certificate), voucher };
     progress.step(Step::Sent { cti: cti.to_string() });
-    let response = visit.request(&put_owner(&request)?).await?;
+    let response = visit.request(&put_slot(slot, &request)?).await?;
     let receipt = match response.success() {
         Ok(response) => Receipt::decode(&response.payload)?,
         Err(refusal) => {
@@ -390,7 +518,7 @@ async fn install(mut visit: Visit<'_>, station: &Station, progress: &Progress) -
             return Err(Error::Refused(refusal));
         }
     };
-    check_receipt(&receipt, &visit, &request)?;
+    check_receipt(&receipt, &visit, slot, &request)?;
     let status = registry.installed(cti, Some(&receipt)).await?;
     progress.step(Step::Installed { cti: cti.to_string() });
     if status == KeyStatus::Active {
@@ -399,11 +527,15 @@ async fn install(mut visit: Visit<'_>, station: &Station, progress: &Progress) -
     Ok(Outcome::Commissioned)
 }
 
-fn put_owner(request: &SlotRequest<'_>) -> Result<Request, Error> {
+fn put_slot(slot: Slot, request: &SlotRequest<'_>) -> Result<Request, Error> {
     let mut body = vec![0; SlotRequest::MAX_LEN];
     let len = request.encode(&mut body)?;
     body.truncate(len);
-    Ok(Request::put(OWNER, content_format::CBOR, body))
+    let path = match slot {
+        Slot::Factory => FACTORY,
+        Slot::Owner => OWNER,
+    };
+    Ok(Request::put(path, content_format::CBOR, body))
 }
 
 /// The signed certificate, durable before it is returned.
@@ -419,13 +551,14 @@ async fn sign(intent: &Intent, station: &Station, progress: &Progress) -> Result
 }
 
 /// Whether the device stored what it was sent, under the key that it proved.
-fn check_receipt(receipt: &Receipt, visit: &Visit<'_>, request: &SlotRequest<'_>) -> Result<(), Error> {
+fn check_receipt(receipt: &Receipt, visit: &Visit<'_>, slot: Slot, request: &SlotRequest<'_>) -> Result<(), Error> {
     let info = visit.account().info();
     let contents = SlotContents { anchor: request.anchor, certificate: request.certificate };
     let mut stored = vec![0; SlotRequest::MAX_LEN];
     let len = contents.encode(&mut stored)?;
-    // The first filling of the slot counts; a renewal by the same owner does not.
-    let claims = u32::from(info.owner == SlotState::Empty);
+    // Another owner counts; a renewal by the same one does not, nor does the factory.
+    let is_claim = slot == Slot::Owner && (info.owner == SlotState::Empty || request.voucher.is_some());
+    let claims = u32::from(is_claim);
     if receipt.device != *visit.key().x() {
         Err(Error::WrongReceipt("the key"))
     } else if Some(receipt.claim_counter) != info.claim_counter.checked_add(claims) {
@@ -446,10 +579,13 @@ impl From<Error> for CommandError {
             Error::Registry(error) => error.into(),
             Error::Issuer(error) => error.into(),
             Error::Escrow(error) => error.into(),
+            Error::Voucher(unfit) => unfit.into(),
             Error::Fault
             | Error::Owned
+            | Error::OtherFactory
             | Error::ForeignCertificate(_)
             | Error::Refused(_)
+            | Error::NoReset(_)
             | Error::NoInjection(_)
             | Error::OtherKey
             | Error::Malformed(_)

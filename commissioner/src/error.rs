@@ -162,6 +162,7 @@ impl From<registry::Error> for CommandError {
             | Error::ClockAhead { .. }
             | Error::NewerList { .. }
             | Error::NotIssuable { .. }
+            | Error::NoVoucher { .. }
             | Error::UnknownKey { .. }
             | Error::NoCopy(_)
             | Error::OtherRegistry(_)

@@ -1,14 +1,16 @@
 //! The issuer: turns what the registry wrote down into signed objects (RFC 9052 COSE_Sign1, RFC 8392 CWT).
 //!
-//! It signs an [`Intent`], a [`TokenGrant`], a [`List`] or a [`Seal`], and nothing else. Only the registry makes those, and
+//! It signs an [`Intent`], a [`TokenGrant`], a [`VoucherGrant`], a [`List`] or a [`Seal`], and nothing else. Only the registry makes those, and
 //! only durably: so nothing can be signed that is not recorded.
 
-use cbor_schemas::{CoseKey, DeviceCertificateClaims, DeviceListClaims, IssuerId, Kind, StationTokenClaims};
+use cbor_schemas::{
+    CoseKey, DeviceCertificateClaims, DeviceListClaims, IssuerId, Kind, StationTokenClaims, VoucherClaims,
+};
 use coset::{CoseSign1Builder, Header, HeaderBuilder, TaggedCborSerializable, cbor::Value, iana};
 
 use crate::{
     keys::IssuerKey,
-    registry::{Intent, List, Seal, TokenGrant, seals},
+    registry::{Intent, List, Seal, TokenGrant, VoucherGrant, seals},
 };
 
 /// The `typ` header parameter (RFC 9596): what kind of object this is.
@@ -72,6 +74,15 @@ impl Issuer {
         let mut buffer = [0; StationTokenClaims::MAX_LEN];
         let len = claims.encode(&mut buffer).map_err(Error::Claims)?;
         self.sign(Kind::StationToken, &buffer[..len])
+    }
+
+    /// The signed voucher.
+    pub fn voucher(&self, grant: &VoucherGrant) -> Result<Vec<u8>, Error> {
+        let claims = grant.claims();
+        self.check(claims.issuer)?;
+        let mut buffer = [0; VoucherClaims::MAX_LEN];
+        let len = claims.encode(&mut buffer).map_err(Error::Claims)?;
+        self.sign(Kind::Voucher, &buffer[..len])
     }
 
     /// The signed device list: the same bytes for the same list.

@@ -1,19 +1,21 @@
-//! Private keys in files: PKCS#8 PEM, readable by their owner alone.
+//! Keys in files: private ones in PKCS#8 PEM, readable by their owner alone; issuers' public keys, as they are handed around.
 //!
 //! The issuer's key signs, the station's key proves who is at the other end of a link; they are two types so that one
 //! key never does two jobs.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use p256::{
     SecretKey,
     ecdsa::{Signature, SigningKey, signature::Signer},
-    pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding},
+    elliptic_curve::sec1::ToEncodedPoint,
+    pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding},
 };
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
@@ -83,6 +85,61 @@ pub fn from_pem(pem: &str) -> Option<PrivateKey> {
     let secret = SecretKey::from_pkcs8_pem(pem).ok()?;
     let scalar = Zeroizing::new(<[u8; 32]>::from(secret.to_bytes()));
     PrivateKey::from_bytes(&scalar).ok()
+}
+
+/// An issuer's public key as people hand it around: the x-coordinate in hex, or the name of a file with the key in PEM
+/// (SubjectPublicKeyInfo, RFC 5480).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor(pub PublicKey);
+
+/// Why a text names no issuer's key.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAnchor {
+    /// Neither hex nor a file.
+    #[error("neither 64 hex digits, as `commissioner issuer show` prints them, nor a file that can be read: {0}")]
+    Unreadable(io::Error),
+    /// Such as a private key.
+    #[error("the file holds no P-256 public key in PEM; `commissioner issuer export` writes one")]
+    NotAKey,
+    /// No device would take it.
+    #[error(
+        "an issuer's key has an even y-coordinate, and this one has not; ask for what `commissioner issuer export` writes"
+    )]
+    OddY,
+    /// No point of the curve has this x-coordinate.
+    #[error("these 64 hex digits are no key; copy them again")]
+    NotOnCurve,
+}
+
+impl Anchor {
+    /// The key in PEM.
+    pub fn to_pem(self) -> Option<String> {
+        let point = p256::EncodedPoint::from_affine_coordinates(self.0.x().into(), &self.0.cose_key().y.into(), false);
+        p256::PublicKey::from_sec1_bytes(point.as_bytes()).ok()?.to_public_key_pem(LineEnding::LF).ok()
+    }
+
+    fn from_pem(pem: &str) -> Result<Self, BadAnchor> {
+        let key = p256::PublicKey::from_public_key_pem(pem.trim()).map_err(|_| BadAnchor::NotAKey)?;
+        let point = key.to_encoded_point(false);
+        let x = point.x().ok_or(BadAnchor::NotAKey)?;
+        let key = PublicKey::from_x(&(*x).into()).map_err(|_| BadAnchor::NotAKey)?;
+        match point.y().is_some_and(|y| y[..] == key.cose_key().y) {
+            true => Ok(Self(key)),
+            false => Err(BadAnchor::OddY),
+        }
+    }
+}
+
+impl FromStr for Anchor {
+    type Err = BadAnchor;
+
+    fn from_str(text: &str) -> Result<Self, BadAnchor> {
+        let mut x = [0; 32];
+        if hex::decode_to_slice(text, &mut x).is_ok() {
+            return PublicKey::from_x(&x).map(Self).map_err(|_| BadAnchor::NotOnCurve);
+        }
+        Self::from_pem(&fs::read_to_string(text).map_err(BadAnchor::Unreadable)?)
+    }
 }
 
 /// The key that signs certificates and tokens, by ES256 (RFC 9053 section 2.1).
@@ -189,6 +246,30 @@ mod tests {
             assert!(matches!(load(&path), Err(Error::NotAKey(_))));
         }
         assert!(matches!(load(temp.path()), Err(Error::NotPrivate { .. } | Error::NotAKey(_) | Error::Read { .. })));
+    }
+
+    #[test]
+    fn an_anchor_is_hex_or_a_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("issuer.pem");
+        let anchor = Anchor(*IssuerKey::generate().public());
+        fs::write(&path, anchor.to_pem().unwrap()).unwrap();
+        let file = path.to_str().unwrap();
+        assert_eq!(file.parse::<Anchor>().unwrap(), anchor);
+        assert_eq!(hex::encode(anchor.0.x()).parse::<Anchor>().unwrap(), anchor);
+        assert_eq!(hex::encode_upper(anchor.0.x()).parse::<Anchor>().unwrap(), anchor);
+
+        // The same x with the other y is another key to everybody else.
+        let even = p256::PublicKey::from_public_key_pem(&anchor.to_pem().unwrap()).unwrap();
+        let odd = p256::PublicKey::from_affine(-*even.as_affine()).unwrap();
+        fs::write(&path, odd.to_public_key_pem(LineEnding::LF).unwrap()).unwrap();
+        assert!(matches!(file.parse::<Anchor>(), Err(BadAnchor::OddY)));
+        fs::write(&path, to_pem(&PrivateKey::generate(&mut OsRng)).unwrap()).unwrap();
+        assert!(matches!(file.parse::<Anchor>(), Err(BadAnchor::NotAKey)), "a private key is not asked for");
+        assert!(matches!("f".repeat(64).parse::<Anchor>(), Err(BadAnchor::NotOnCurve)));
+        for text in ["", "abc", &"0".repeat(63), temp.path().join("none").to_str().unwrap()] {
+            assert!(matches!(text.parse::<Anchor>(), Err(BadAnchor::Unreadable(_))), "{text}");
+        }
     }
 
     #[test]

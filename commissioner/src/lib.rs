@@ -33,3 +33,4 @@ pub mod serve;
 pub mod session;
 pub mod state_dir;
 pub mod visit;
+pub mod voucher;

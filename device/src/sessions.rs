@@ -1,7 +1,8 @@
 //! Handshakes under way and OSCORE contexts, in RAM only.
 //!
 //! Strangers can start as many handshakes as they like: they displace handshakes under way, and each other's contexts. A
-//! context whose key holds a grant gives way to nothing but another such context.
+//! context whose key holds a grant gives way to nothing but another such context. One place is always for strangers: whoever
+//! verifies a device, or takes it over, finds it however often its owner was there.
 
 use heapless::Vec;
 use protocol::{
@@ -77,13 +78,17 @@ impl<A: Copy + Eq> Sessions<A> {
     /// Keeps an established session. `granted` tells which keys hold a grant.
     pub fn establish(&mut self, context: Context, peer: Peer, granted: impl Fn(&PublicKey) -> bool) {
         self.established.retain(|session| session.context.recipient() != context.recipient());
-        if self.established.is_full() {
-            let victim = self.established.iter().position(|session| !granted(&session.peer.key));
-            match victim {
-                Some(at) => drop(self.established.remove(at)),
-                None if granted(&peer.key) => drop(self.established.remove(0)),
-                None => return,
+        let is_granted = |session: &Session| granted(&session.peer.key);
+        let of_owners = self.established.iter().filter(|session| is_granted(session)).count();
+        let victim = match granted(&peer.key) {
+            true if of_owners >= ESTABLISHED - 1 => self.established.iter().position(is_granted),
+            _ if self.established.is_full() => {
+                self.established.iter().position(|session| !is_granted(session)).or(Some(0))
             }
+            _ => None,
+        };
+        if let Some(at) = victim {
+            self.established.remove(at);
         }
         self.opened = self.opened.wrapping_add(1);
         let _ = self.established.push(Session { context, peer, number: self.opened });
@@ -169,16 +174,28 @@ mod tests {
     }
 
     #[test]
-    fn among_owners_only_owners_find_room() {
+    fn one_place_is_for_strangers_and_no_more() {
         let (mut sessions, owner) = (Sessions::new(), peer());
         let granted = [owner.key];
+        let alive = |sessions: &mut Sessions<u8>| -> Vec<u8> {
+            (0..10).filter(|recipient| sessions.find(id(*recipient)).is_some()).collect()
+        };
         for recipient in 0..4 {
             establish(&mut sessions, recipient, owner, &granted);
         }
-        establish(&mut sessions, 4, peer(), &granted);
-        assert!(sessions.find(id(4)).is_none());
-        establish(&mut sessions, 5, owner, &granted);
-        assert!(sessions.find(id(0)).is_none() && sessions.find(id(5)).is_some());
+        assert_eq!(alive(&mut sessions), [1, 2, 3], "the oldest makes room");
+        for stranger in 4..7 {
+            establish(&mut sessions, stranger, peer(), &granted);
+        }
+        assert_eq!(alive(&mut sessions), [1, 2, 3, 6]);
+        establish(&mut sessions, 7, owner, &granted);
+        assert_eq!(alive(&mut sessions), [2, 3, 6, 7]);
+        // Four who were strangers when they came, and then showed a token.
+        let granted: Vec<_> = sessions.established.iter().map(|session| session.peer.key).collect();
+        establish(&mut sessions, 8, peer(), &granted);
+        assert_eq!(alive(&mut sessions), [3, 6, 7, 8]);
+        establish(&mut sessions, 9, peer(), &granted);
+        assert_eq!(alive(&mut sessions), [3, 6, 7, 9]);
     }
 
     #[test]

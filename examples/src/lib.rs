@@ -13,15 +13,11 @@ use commissioner::{
     keys::{self, IssuerKey},
     output::Output,
     progress::Progress,
-    registry::{Place, Registry},
+    registry::Registry,
     state_dir::StateDir,
     visit::Station,
 };
 use tokio::process::{Child, Command};
-
-/// What a stranger may be believed: nothing is accepted.
-pub const TERMS: commissioner::commission::Terms =
-    commissioner::commission::Terms { place: Place::Elsewhere, accept_new_key: false };
 
 /// A program of this workspace, from the same build; its standard error is not shown.
 pub fn command(name: &str) -> Result<Command> {

@@ -17,7 +17,7 @@ use commissioner::{
     link::Datagrams,
     output::Output,
     progress::Progress,
-    registry::{Place, Registry},
+    registry::Registry,
     state_dir::StateDir,
     visit::{Account, Station},
 };
@@ -241,8 +241,7 @@ pub fn quiet() -> Progress {
 
 /// One run of `commissioner commission` over `line`.
 pub async fn visit(station: &Station, line: impl Datagrams + 'static, timers: Timers) -> Result<Outcome, CommandError> {
-    let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
     let mut client = Client::new(Box::new(line), timers);
     let account = Account::read(&mut client).await?;
-    Ok(commission(&mut client, &account, station, &terms, &quiet()).await?)
+    Ok(commission(&mut client, &account, station, &Terms::OWNER, &quiet()).await?)
 }

@@ -15,6 +15,8 @@ pub mod content_format {
     pub const LINK_FORMAT: u16 = 40;
     /// `application/cose; cose-type="cose-sign1"`
     pub const COSE_SIGN1: u16 = 18;
+    /// `application/octet-stream`
+    pub const OCTET_STREAM: u16 = 42;
     /// `application/json`
     pub const JSON: u16 = 50;
     /// `application/cbor`

@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Context, not_in_this_version, secret::Sealing};
+use super::{Context, secret::Sealing};
 use crate::{
     commission::{self, Outcome, Terms},
     discover::{self, Found, Twins},
@@ -24,8 +24,9 @@ use crate::{
     escrow::SealTo,
     link::Link,
     progress::Progress,
-    registry::{Place, Registry},
+    registry::{Place, Registry, Slot},
     visit::{Account, Station},
+    voucher::{self, Voucher},
 };
 
 /// How often `--watch` looks for devices.
@@ -43,7 +44,7 @@ pub struct Args {
     /// The device may have a new key: revoke the older ones
     #[arg(long)]
     accept_new_key: bool,
-    /// Which slot to fill; `factory` is [not in this version]
+    /// Which slot to fill
     #[arg(long = "as", value_enum, default_value_t = Role::Owner)]
     role: Role,
     /// All devices that answer, side by side
@@ -52,9 +53,9 @@ pub struct Args {
     /// Every device that comes along (at the links given, or anywhere), until stopped with Ctrl-C
     #[arg(long)]
     watch: bool,
-    /// A factory's voucher for the device [not in this version]
+    /// A voucher of the device's maker, or of its owner, or a folder of vouchers (*.cwt)
     #[arg(long, value_name = "FILE")]
-    voucher: Option<PathBuf>,
+    voucher: Vec<PathBuf>,
     /// Make the device's key here, and keep a sealed copy, to restore it after an erase
     #[arg(long)]
     escrow: bool,
@@ -74,13 +75,17 @@ pub(super) enum Role {
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        self.check()?;
+        if self.role == Role::Factory && (self.escrow || !self.voucher.is_empty()) {
+            return Err(CommandError::usage(
+                "a factory takes no voucher and keeps no key; leave out --voucher and --escrow",
+            ));
+        }
         let work = Work {
             station: Arc::new(context.station().await?),
-            terms: Terms {
-                place: if self.trusted { Place::Trusted } else { Place::Elsewhere },
-                accept_new_key: self.accept_new_key,
-            },
+            place: if self.trusted { Place::Trusted } else { Place::Elsewhere },
+            accept_new_key: self.accept_new_key,
+            slot: self.role.into(),
+            vouchers: voucher::load(&self.voucher)?.into(),
             seal: if self.escrow { Some(self.sealing.get()?) } else { None },
             progress: context.progress.clone(),
         };
@@ -104,23 +109,13 @@ impl Args {
         let done = work.commission(found).await?;
         done.show(context, &work.station).await
     }
-
-    /// What the contract has and this version has not.
-    fn check(&self) -> Result<(), CommandError> {
-        self.role.check("commission")?;
-        match self.voucher {
-            Some(_) => Err(not_in_this_version("`commissioner commission --voucher`")),
-            None => Ok(()),
-        }
-    }
 }
 
-impl Role {
-    /// What the contract has and this version has not.
-    pub(super) fn check(self, command: &str) -> Result<(), CommandError> {
-        match self {
-            Self::Owner => Ok(()),
-            Self::Factory => Err(not_in_this_version(&format!("`commissioner {command} --as factory`"))),
+impl From<Role> for Slot {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Owner => Self::Owner,
+            Role::Factory => Self::Factory,
         }
     }
 }
@@ -129,7 +124,12 @@ impl Role {
 #[derive(Clone)]
 pub(super) struct Work {
     pub(super) station: Arc<Station>,
-    pub(super) terms: Terms,
+    pub(super) place: Place,
+    pub(super) accept_new_key: bool,
+    /// As what we come.
+    pub(super) slot: Slot,
+    /// What may let us in.
+    pub(super) vouchers: Arc<[Voucher]>,
     /// With `--escrow`: what the copies of keys are sealed to.
     pub(super) seal: Option<SealTo>,
     pub(super) progress: Progress,
@@ -139,6 +139,7 @@ pub(super) struct Work {
 pub(super) struct Done {
     pub(super) device: cbor_schemas::DeviceId,
     outcome: Outcome,
+    slot: Slot,
     /// Why it did not get the list of "my devices", if there is one.
     pub(super) without_list: Option<CommandError>,
 }
@@ -155,8 +156,13 @@ impl Work {
             match self.commission_at(&mut found, &progress).await {
                 Ok(outcome) => {
                     let device = found.account.info().device;
-                    let without_list = self.give_list(found).await.err();
-                    return Ok(Done { device, outcome, without_list });
+                    let slot = self.slot;
+                    // The list is its owner's business.
+                    let without_list = match slot {
+                        Slot::Factory => None,
+                        Slot::Owner => self.give_list(found).await.err(),
+                    };
+                    return Ok(Done { device, outcome, slot, without_list });
                 }
                 Err(error) => found.fall_back(error.into(), &progress).await?,
             }
@@ -165,7 +171,9 @@ impl Work {
 
     async fn commission_at(&self, found: &mut Found, progress: &Progress) -> Result<Outcome, commission::Error> {
         let Found { client, account, .. } = found;
-        let outcome = commission::commission(client, account, &self.station, &self.terms, progress).await?;
+        let Self { place, accept_new_key, slot, ref vouchers, .. } = *self;
+        let terms = Terms { place, accept_new_key, slot, vouchers };
+        let outcome = commission::commission(client, account, &self.station, &terms, progress).await?;
         let device = self.station.registry.device_by_id(&account.info().device).await?;
         let is_kept = device.is_some_and(|device| device.active().is_some_and(|key| key.escrowed));
         let Some(seal) = self.seal.as_ref().filter(|_| !is_kept) else { return Ok(outcome) };
@@ -173,8 +181,7 @@ impl Work {
         let seen = Account::read(client).await?;
         commission::inject(client, &seen, &self.station, seal, progress).await?;
         let seen = Account::read(client).await?;
-        let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
-        commission::commission(client, &seen, &self.station, &terms, progress).await
+        commission::commission(client, &seen, &self.station, &Terms::OWNER, progress).await
     }
 
     async fn give_list(&self, mut found: Found) -> Result<(), CommandError> {
@@ -284,9 +291,16 @@ impl Done {
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.outcome {
-            Outcome::Commissioned => write!(f, "{} is one of your devices now", self.device),
-            Outcome::AlreadyDone => write!(f, "{} is one of your devices already; nothing was changed", self.device),
+        let device = self.device;
+        match (self.slot, self.outcome) {
+            (Slot::Owner, Outcome::Commissioned) => write!(f, "{device} is one of your devices now"),
+            (Slot::Owner, Outcome::AlreadyDone) => {
+                write!(f, "{device} is one of your devices already; nothing was changed")
+            }
+            (Slot::Factory, Outcome::Commissioned) => write!(f, "{device} has your certificate as its maker now"),
+            (Slot::Factory, Outcome::AlreadyDone) => {
+                write!(f, "{device} has your certificate as its maker already; nothing was changed")
+            }
         }
     }
 }

@@ -47,8 +47,11 @@ impl Args {
     }
 }
 
-/// A path with a leading slash, of segments and parameters that CoAP can carry.
+/// A path with a leading slash, of segments and parameters that CoAP can carry. `slots/NAME` is a value of the product.
 pub(super) fn parse_path(text: &str) -> Result<String, String> {
+    if text.starts_with("slots/") {
+        return parse_path(&format!("/comm/{text}"));
+    }
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let too_long = path.split('/').chain(query.split('&')).any(|part| part.len() > 255);
     match path.starts_with('/') && !too_long && !text.contains(char::is_control) {
@@ -193,8 +196,10 @@ mod tests {
         for good in ["/comm", "/", "/comm/owner", "/.well-known/core?rt=core.edhoc"] {
             assert_eq!(parse_path(good).as_deref(), Ok(good));
         }
+        assert_eq!(parse_path("slots/sender-id").as_deref(), Ok("/comm/slots/sender-id"));
         for bad in [
             "",
+            "slots",
             "comm",
             "serial:/dev/ttyACM0",
             "/a\nb",

@@ -5,9 +5,10 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use zeroize::Zeroizing;
 
-use super::Context;
 use super::get::parse_path;
+use super::{Context, secret};
 use crate::client::{MAX_BODY, Request, content_format};
 use crate::error::CommandError;
 use crate::link::Link;
@@ -15,7 +16,7 @@ use crate::link::Link;
 /// PUT a resource under EDHOC
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The resource, such as /comm/slots/network
+    /// The resource, such as /led; slots/NAME is a value of the product, /comm/slots/NAME
     #[arg(value_parser = parse_path)]
     path: String,
     /// Where the device is; left out, exactly one device must answer
@@ -23,19 +24,30 @@ pub struct Args {
     /// What to write; - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// What it is: a CoAP Content-Format number; 60 is CBOR, 0 text, 42 plain bytes
-    #[arg(long, value_name = "NUMBER", default_value_t = content_format::CBOR)]
-    content_format: u16,
+    /// Ask for what to write, and do not show it: for secrets, which do not belong on a command line
+    #[arg(long, conflicts_with = "file")]
+    prompt: bool,
+    /// What it is: a CoAP Content-Format number; 60 is CBOR, 0 text, 42 plain bytes [default: 42 for slots/NAME, else 60]
+    #[arg(long, value_name = "NUMBER")]
+    content_format: Option<u16>,
 }
 
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let payload = self.payload()?;
+        let payload = match self.prompt {
+            true => secret::value(&self.path)?,
+            false => self.payload()?,
+        };
         let mut found = context.reach(self.link.as_ref()).await?;
-        let request = Request::put(&self.path, self.content_format, payload);
-        let response = context.ask(&mut found, &request).await?;
-        context.show(response)
+        let usual = match self.path.starts_with("/comm/slots/") {
+            true => content_format::OCTET_STREAM,
+            false => content_format::CBOR,
+        };
+        let request = Request::put(&self.path, self.content_format.unwrap_or(usual), payload);
+        let answered = context.ask(&mut found, &request).await;
+        Zeroizing::new(request.payload);
+        context.show(answered?)
     }
 
     fn payload(&self) -> Result<Vec<u8>, CommandError> {

@@ -6,7 +6,6 @@ use super::{Context, Target};
 use crate::{
     commission::{self, Terms},
     error::CommandError,
-    registry::Place,
     visit::Account,
 };
 
@@ -28,8 +27,7 @@ impl Args {
 
         // The anchor is still there, the certificate went with the old key.
         let account = Account::read(&mut found.client).await?;
-        let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
-        commission::commission(&mut found.client, &account, &station, &terms, &progress).await?;
+        commission::commission(&mut found.client, &account, &station, &Terms::OWNER, &progress).await?;
         if context.output.is_json() {
             return context.json_record(&station.registry, &device).await;
         }

@@ -6,7 +6,7 @@ use super::{Context, Target, secret::Opening};
 use crate::{
     commission::{self, Terms},
     error::CommandError,
-    registry::{DeviceRef, Place},
+    registry::DeviceRef,
     visit::Account,
 };
 
@@ -40,8 +40,7 @@ impl Args {
 
         // Our anchor is there, and no certificate yet.
         let account = Account::read(&mut found.client).await?;
-        let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
-        commission::commission(&mut found.client, &account, &station, &terms, &progress).await?;
+        commission::commission(&mut found.client, &account, &station, &Terms::OWNER, &progress).await?;
         if context.output.is_json() {
             return context.json_record(&station.registry, &device).await;
         }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     client,
-    commission::{Terms, tell},
+    commission::tell,
     discover::{self, Found},
     error::{CommandError, ExitCode},
     link::{self, Link},
@@ -55,7 +55,7 @@ pub struct Args {
     /// Where the device will be: commission it there
     #[arg(long, env = "COMMISSIONER_LINK")]
     link: Option<Link>,
-    /// Which slot to fill; `factory` is [not in this version]
+    /// Which slot to fill
     #[arg(long = "as", value_enum, default_value_t = Role::Owner)]
     role: Role,
     /// The command and its arguments
@@ -66,11 +66,17 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        self.role.check("run")?;
         // All that can be wrong on our side is found out before anything is programmed.
         let progress = Progress::beside_a_program(&context.output);
-        let terms = Terms { place: Place::Trusted, accept_new_key: false };
-        let work = Work { station: Arc::new(context.station().await?), terms, seal: None, progress };
+        let work = Work {
+            station: Arc::new(context.station().await?),
+            place: Place::Trusted,
+            accept_new_key: false,
+            slot: self.role.into(),
+            vouchers: Vec::new().into(),
+            seal: None,
+            progress,
+        };
         let mut signals = Signals::listen().map_err(CommandError::internal)?;
         let (mut program, mut reports) = Program::start(&self.command, context.output.is_json())
             .map_err(|error| CommandError::usage(error.to_string()))?;

@@ -89,10 +89,27 @@ fn ask(again: bool) -> Result<Zeroizing<String>, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err(CommandError::usage("there is no terminal to ask for the passphrase; give --passphrase-file FILE"));
     }
-    let prompt = |text| rpassword::prompt_password(text).map(Zeroizing::new).map_err(CommandError::internal);
     let passphrase = prompt("Passphrase: ")?;
     if again && *prompt("Once more: ")? != *passphrase {
         return Err(CommandError::usage("these were two different passphrases; try again"));
     }
     Ok(passphrase)
+}
+
+/// Asks for what to write to `path`.
+pub(super) fn value(path: &str) -> Result<Vec<u8>, CommandError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CommandError::usage(
+            "there is no terminal to ask for the value; give --file FILE, or - for standard input",
+        ));
+    }
+    let value = prompt(&format!("{path}: "))?;
+    if *prompt("Once more: ")? != *value {
+        return Err(CommandError::usage("these were two different values; try again"));
+    }
+    Ok(value.as_bytes().to_vec())
+}
+
+fn prompt(text: &str) -> Result<Zeroizing<String>, CommandError> {
+    rpassword::prompt_password(text).map(Zeroizing::new).map_err(CommandError::internal)
 }

@@ -104,8 +104,7 @@ impl Liar {
 
     async fn commission(&mut self, host: &Host) -> Result<Outcome, Error> {
         let seen = Account::read(&mut self.client).await.unwrap();
-        let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
-        commission(&mut self.client, &seen, &host.station, &terms, &host.progress).await
+        commission(&mut self.client, &seen, &host.station, &Terms::OWNER, &host.progress).await
     }
 }
 

@@ -143,6 +143,7 @@ pub(super) enum Event {
     BackupMade {},
     BackupRestored {},
     TokenIntended { station: String, audience: String, scope: Vec<(String, u8)>, expires_at: Option<u64> },
+    VoucherIntended { slot: Slot, owner: String, claim_counter: u32, expires_at: Option<u64> },
     Nickname { nickname: String },
 }
 

@@ -23,6 +23,7 @@ mod sql;
 pub mod succession;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vouchers;
 
 use std::path::PathBuf;
 
@@ -43,6 +44,7 @@ pub use self::{
     },
     seals::{Seal, Sealed, Verdict},
     succession::{Conflict, Observation, Place, Revocation, Succession},
+    vouchers::{VoucherGrant, VoucherRequest},
 };
 use crate::{
     clock::{Clock, rfc3339},
@@ -182,6 +184,14 @@ pub enum Error {
         /// Why not, and what to do.
         reason: &'static str,
     },
+    /// A voucher for a device that we cannot vouch for.
+    #[error("no voucher for {device}: {reason}")]
+    NoVoucher {
+        /// The device.
+        device: DeviceId,
+        /// Why not, and what to do.
+        reason: &'static str,
+    },
     /// A key that the registry does not know, or not with this device.
     #[error("key {key} is not in the registry as one of {device}; read the device again")]
     UnknownKey {
@@ -227,6 +237,11 @@ pub enum Error {
 }
 
 impl Registry {
+    /// The time of day, Unix seconds.
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
     /// Opens the registry in `dir` and brings its schema up to date. `clock_ok`: the user vouches for a clock that is
     /// more than a day ahead of the last audit entry.
     pub async fn open(dir: &StateDir, clock: Clock, clock_ok: bool) -> Result<Self, Error> {

@@ -13,12 +13,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use commissioner::{
     client::{Client, Request},
-    commission::commission,
+    commission::{Terms, commission},
     link::Link,
     session::{Session, Transfer},
     visit::Account,
 };
-use commissioning_examples::{TERMS, command, quiet, start, station};
+use commissioning_examples::{command, quiet, start, station};
 use object::{Object as _, ObjectSection as _, ObjectSegment as _, SectionFlags, SectionKind, elf::SHF_ALLOC};
 use protocol::key::PrivateKey;
 use rand_core::OsRng;
@@ -190,7 +190,7 @@ async fn instructions() -> Result<()> {
     for _ in 0..2 {
         client.record();
         let account = Account::read(&mut client).await?;
-        commission(&mut client, &account, &station, &TERMS, &quiet()).await?;
+        commission(&mut client, &account, &station, &Terms::OWNER, &quiet()).await?;
         let records = client.take_records();
         let costs = device.costs(u32::try_from(records.len() / 2)?).await?;
         let line: usize = records.iter().map(|record| record.line).sum();

@@ -9,11 +9,11 @@ use std::{process::Stdio, time::Duration};
 use anyhow::Result;
 use commissioner::{
     client::{Client, Direction},
-    commission::commission,
+    commission::{Terms, commission},
     link::Link,
     visit::{Account, Station},
 };
-use commissioning_examples::{TERMS, command, quiet, start, station};
+use commissioning_examples::{command, quiet, start, station};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -37,7 +37,7 @@ async fn visit(link: &Link, station: &Station) -> Result<()> {
     let mut client = Client::open(link).await?;
     client.record();
     let account = Account::read(&mut client).await?;
-    commission(&mut client, &account, station, &TERMS, &quiet()).await?;
+    commission(&mut client, &account, station, &Terms::OWNER, &quiet()).await?;
 
     let records = client.take_records();
     println!("| | message | inside | CoAP | line |\n|---|---|---|---:|---:|");

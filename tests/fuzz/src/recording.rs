@@ -15,7 +15,6 @@ use commissioner::{
     commission::{self, Terms, commission},
     error::CommandError,
     link::{Datagram, Datagrams, Io},
-    registry::Place,
     visit::{Account, Station},
 };
 use end_to_end::one_process::{quiet, station};
@@ -113,8 +112,7 @@ impl Command {
         }
         match self {
             Self::Commission | Self::CommissionInBlocks => {
-                let terms = Terms { place: Place::Elsewhere, accept_new_key: false };
-                commission(&mut client, &account, station, &terms, &quiet()).await?;
+                commission(&mut client, &account, station, &Terms::OWNER, &quiet()).await?;
             }
             Self::Rekey => commission::rekey(&mut client, &account, station, &quiet()).await?,
             Self::Reset => commission::reset(&mut client, &account, station, &quiet()).await?,
