@@ -45,8 +45,9 @@ const HANDSHAKES: usize = 256;
 /// Contexts of registered devices, and of others.
 const SESSIONS: usize = 4096;
 const STRANGERS: usize = 64;
-/// Observers.
-const OBSERVERS: usize = 4096;
+/// Contexts that one key has, or that are at one address, where one byte names them. A device that starts anew leaves the
+/// last one behind.
+const RELATED: usize = 4;
 /// New handshakes a second, and at once: each is a key generation and two ECDH.
 const HANDSHAKES_A_SECOND: u64 = 200;
 /// RFC 7252 section 4.8: ACK_TIMEOUT, up to 1.5 times that, and MAX_RETRANSMIT.
@@ -65,6 +66,7 @@ pub struct Server<A> {
     handshakes: VecDeque<(A, Responder)>,
     /// Least recently used first.
     sessions: Vec<Session<A>>,
+    /// One for each session at most.
     observers: Vec<Observer<A>>,
     /// Handshakes that may begin, and since when that is so.
     allowance: (u64, u64),
@@ -274,11 +276,20 @@ impl<A: Copy + Eq> Server<A> {
         let mut plaintext = vec![0; ciphertext.len()];
         let opened = session.context.unprotect_request_payload(request, ciphertext, &mut plaintext);
         let answered = opened.map_err(plain).map(|(inner, correlation)| {
-            let inner = to_packet(&inner);
+            let mut inner = to_packet(&inner);
+            // Who took it off outside would not pass on any notification (RFC 8613 section 4.1.3.5).
+            if request.get_option(CoapOption::Observe).is_none() {
+                inner.clear_option(CoapOption::Observe);
+            }
             let answer = self.serve(exchange, &session, &inner, correlation, now);
             let mut outer = Packet::new();
             match session.context.protect_response(&answer, &mut outer, &mut [0; MAX_DATAGRAM], &correlation) {
-                Ok(()) => outer,
+                Ok(()) => {
+                    if u8::from(request.header.code) == code::FETCH {
+                        outer.header.code = code::CONTENT.into();
+                    }
+                    outer
+                }
                 Err(error) => plain(error),
             }
         });
@@ -312,22 +323,24 @@ impl<A: Copy + Eq> Server<A> {
         let is_first = Block::of(request, option::BLOCK2).ok().flatten().is_none_or(|block| block.number() == 0);
         match uint_option(request, option::OBSERVE) {
             Some(0) if is_first && u8::from(answer.header.code) == code::CONTENT => {
+                // In place of the one before, and after it in the order of notifications.
+                let before = self.observers.iter().position(|it| session.is(it.from, it.recipient));
+                let before = before.map_or(0, |at| self.observers.swap_remove(at).sequence);
                 self.observers.retain(|observer| !(observer.from == session.from && observer.token == token));
-                if self.observers.len() < OBSERVERS {
-                    self.observers.push(Observer {
-                        from: session.from,
-                        token,
-                        recipient: session.context.recipient(),
-                        key: session.key,
-                        correlation,
-                        sequence: 1,
-                        told: Some(full_set),
-                        told_at: now,
-                        pending: None,
-                        is_last: false,
-                    });
-                    answer.add_option(CoapOption::Observe, uint_value(1));
-                }
+                let sequence = next_sequence(before);
+                self.observers.push(Observer {
+                    from: session.from,
+                    token,
+                    recipient: session.context.recipient(),
+                    key: session.key,
+                    correlation,
+                    sequence,
+                    told: Some(full_set),
+                    told_at: now,
+                    pending: None,
+                    is_last: false,
+                });
+                answer.add_option(CoapOption::Observe, uint_value(sequence));
             }
             Some(1) => self.observers.retain(|observer| !(observer.from == session.from && observer.token == token)),
             _ => {}
@@ -402,13 +415,22 @@ impl<A: Copy + Eq> Server<A> {
         Ok(message_4)
     }
 
+    /// Keeps a context. Where there are enough, the least recently used one gives way, and its observation with it; one of
+    /// a registered device gives way to none of a stranger.
     fn establish(&mut self, session: Session<A>) {
-        let is_registered = |session: &Session<A>| self.revocations.is_registered(&session.key);
-        let (registered, strangers): (Vec<_>, Vec<_>) =
-            (0..self.sessions.len()).partition(|at| is_registered(&self.sessions[*at]));
-        let (same, limit) = if is_registered(&session) { (registered, SESSIONS) } else { (strangers, STRANGERS) };
-        if let Some(oldest) = same.first().filter(|_| same.len() >= limit) {
-            self.sessions.remove(*oldest);
+        let is_registered = self.revocations.is_registered(&session.key);
+        let limit = if is_registered { SESSIONS } else { STRANGERS };
+        let standing = |it: &&Session<A>| self.revocations.is_registered(&it.key) == is_registered;
+        let related = |it: &&Session<A>| it.from == session.from || it.key == session.key;
+        let oldest = |enough: usize, those: &dyn Fn(&&Session<A>) -> bool| {
+            let mut found =
+                self.sessions.iter().filter(standing).filter(those).map(|it| (it.from, it.context.recipient()));
+            let oldest = found.next();
+            oldest.filter(|_| 1 + found.count() >= enough)
+        };
+        if let Some((from, recipient)) = oldest(RELATED, &related).or_else(|| oldest(limit, &|_| true)) {
+            self.sessions.retain(|it| !it.is(from, recipient));
+            self.observers.retain(|it| !(it.from == from && it.recipient == recipient));
         }
         self.sessions.push(session);
     }
@@ -445,7 +467,7 @@ impl<A: Copy + Eq> Observer<A> {
         message_id: u16,
         now: u64,
     ) -> Option<Vec<u8>> {
-        self.sequence = (self.sequence + 1) & 0xff_ffff;
+        self.sequence = next_sequence(self.sequence);
         let inner = match &full_set {
             Some(full_set) => {
                 let mut inner = content(&Packet::new(), content_format::ACE_TRL, full_set);
@@ -456,6 +478,7 @@ impl<A: Copy + Eq> Observer<A> {
         };
         let mut outer = Packet::new();
         session.context.protect_response(&inner, &mut outer, &mut [0; MAX_DATAGRAM], &self.correlation).ok()?;
+        outer.header.code = code::CONTENT.into();
         outer.header.set_type(MessageType::Confirmable);
         outer.header.message_id = message_id;
         outer.set_token(self.token.as_slice().to_vec());
@@ -466,6 +489,10 @@ impl<A: Copy + Eq> Observer<A> {
         self.pending = Some(Pending { message_id, datagram: datagram.clone(), sent: 1, timeout, due: now + timeout });
         Some(datagram)
     }
+}
+
+fn next_sequence(sequence: u32) -> u32 {
+    (sequence + 1) & 0xff_ffff
 }
 
 /// What a request is for.

@@ -373,8 +373,74 @@ fn the_same_request_again_is_one_observation() {
         bench.ask(DEVICE, outer);
     }
     assert_eq!(bench.server.observers(), 1);
+    // With another token too: whoever has a context has one observation, and not the places of others.
     bench.observe(&mut client, &observing(0));
-    assert_eq!(bench.server.observers(), 2);
+    assert_eq!(bench.server.observers(), 1);
+}
+
+/// A client takes an Observe value that is smaller than one before for that of an older message (RFC 7641 section 3.4).
+#[test]
+fn an_observation_that_is_renewed_goes_on_counting() {
+    let (mut bench, mut client, observation, own) = observer();
+    let outgoing = bench.server.update(Revocations::of(&[*own.public()], &[b"one"], None), 0);
+    let (_, message_id) = client.notified(&outgoing, &observation);
+    let notified = uint_option(&Packet::from_bytes(&outgoing[0].1).unwrap(), option::OBSERVE);
+    bench.server.receive(DEVICE, &empty(MessageType::Acknowledgement, message_id), 0);
+    let mut outer = Packet::new();
+    client.context.protect_request(&observing(0), &mut outer, &mut [0; 2048]).unwrap();
+    outer.set_token(observation.token);
+    let renewed = uint_option(&bench.ask(DEVICE, outer), option::OBSERVE);
+    assert!(renewed > notified, "{renewed:?} after {notified:?}");
+}
+
+/// RFC 8613, sections 4.1.3.5 and 4.2.
+#[test]
+fn observe_counts_if_it_is_there_outside_too_and_the_outer_code_fits_the_request() {
+    let (mut bench, mut client, ..) = observer();
+    bench.server.observers.clear();
+    let mut outer = Packet::new();
+    let correlation = client.context.protect_request(&observing(0), &mut outer, &mut [0; 2048]).unwrap();
+    outer.clear_option(CoapOption::Observe);
+    let answer = bench.ask(DEVICE, outer);
+    let inner = client.open(&answer, &correlation);
+    assert_eq!((code(&answer).as_str(), code(&inner).as_str()), ("2.05", "2.05"));
+    assert!(answer.get_option(CoapOption::Observe).is_none() && inner.get_option(CoapOption::Observe).is_none());
+    assert_eq!(bench.server.observers(), 0);
+
+    for (request, expected) in [(observing(0), "2.05"), (get(&TRL), "2.04")] {
+        let mut stranger = bench.connect(ELSEWHERE, &key(), Transfer::ByValue).unwrap();
+        let mut outer = Packet::new();
+        let correlation = stranger.context.protect_request(&request, &mut outer, &mut [0; 2048]).unwrap();
+        let answer = bench.ask(ELSEWHERE, outer);
+        assert_eq!((code(&answer).as_str(), code(&stranger.open(&answer, &correlation)).as_str()), (expected, "4.03"));
+    }
+}
+
+/// One byte names a context at an address.
+#[test]
+fn a_device_may_come_again_any_number_of_times() {
+    let own = key();
+    let mut bench = Bench::new(Revocations::of(&[*own.public()], &[], None));
+    for _ in 0..2 * ConnId::COUNT {
+        bench.now += 1000;
+        let mut client = bench.connect(DEVICE, &own, Transfer::ByKid).expect("a context");
+        assert_eq!(code(&bench.ask_protected(&mut client, &observing(0))), "2.05");
+        bench.connect(DEVICE, &key(), Transfer::ByValue).expect("a context");
+    }
+    assert_eq!((bench.server.sessions.len(), bench.server.observers()), (2 * RELATED, RELATED));
+}
+
+#[test]
+fn a_device_does_not_push_out_others_from_many_addresses() {
+    let (own, other) = (key(), key());
+    let mut bench = Bench::new(Revocations::of(&[*own.public(), *other.public()], &[], None));
+    let mut client = bench.connect(ELSEWHERE, &other, Transfer::ByKid).unwrap();
+    for from in 10..60 {
+        bench.now += 1000;
+        bench.connect(from, &own, Transfer::ByKid).unwrap();
+    }
+    assert_eq!(bench.server.sessions.len(), RELATED + 1);
+    assert_eq!(code(&bench.ask_protected(&mut client, &get(&TRL))), "2.05");
 }
 
 #[test]
