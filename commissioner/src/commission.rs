@@ -29,8 +29,8 @@ use crate::escrow::{self, SealTo};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{
-    self, CertificateStatus, Conflict, Cti, Device, Intent, KeyStatus, NewCertificate, Observation, Place, Slot,
-    Succession, VoucherRequest,
+    self, CertificateStatus, Conflict, Cti, Device, INTENT_LIFETIME, Intent, KeyStatus, NewCertificate, Observation,
+    Place, REQUEST_LIFETIME, Slot, Succession, VoucherRequest,
 };
 use crate::visit::{self, Account, Station, Visit};
 use crate::voucher::{Unfit, Voucher};
@@ -65,6 +65,8 @@ pub enum Outcome {
     Commissioned,
     /// It had one of ours already; nothing was changed.
     AlreadyDone,
+    /// Its certificate is to be signed where the issuer's key is.
+    Requested,
 }
 
 /// Why a device was not commissioned.
@@ -498,6 +500,7 @@ async fn install(
         slot,
         key_origin: info.key_origin,
         cti: Cti::random(&mut OsRng),
+        lifetime: if station.issuer.signs() { INTENT_LIFETIME } else { REQUEST_LIFETIME },
     };
     let intent = registry.begin_issue(&wanted).await?;
     let cti = intent.cti();
@@ -505,6 +508,11 @@ async fn install(
         true => Step::Resumed { cti: cti.to_string() },
         false => Step::Intended { cti: cti.to_string(), slot: intent.slot().to_string() },
     });
+    if intent.object().is_none() && !station.issuer.signs() {
+        registry.requested(cti, &visit.transcript()).await?;
+        progress.step(Step::Requested { cti: cti.to_string() });
+        return Ok(Outcome::Requested);
+    }
     let certificate = sign(&intent, station, progress).await?;
 
     let request = SlotRequest { anchor: station.issuer.anchor(), certificate: Some(&certificate), voucher };

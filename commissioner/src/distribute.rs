@@ -41,6 +41,12 @@ pub enum Error {
     /// The list was not signed.
     #[error(transparent)]
     Issuer(#[from] issuer::Error),
+    /// The issuer's key is elsewhere, and it gave us none.
+    #[error(
+        "this station has no list of its issuer; have it written there by `commissioner export --format signed-list`, then \
+         `station install` it"
+    )]
+    NoList,
     /// The device has no room for so many keys.
     #[error(
         "the list has {keys} keys, and this device takes {limit} at the most; a list of mode `revoked` names the revoked keys \
@@ -68,6 +74,10 @@ pub enum Error {
 /// # Errors
 /// Those of the registry and of the issuer.
 pub async fn current_list(station: &Station, mode: Option<ListMode>, progress: &Progress) -> Result<List, Error> {
+    if !station.issuer.signs() {
+        let list = station.registry.list().await?;
+        return list.filter(|list| list.object().is_some()).ok_or(Error::NoList);
+    }
     let mut list = station.registry.begin_list(mode).await?;
     if list.object().is_none() {
         let object = station.issuer.list(&list)?;
@@ -132,6 +142,7 @@ impl From<Error> for CommandError {
             Error::Visit(error) => error.into(),
             Error::Registry(error) => error.into(),
             Error::Issuer(error) => error.into(),
+            Error::NoList => Self::usage(error.to_string()),
             Error::TooLong { .. } | Error::Refused(_) | Error::Malformed(_) | Error::OtherList => {
                 Self::new(ExitCode::Refused, error.to_string())
             }

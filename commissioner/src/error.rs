@@ -132,6 +132,7 @@ impl From<issuer::Error> for CommandError {
     fn from(error: issuer::Error) -> Self {
         let exit = match error {
             issuer::Error::OtherIssuer { .. } => ExitCode::Conflict,
+            issuer::Error::Elsewhere(_) => ExitCode::Usage,
             issuer::Error::Claims(_) | issuer::Error::Envelope(_) => ExitCode::Internal,
         };
         Self::new(exit, error.to_string())
@@ -153,7 +154,9 @@ impl From<registry::Error> for CommandError {
             Error::Ambiguous { candidates, .. } => {
                 return Self::new(ExitCode::NoDevice, message).with_candidates(candidates);
             }
-            Error::NotInitialised(_) | Error::Newer { .. } | Error::NotImportable { .. } => ExitCode::Usage,
+            Error::NotInitialised(_) | Error::Newer { .. } | Error::NotImportable { .. } | Error::NoStation { .. } => {
+                ExitCode::Usage
+            }
             Error::UnknownDevice(_) => ExitCode::NoDevice,
             Error::WrongReceipt(_) => ExitCode::Refused,
             Error::NicknameTaken { .. }
@@ -163,6 +166,7 @@ impl From<registry::Error> for CommandError {
             | Error::NewerList { .. }
             | Error::NotIssuable { .. }
             | Error::NoVoucher { .. }
+            | Error::NotRequested { .. }
             | Error::UnknownKey { .. }
             | Error::NoCopy(_)
             | Error::OtherRegistry(_)

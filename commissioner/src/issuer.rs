@@ -7,6 +7,7 @@ use cbor_schemas::{
     CoseKey, DeviceCertificateClaims, DeviceListClaims, IssuerId, Kind, StationTokenClaims, VoucherClaims,
 };
 use coset::{CoseSign1Builder, Header, HeaderBuilder, TaggedCborSerializable, cbor::Value, iana};
+use protocol::key::PublicKey;
 
 use crate::{
     keys::IssuerKey,
@@ -29,6 +30,9 @@ pub enum Error {
         /// Whose the key is.
         key: IssuerId,
     },
+    /// Only the issuer's own machine can do that.
+    #[error("the key of issuer {0} is not at this station, so nothing is signed here; do that where the key is")]
+    Elsewhere(IssuerId),
     /// The claims cannot be encoded.
     #[error("cannot encode the claims: {0}")]
     Claims(cbor_schemas::Error),
@@ -39,23 +43,43 @@ pub enum Error {
 
 /// Signs for one issuer.
 pub struct Issuer {
-    key: IssuerKey,
+    public: PublicKey,
+    /// None at a station that acts for an issuer whose key is elsewhere.
+    key: Option<IssuerKey>,
 }
 
 impl Issuer {
     /// The issuer with this key.
     pub fn new(key: IssuerKey) -> Self {
-        Self { key }
+        Self { public: *key.public(), key: Some(key) }
+    }
+
+    /// An issuer whose key is elsewhere: it signs nothing here.
+    pub fn elsewhere(public: PublicKey) -> Self {
+        Self { public, key: None }
+    }
+
+    /// Whether its key is here.
+    pub fn signs(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Fails where its key is not: before anything is written down that cannot be signed.
+    ///
+    /// # Errors
+    /// [`Error::Elsewhere`].
+    pub fn must_sign(&self) -> Result<(), Error> {
+        if self.signs() { Ok(()) } else { Err(Error::Elsewhere(self.id())) }
     }
 
     /// Its name in signed objects.
     pub fn id(&self) -> IssuerId {
-        IssuerId(self.key.public().kid())
+        IssuerId(self.public.kid())
     }
 
     /// What devices keep of it, to verify by.
     pub fn anchor(&self) -> CoseKey {
-        self.key.public().cose_key()
+        self.public.cose_key()
     }
 
     /// The signed device certificate: the same bytes for the same intent.
@@ -107,10 +131,11 @@ impl Issuer {
     }
 
     pub(crate) fn sign_as(&self, typ: &str, claims: &[u8]) -> Result<Vec<u8>, Error> {
+        let key = self.key.as_ref().ok_or(Error::Elsewhere(self.id()))?;
         CoseSign1Builder::new()
             .protected(protected_as(typ))
             .payload(claims.to_vec())
-            .create_signature(b"", |to_be_signed| self.key.sign(to_be_signed).to_vec())
+            .create_signature(b"", |to_be_signed| key.sign(to_be_signed).to_vec())
             .build()
             .to_tagged_vec()
             .map_err(Error::Envelope)
@@ -135,7 +160,7 @@ mod tests {
 
     async fn issuer_with_registry() -> (Issuer, Fixture) {
         let issuer = Issuer::new(IssuerKey::generate());
-        let fixture = Fixture::of_issuer(*issuer.key.public()).await;
+        let fixture = Fixture::of_issuer(issuer.public).await;
         (issuer, fixture)
     }
 
@@ -154,7 +179,7 @@ mod tests {
 
         let object = Sign1::decode(&bytes).unwrap();
         assert_eq!(object.kind, Kind::DeviceCertificate);
-        sign1::verify(issuer.key.public(), &object).unwrap();
+        sign1::verify(&issuer.public, &object).unwrap();
         assert!(sign1::verify(IssuerKey::generate().public(), &object).is_err());
         let claims = DeviceCertificateClaims::decode(object.payload).unwrap();
         assert_eq!(claims, *intent.claims());
@@ -180,7 +205,7 @@ mod tests {
             let grant = token(&fixture.registry, audience, validity).await;
             let bytes = issuer.station_token(&grant).unwrap();
             let object = Sign1::decode_as(Kind::StationToken, &bytes).unwrap();
-            sign1::verify(issuer.key.public(), &object).unwrap();
+            sign1::verify(&issuer.public, &object).unwrap();
             assert_eq!(StationTokenClaims::decode(object.payload).unwrap(), *grant.claims());
         }
     }

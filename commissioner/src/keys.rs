@@ -118,6 +118,11 @@ impl Anchor {
         p256::PublicKey::from_sec1_bytes(point.as_bytes()).ok()?.to_public_key_pem(LineEnding::LF).ok()
     }
 
+    /// Reads the key in a PEM file.
+    pub fn load(path: &Path) -> Result<Self, BadAnchor> {
+        Self::from_pem(&fs::read_to_string(path).map_err(BadAnchor::Unreadable)?)
+    }
+
     fn from_pem(pem: &str) -> Result<Self, BadAnchor> {
         let key = p256::PublicKey::from_public_key_pem(pem.trim()).map_err(|_| BadAnchor::NotAKey)?;
         let point = key.to_encoded_point(false);
@@ -138,7 +143,7 @@ impl FromStr for Anchor {
         if hex::decode_to_slice(text, &mut x).is_ok() {
             return PublicKey::from_x(&x).map(Self).map_err(|_| BadAnchor::NotOnCurve);
         }
-        Self::from_pem(&fs::read_to_string(text).map_err(BadAnchor::Unreadable)?)
+        Self::load(Path::new(text))
     }
 }
 

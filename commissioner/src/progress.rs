@@ -78,6 +78,11 @@ pub enum Step {
         /// `factory` or `owner`.
         slot: String,
     },
+    /// The certificate is to be signed where the issuer's key is; the request is durable in the registry.
+    Requested {
+        /// CWT ID of the certificate, hex.
+        cti: String,
+    },
     /// An intent of an earlier, interrupted run is taken up again.
     Resumed {
         /// CWT ID of the certificate, hex.
@@ -152,6 +157,7 @@ impl fmt::Display for Step {
             Self::Issued { cti } => write!(f, "certificate {cti} is signed"),
             Self::Sent { cti } => write!(f, "certificate {cti} is sent"),
             Self::Installed { cti } => write!(f, "certificate {cti} is installed: the device's receipt is right"),
+            Self::Requested { cti } => write!(f, "certificate {cti} is to be signed where the issuer's key is"),
             Self::Voided { cti, reason } => write!(f, "certificate {cti} is void: {reason}"),
             Self::ListSigned { version, mode, keys } => {
                 write!(f, "the list of {} is signed ({mode}, {keys} keys)", rfc3339(*version))

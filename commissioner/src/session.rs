@@ -66,6 +66,8 @@ pub struct Session<'c> {
     client: &'c mut Client,
     context: oscore::Context,
     peer: PublicKey,
+    /// TH_4 of the handshake.
+    transcript: [u8; 32],
     /// Goes with the first request (RFC 9668).
     message_3: Option<edhoc::Message>,
     confirmed: bool,
@@ -82,8 +84,9 @@ impl<'c> Session<'c> {
         expected: PublicKey,
     ) -> Result<Self, Error> {
         let (pending, message_3) = exchange_first_messages(client, own, transfer, expected).await?;
+        let transcript = pending.transcript();
         let context = pending.confirm(None)?;
-        Ok(Self { client, context, peer: expected, message_3: Some(message_3), confirmed: false })
+        Ok(Self { client, context, peer: expected, transcript, message_3: Some(message_3), confirmed: false })
     }
 
     /// Runs all of EDHOC, with message_3 in a request of its own and message_4 in the answer to it.
@@ -99,8 +102,14 @@ impl<'c> Session<'c> {
         client.note_next(format!("EDHOC message_3, {} bytes", message_3.len()));
         let message_4 = post_edhoc(client, payload).await?;
         client.note_received(format!("EDHOC message_4, {} bytes", message_4.len()));
+        let transcript = pending.transcript();
         let context = pending.confirm(Some(&message_4))?;
-        Ok(Self { client, context, peer: expected, message_3: None, confirmed: false })
+        Ok(Self { client, context, peer: expected, transcript, message_3: None, confirmed: false })
+    }
+
+    /// The transcript hash of the handshake, TH_4.
+    pub fn transcript(&self) -> [u8; 32] {
+        self.transcript
     }
 
     /// One protected request with its whole response. The response, a refusal too, is the device's own.

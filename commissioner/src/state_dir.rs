@@ -98,6 +98,16 @@ impl StateDir {
         self.0.join("issuer.key")
     }
 
+    /// At a station: the public key of the issuer that it acts for, PEM. There is no [`issuer_key`](Self::issuer_key) then.
+    pub fn issuer_anchor(&self) -> PathBuf {
+        self.0.join("issuer.pem")
+    }
+
+    /// At a station: its token.
+    pub fn station_token(&self) -> PathBuf {
+        self.0.join("station.cwt")
+    }
+
     /// The station's EDHOC key, PKCS#8 PEM.
     pub fn station_key(&self) -> PathBuf {
         self.0.join("station.key")

@@ -7,12 +7,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use cbor_schemas::{Aif, Audience, DeviceInfo, Profile, Watermarks};
+use cbor_schemas::{Aif, Audience, DeviceInfo, Kind, Method, Profile, Sign1, StationTokenClaims, Watermarks};
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
 use rand_core::OsRng;
 
 use crate::client::{self, Client, Code, Refusal, Request, Response, Timers, content_format, printable};
+use crate::clock::rfc3339;
 use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
 use crate::issuer::{self, Issuer};
@@ -63,6 +64,14 @@ pub enum Error {
     /// The device does not accept the token.
     #[error("the device does not accept this station: {0}; is it still yours, and was it claimed by this issuer?")]
     TokenRefused(Refusal),
+    /// The issuer's key is elsewhere, and it gave us none.
+    #[error(
+        "this station has no token of its issuer; have one made there by `commissioner station new`, then `station install` it"
+    )]
+    NoToken,
+    /// The issuer's token is over.
+    #[error("the token of this station has expired, at {0}; have a new one made by `commissioner station new`")]
+    TokenExpired(String),
     /// The token was not written down.
     #[error(transparent)]
     Registry(Box<registry::Error>),
@@ -180,6 +189,45 @@ pub struct Station {
     pub issuer: Issuer,
     /// Proves to the device who is there.
     pub key: PrivateKey,
+    /// At a station without the issuer's key: what the issuer signed for it.
+    pub token: Option<InstalledToken>,
+}
+
+impl Station {
+    /// Whether devices take lists from us: a token for commissioning alone does not say so.
+    pub fn may_distribute(&self) -> bool {
+        self.token.as_ref().is_none_or(|token| token.scope.allows("/comm/peers", Method::Put))
+    }
+}
+
+/// A token that an issuer elsewhere signed for this station.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledToken {
+    object: Vec<u8>,
+    issued_at: u64,
+    expires_at: u64,
+    scope: Aif,
+}
+
+impl InstalledToken {
+    /// Takes the signed `object`, if `issuer` signed it for the station with the key `station`.
+    pub fn new(object: Vec<u8>, issuer: &PublicKey, station: &PublicKey) -> Option<Self> {
+        let signed = Sign1::decode_as(Kind::StationToken, &object).ok()?;
+        protocol::sign1::verify(issuer, &signed).ok()?;
+        let claims = StationTokenClaims::decode(signed.payload).ok()?;
+        let (issued_at, expires_at, scope) = (claims.issued_at, claims.expires_at?, claims.scope);
+        (claims.key.x == *station.x()).then_some(Self { object, issued_at, expires_at, scope })
+    }
+
+    /// The signed token.
+    pub fn object(&self) -> &[u8] {
+        &self.object
+    }
+
+    /// When it ends, Unix seconds.
+    pub fn expires_at(&self) -> u64 {
+        self.expires_at
+    }
 }
 
 /// A protected conversation with a device whose account was read again under protection.
@@ -212,6 +260,22 @@ impl<'c> Visit<'c> {
         let info = seen.info();
         progress.working("asking the device to prove its key");
         session::prove(client, expected).await?;
+        let (token, issued_at) = match &station.token {
+            Some(token) if token.expires_at < station.registry.now() => {
+                return Err(Error::TokenExpired(rfc3339(token.expires_at)));
+            }
+            Some(token) => (token.object.clone(), token.issued_at),
+            None if !station.issuer.signs() => return Err(Error::NoToken),
+            None => Self::own_token(&info, station).await?,
+        };
+        progress.working("presenting the station's token");
+        present(client, token).await?;
+        let session = Session::establish(client, &station.key, Transfer::ByKid, expected).await?;
+        Self::begin(session, seen, Some(issued_at), progress).await
+    }
+
+    /// A token for ourselves, by our own issuer, and when it was signed.
+    async fn own_token(info: &DeviceInfo<'_>, station: &Station) -> Result<(Vec<u8>, u64), Error> {
         let wanted = TokenRequest {
             station: *station.key.public(),
             audience: Audience::Device(info.device),
@@ -219,11 +283,12 @@ impl<'c> Visit<'c> {
             validity: Validity::Nonce(info.nonce),
         };
         let grant = station.registry.grant_token(&wanted).await?;
-        let token = station.issuer.station_token(&grant)?;
-        progress.working("presenting the station's token");
-        present(client, token).await?;
-        let session = Session::establish(client, &station.key, Transfer::ByKid, expected).await?;
-        Self::begin(session, seen, Some(grant.claims().issued_at), progress).await
+        Ok((station.issuer.station_token(&grant)?, grant.claims().issued_at))
+    }
+
+    /// The transcript hash of the handshake that proved the device's key.
+    pub fn transcript(&self) -> [u8; 32] {
+        self.session.transcript()
     }
 
     /// What the device said of itself under protection: the only account that counts.
@@ -300,6 +365,7 @@ impl From<Error> for CommandError {
             | Error::Minimal
             | Error::Differs(_)
             | Error::TokenRefused(_) => ExitCode::Refused,
+            Error::NoToken | Error::TokenExpired(_) => ExitCode::Usage,
         };
         Self::new(exit, error.to_string())
     }

@@ -364,24 +364,14 @@ fn the_list_is_a_table_for_people() {
 }
 
 #[test]
-fn commands_of_later_versions_say_so() {
+fn help_lists_the_commands() {
     let state = State::new();
-    let commands = ["station new", "station list", "station revoke key"];
-    for line in commands {
-        let args: Vec<_> = ["--json"].into_iter().chain(line.split(' ')).collect();
-        let outcome = state.run(&args);
-        assert_eq!(outcome.code, 2, "{line}");
-        let message = outcome.error()["error"].as_str().unwrap().to_owned();
-        assert!(message.contains("not in this version"), "{line}: {message}");
-        let command = line.split(' ').next().unwrap();
-        assert!(message.contains(command), "{line}: {message}");
-    }
     let help = state.run(&["--help"]);
     assert_eq!(help.code, 0);
     for command in ["init", "discover", "commission", "export", "run", "restore-backup", "completions"] {
         assert!(help.stdout.contains(&format!("  {command}")), "{command}");
     }
-    assert!(help.stdout.contains("[not in this version]") && help.stdout.contains("Exit codes"));
+    assert!(help.stdout.contains("Exit codes") && !help.stdout.contains("not in this version"));
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub async fn station(path: &Path) -> Result<Station> {
         registry: Registry::open(&dir, Clock::System, false).await?,
         issuer: Issuer::new(IssuerKey::load(&dir.issuer_key())?),
         key: keys::load(&dir.station_key())?,
+        token: None,
     })
 }
 

@@ -231,6 +231,7 @@ pub async fn station(path: &Path) -> Station {
         registry: Registry::open(&dir, clock, false).await.expect("a registry"),
         issuer: Issuer::new(IssuerKey::load(&dir.issuer_key()).expect("the issuer's key")),
         key: keys::load(&dir.station_key()).expect("the station's key"),
+        token: None,
     }
 }
 

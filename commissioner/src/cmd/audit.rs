@@ -80,6 +80,7 @@ impl Args {
 
     async fn seal(&self, context: &Context) -> Result<(), CommandError> {
         let (registry, issuer) = (context.registry().await?, context.issuer()?);
+        issuer.must_sign()?;
         let seal = registry.begin_seal().await?;
         let object = issuer.seal(&seal)?;
         registry.sealed(&seal, &object).await?;

@@ -158,9 +158,9 @@ impl Work {
                     let device = found.account.info().device;
                     let slot = self.slot;
                     // The list is its owner's business.
-                    let without_list = match slot {
-                        Slot::Factory => None,
-                        Slot::Owner => self.give_list(found).await.err(),
+                    let without_list = match (slot, outcome) {
+                        (Slot::Factory, _) | (_, Outcome::Requested) => None,
+                        (Slot::Owner, _) => self.give_list(found).await.err(),
                     };
                     return Ok(Done { device, outcome, slot, without_list });
                 }
@@ -174,6 +174,9 @@ impl Work {
         let Self { place, accept_new_key, slot, ref vouchers, .. } = *self;
         let terms = Terms { place, accept_new_key, slot, vouchers };
         let outcome = commission::commission(client, account, &self.station, &terms, progress).await?;
+        if outcome == Outcome::Requested {
+            return Ok(outcome);
+        }
         let device = self.station.registry.device_by_id(&account.info().device).await?;
         let is_kept = device.is_some_and(|device| device.active().is_some_and(|key| key.escrowed));
         let Some(seal) = self.seal.as_ref().filter(|_| !is_kept) else { return Ok(outcome) };
@@ -185,7 +188,7 @@ impl Work {
     }
 
     async fn give_list(&self, mut found: Found) -> Result<(), CommandError> {
-        if self.station.registry.list().await?.is_none() {
+        if self.station.registry.list().await?.is_none() || !self.station.may_distribute() {
             return Ok(());
         }
         let list = distribute::current_list(&self.station, None, &self.progress).await?;
@@ -293,6 +296,11 @@ impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let device = self.device;
         match (self.slot, self.outcome) {
+            (_, Outcome::Requested) => write!(
+                f,
+                "{device} proved its key; its certificate is to be signed where the issuer's key is (`commissioner station \
+                 requests`), and installed by a later visit"
+            ),
             (Slot::Owner, Outcome::Commissioned) => write!(f, "{device} is one of your devices now"),
             (Slot::Owner, Outcome::AlreadyDone) => {
                 write!(f, "{device} is one of your devices already; nothing was changed")

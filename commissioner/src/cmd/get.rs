@@ -104,7 +104,7 @@ impl Context {
     pub(super) async fn station_for(&self, account: &Account) -> Result<Option<Station>, CommandError> {
         let Some(registry) = self.registry_if_any().await? else { return Ok(None) };
         match is_ours(&registry, account).await? {
-            true => Ok(Some(Station { registry, issuer: self.issuer()?, key: self.station_key()? })),
+            true => Ok(Some(self.station_with(registry)?)),
             false => Ok(None),
         }
     }

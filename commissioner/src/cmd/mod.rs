@@ -1,8 +1,7 @@
 //! The command line: one file per command, each an argument struct that can `run`.
 
 use std::{
-    ffi::OsString,
-    fmt,
+    fmt, fs,
     io::{self, Write},
     path::PathBuf,
     str::FromStr,
@@ -15,13 +14,13 @@ use crate::{
     clock::Clock,
     error::CommandError,
     issuer::Issuer,
-    keys,
+    keys::{self, Anchor},
     link::{self, Link},
     output::Output,
     progress::Progress,
     registry::{DeviceRef, EmptyName, Registry},
     state_dir::StateDir,
-    visit::Station,
+    visit::{InstalledToken, Station},
 };
 
 pub mod audit;
@@ -50,6 +49,7 @@ pub mod run;
 mod secret;
 pub mod serve;
 pub mod show;
+pub mod station;
 pub mod transfer;
 pub mod verify;
 pub mod voucher;
@@ -135,7 +135,9 @@ enum Command {
     Transfer(transfer::Args),
     /// Check whose product a device is
     Verify(verify::Args),
-    /// Show or export the anchor to publish
+    /// Manage the stations that may act for this issuer
+    Station(station::Args),
+    /// Show or export the anchor to publish; sign what stations ask for
     Issuer(issuer::Args),
     /// Serve the signed list and the token revocation list to a network of devices
     Serve(serve::Args),
@@ -145,23 +147,12 @@ enum Command {
     RestoreBackup(backup::RestoreArgs),
     /// Print a completion script for a shell
     Completions(completions::Args),
-
-    /// Manage the stations that may act for this issuer [not in this version]
-    Station(Later),
-}
-
-/// A command of the contract that this version does not have: it takes any arguments, to say so.
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
-struct Later {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    args: Vec<OsString>,
 }
 
 impl Cli {
-    /// Whether `--json` was given, also behind the arguments of a command that this version does not have.
+    /// Whether `--json` was given.
     pub fn json(&self) -> bool {
-        self.global.json || self.command.later().is_some_and(|(_, later)| later.args.iter().any(|arg| arg == "--json"))
+        self.global.json
     }
 
     /// Does what the command line asks for.
@@ -179,9 +170,6 @@ impl Cli {
 
 impl Command {
     async fn run(self, context: &Context) -> Result<(), CommandError> {
-        if let Some((name, _)) = self.later() {
-            return Err(not_in_this_version(&format!("`commissioner {name}`")));
-        }
         match self {
             Self::Init(args) => args.run(context).await,
             Self::Discover(args) => args.run(context).await,
@@ -207,27 +195,14 @@ impl Command {
             Self::Voucher(args) => args.run(context).await,
             Self::Transfer(args) => args.run(context).await,
             Self::Verify(args) => args.run(context).await,
+            Self::Station(args) => args.run(context).await,
             Self::Issuer(args) => args.run(context).await,
             Self::Serve(args) => args.run(context).await,
             Self::Backup(args) => args.run(context).await,
             Self::RestoreBackup(args) => args.run(context).await,
             Self::Completions(args) => args.run(context),
-            // All others were answered above.
-            _ => Ok(()),
         }
     }
-
-    fn later(&self) -> Option<(&'static str, &Later)> {
-        Some(match self {
-            Self::Station(later) => ("station", later),
-            _ => return None,
-        })
-    }
-}
-
-/// Exit code 2 for a command or an option of the contract that is yet to come.
-pub fn not_in_this_version(what: &str) -> CommandError {
-    CommandError::usage(format!("{what} is not in this version; `commissioner --help` lists what is"))
 }
 
 /// Says something beside the result.
@@ -280,12 +255,30 @@ impl Context {
 
     /// Who this commissioner is to devices that are ours.
     pub async fn station(&self) -> Result<Station, CommandError> {
-        Ok(Station { registry: self.registry().await?, issuer: self.issuer()?, key: self.station_key()? })
+        self.station_with(self.registry().await?)
     }
 
-    /// The issuer that signs for this state directory.
+    /// ... with a registry that is open already.
+    fn station_with(&self, registry: Registry) -> Result<Station, CommandError> {
+        let (issuer, key, dir) = (self.issuer()?, self.station_key()?, self.state_dir()?);
+        let token = match fs::read(dir.station_token()) {
+            Ok(object) if !issuer.signs() => InstalledToken::new(object, registry.issuer(), key.public()),
+            _ => None,
+        };
+        Ok(Station { registry, issuer, key, token })
+    }
+
+    /// The issuer that signs for this state directory; at a station it signs elsewhere.
     pub fn issuer(&self) -> Result<Issuer, CommandError> {
-        Ok(Issuer::new(keys::IssuerKey::load(&self.state_dir()?.issuer_key())?))
+        let dir = self.state_dir()?;
+        let anchor = dir.issuer_anchor();
+        if anchor.exists() {
+            let anchor = Anchor::load(&anchor).map_err(|error| {
+                CommandError::usage(format!("{}: {error}; put it back from your backup", anchor.display()))
+            })?;
+            return Ok(Issuer::elsewhere(anchor.0));
+        }
+        Ok(Issuer::new(keys::IssuerKey::load(&dir.issuer_key())?))
     }
 
     /// The key that this station proves itself with.
@@ -335,15 +328,6 @@ mod tests {
     #[test]
     fn the_parser_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn later_commands_take_any_arguments() {
-        for line in ["station new --json", "station list", "station revoke KEY"] {
-            let cli = Cli::try_parse_from(["commissioner"].into_iter().chain(line.split(' '))).unwrap();
-            assert!(cli.command.later().is_some(), "{line}");
-            assert_eq!(cli.json(), line.contains("--json"), "{line}");
-        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let (registry, issuer) = (context.registry().await?, context.issuer()?);
+        issuer.must_sign()?;
         if self.to.0.cose_key() == issuer.anchor() {
             return Err(CommandError::usage("that is your own key; give the new owner's with --to"));
         }

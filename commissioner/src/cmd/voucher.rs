@@ -65,6 +65,7 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let (registry, issuer) = (context.registry().await?, context.issuer()?);
+        issuer.must_sign()?;
         if let Some(device) = &self.device {
             let device = registry.device(device).await?.id;
             return self.options.issue(device, Slot::Factory, self.owner.0, &registry, &issuer, context).await;

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use super::{
     Error, Reading, Registry, import,
-    record::{CertificateStatus, Cti, Policy, Slot},
+    record::{CertificateStatus, Cti, Policy, Slot, StationScope},
     sql,
 };
 use crate::{
@@ -143,6 +143,10 @@ pub(super) enum Event {
     BackupMade {},
     BackupRestored {},
     TokenIntended { station: String, audience: String, scope: Vec<(String, u8)>, expires_at: Option<u64> },
+    CertificateRequested { cti: Cti, transcript: String },
+    StationIntended { token: String, station: String, scope: StationScope, expires_at: u64 },
+    StationSigned { token: String, sha256: String },
+    StationRevoked { station: String },
     VoucherIntended { slot: Slot, owner: String, claim_counter: u32, expires_at: Option<u64> },
     Nickname { nickname: String },
 }

@@ -27,7 +27,9 @@ use super::{
 };
 
 /// How long an open intent is taken up again, in seconds. Later than that, a device may hold a newer watermark.
-const INTENT_LIFETIME: u64 = 60 * 60;
+pub const INTENT_LIFETIME: u64 = 60 * 60;
+/// The same where the issuer's key is elsewhere: the answer to a request takes its time.
+pub const REQUEST_LIFETIME: u64 = 30 * 24 * 60 * 60;
 
 /// A certificate that is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,8 @@ pub struct NewCertificate {
     pub key_origin: KeyOrigin,
     /// Its ID, if it becomes a new certificate: [`Cti::random`].
     pub cti: Cti,
+    /// How long an open intent is taken up again, in seconds: [`INTENT_LIFETIME`], or [`REQUEST_LIFETIME`].
+    pub lifetime: u64,
 }
 
 /// A certificate that may be signed: it is in the journal, durably.
@@ -107,6 +111,10 @@ pub enum Validity {
 pub struct TokenGrant(StationTokenClaims);
 
 impl TokenGrant {
+    pub(super) fn of(claims: StationTokenClaims) -> Self {
+        Self(claims)
+    }
+
     /// What to sign.
     pub fn claims(&self) -> &StationTokenClaims {
         &self.0
@@ -130,7 +138,7 @@ impl Registry {
         let proof = may_be_certified(&device, key)?;
 
         if let Some(open) = open_certificates(key).find(|open| open.slot == wanted.slot) {
-            let fresh = open.issued_at <= now && now - open.issued_at <= INTENT_LIFETIME;
+            let fresh = open.issued_at <= now && now - open.issued_at <= wanted.lifetime;
             if fresh && open.key_origin == wanted.key_origin && open.proof == proof {
                 let mut intent = self.intent(&device, key, open)?;
                 intent.resumed = true;

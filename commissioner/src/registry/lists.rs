@@ -90,7 +90,7 @@ impl Registry {
 
         let mut wanted = Contents {
             mode: mode.or(said.as_ref().map(|said| said.mode)).unwrap_or(ListMode::Members),
-            min_iat: said.as_ref().map_or(0, |said| said.min_iat),
+            min_iat: said.as_ref().map_or(0, |said| said.min_iat).max(change.min_iat().await?),
             keys: Vec::new(),
             unproven: Vec::new(),
         };

@@ -20,6 +20,7 @@ mod schema;
 pub mod seals;
 mod snapshot;
 mod sql;
+pub mod stations;
 pub mod succession;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,14 +36,15 @@ use self::audit::{Change, Event};
 pub use self::{
     audit::{AuditEntry, AuditSummary, Tampering},
     import::Imported,
-    journal::{Intent, NewCertificate, TokenGrant, TokenRequest, Validity},
+    journal::{INTENT_LIFETIME, Intent, NewCertificate, REQUEST_LIFETIME, TokenGrant, TokenRequest, Validity},
     lists::List,
     lookup::Reading,
     record::{
         BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, FullRecord, Key,
-        KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, UnknownWord,
+        KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, StationScope, UnknownWord,
     },
     seals::{Seal, Sealed, Verdict},
+    stations::{CertificateRequest, StationToken},
     succession::{Conflict, Observation, Place, Revocation, Succession},
     vouchers::{VoucherGrant, VoucherRequest},
 };
@@ -182,6 +184,22 @@ pub enum Error {
         /// The key's thumbprint.
         key: String,
         /// Why not, and what to do.
+        reason: &'static str,
+    },
+    /// No station, or several.
+    #[error(
+        "{found} stations with a valid token have a thumbprint that begins with {prefix:?}; `commissioner station list` shows them"
+    )]
+    NoStation {
+        /// What was given.
+        prefix: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// What was signed elsewhere is not what was asked for here.
+    #[error("this cannot be taken: {reason}; nothing was changed")]
+    NotRequested {
+        /// Why not.
         reason: &'static str,
     },
     /// A voucher for a device that we cannot vouch for.

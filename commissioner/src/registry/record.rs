@@ -118,6 +118,18 @@ spelled! {
     }
 }
 
+spelled! {
+    /// What a station elsewhere may do.
+    StationScope {
+        /// Install certificates, and read what is there.
+        Commission = "commission",
+        /// Put the list on devices.
+        Distribute = "distribute",
+        /// All that an owner's own station may.
+        Everything = "everything",
+    }
+}
+
 /// The CWT ID (`cti`) of a certificate: 8 random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cti(pub [u8; 8]);

@@ -116,7 +116,9 @@ impl Registry {
     pub async fn verify_seals(&self, others: &[(String, Vec<u8>)]) -> Result<Verdict, Error> {
         let chain = self.verify_audit().await?;
         let mut connection = self.pool.acquire().await?;
-        let lists = sqlx::query("SELECT version, object FROM lists WHERE object IS NOT NULL ORDER BY version");
+        let lists = sqlx::query(
+            "SELECT version, object FROM lists WHERE object IS NOT NULL AND elsewhere = 0 ORDER BY version",
+        );
         let mut objects = Vec::new();
         for row in lists.fetch_all(&mut *connection).await? {
             objects.push((format!("list {}", sql::unsigned(&row, "version")?), row.try_get::<Vec<u8>, _>("object")?));

@@ -9,8 +9,8 @@ use rand_core::OsRng;
 use tempfile::TempDir;
 
 use super::{
-    CertificateStatus, Cti, Device, Error, Intent, KeyStatus, NewCertificate, Observation, Place, Registry, Slot,
-    Succession,
+    CertificateStatus, Cti, Device, Error, INTENT_LIFETIME, Intent, KeyStatus, NewCertificate, Observation, Place,
+    Registry, Slot, Succession,
 };
 use crate::{clock::Clock, state_dir::StateDir};
 
@@ -121,7 +121,14 @@ pub(crate) fn seen(id: &DeviceId, key: &PublicKey, place: Place, proof: ProofLev
 
 pub(crate) fn wanted(id: &DeviceId, key: &PublicKey) -> NewCertificate {
     let cti = Cti::random(&mut OsRng);
-    NewCertificate { device: *id, key: *key, slot: Slot::Owner, key_origin: KeyOrigin::Generated, cti }
+    NewCertificate {
+        device: *id,
+        key: *key,
+        slot: Slot::Owner,
+        key_origin: KeyOrigin::Generated,
+        cti,
+        lifetime: INTENT_LIFETIME,
+    }
 }
 
 pub(crate) fn receipt(key: &PublicKey) -> Receipt {

@@ -47,7 +47,9 @@ impl Revocations {
         for key in reading.active_keys().await? {
             this.register(key);
         }
-        this.hashes = reading.revoked_certificates().await?.iter().map(|object| token_hash(object)).collect();
+        let certificates = reading.revoked_certificates().await?;
+        let tokens = reading.revoked_tokens(registry.now()).await?;
+        this.hashes = certificates.iter().chain(&tokens).map(|object| token_hash(object)).collect();
         this.hashes.sort_unstable();
         Ok(this)
     }

@@ -92,6 +92,7 @@ pub(crate) async fn station(temp: &TempDir) -> Station {
         registry: Registry::open(&dir, clock, false).await.unwrap(),
         issuer: Issuer::new(crate::keys::IssuerKey::load(&dir.issuer_key()).unwrap()),
         key: crate::keys::load(&dir.station_key()).unwrap(),
+        token: None,
     }
 }
 

@@ -151,6 +151,7 @@ async fn list(dir: &StateDir, mode: ListMode) -> Result<()> {
         registry: Registry::open(dir, Clock::System, true).await?,
         issuer: Issuer::new(IssuerKey::load(&dir.issuer_key())?),
         key: keys::load(&dir.station_key())?,
+        token: None,
     };
     black_box(current_list(&station, Some(mode), &quiet()).await?);
     Ok(())

@@ -172,6 +172,11 @@ impl Pending {
         Ok(oscore_context(&self.state.prk_exporter, self.c_r.into(), self.c_i.into()))
     }
 
+    /// TH_4 (RFC 9528 section 4.1.2): names this handshake, and all that was said in it.
+    pub fn transcript(&self) -> [u8; 32] {
+        self.state.th_4
+    }
+
     fn verify_message_4(&self, message_4: &[u8]) -> Result<(), Error> {
         if parse_error(message_4).is_some() {
             return Err(Error::Peer);
