@@ -22,6 +22,7 @@ if [ "${1:-all}" = all ]; then
     need qemu-system-arm qemu-system-arm
     need arm-none-eabi-objdump binutils-arm-none-eabi
     need setpriv util-linux
+    need softhsm2-util softhsm2
     if command -v python3 >/dev/null 2>&1 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         missing+=(python3-venv)
     fi

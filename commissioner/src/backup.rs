@@ -1,4 +1,4 @@
-//! Backups: both keys and the registry, in one file that only a passphrase opens (age, scrypt recipient).
+//! Backups: the keys and the registry, in one file that only a passphrase opens (age, scrypt recipient).
 //!
 //! What comes back is the registry as it was. Devices that got a newer list since then say so, and nothing is signed until
 //! that is settled: see [`crate::registry::lists`].
@@ -13,14 +13,9 @@ use age::secrecy::SecretString;
 use age::{DecryptError, Decryptor, Encryptor, scrypt};
 use zeroize::Zeroizing;
 
-use crate::state_dir::{self, StateDir};
+use crate::state_dir::{self, FILES, NEEDED, REGISTRY, StateDir};
 
-/// What is in a backup, in this order.
-const ISSUER_KEY: &str = "issuer.key";
-const STATION_KEY: &str = "station.key";
-const REGISTRY: &str = "registry.sqlite";
-const NAMES: [&str; 3] = [ISSUER_KEY, STATION_KEY, REGISTRY];
-/// A key file is far smaller.
+/// All but the registry is far smaller.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// Why there is no backup, or why it was not put back.
@@ -64,7 +59,11 @@ pub fn write(dir: &StateDir, snapshot: &Path, file: &Path, passphrase: SecretStr
     let written = state_dir::create_private_with(file, |out| {
         let sealed = Encryptor::with_user_passphrase(passphrase).wrap_output(out)?;
         let mut archive = tar::Builder::new(sealed);
-        for (name, path) in NAMES.iter().zip([&dir.issuer_key(), &dir.station_key(), &snapshot.to_owned()]) {
+        for name in FILES {
+            let path = if name == REGISTRY { snapshot.to_owned() } else { dir.path().join(name) };
+            if !path.exists() && !NEEDED.contains(&name) {
+                continue;
+            }
             let mut contents = File::open(path)?;
             let mut header = tar::Header::new_gnu();
             header.set_size(contents.metadata()?.len());
@@ -112,13 +111,14 @@ pub fn read(file: &Path, path: &Path, passphrase: SecretString) -> Result<StateD
 fn unpack(opened: impl Read, staging: &Path) -> io::Result<()> {
     let malformed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut archive = tar::Archive::new(opened);
-    let mut names = NAMES.iter();
+    let mut names = FILES.iter();
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let name = names.next().ok_or_else(|| malformed("there is more in it"))?;
-        if entry.path()?.as_os_str() != *name || !entry.header().entry_type().is_file() {
-            return Err(malformed("something else is in it"));
-        }
+        // In order, and each once.
+        let path = entry.path()?.into_owned();
+        let name = names.find(|name| path.as_os_str() == **name);
+        let name = name.filter(|_| entry.header().entry_type().is_file());
+        let name = name.ok_or_else(|| malformed("something else is in it"))?;
         if *name != REGISTRY && entry.size() > MAX_KEY_FILE {
             return Err(malformed("a key is too long"));
         }
@@ -132,21 +132,23 @@ fn unpack(opened: impl Read, staging: &Path) -> io::Result<()> {
     }
     // The last part is authenticated when it is read.
     io::copy(&mut archive.into_inner(), &mut io::sink())?;
-    if names.next().is_some() { Err(malformed("something is missing")) } else { Ok(()) }
+    let is_whole = NEEDED.iter().all(|name| staging.join(name).exists());
+    if is_whole { Ok(()) } else { Err(malformed("something is missing")) }
 }
 
 /// Moves the files into place, the registry last, unless others are there.
 fn place(staging: &Path, dir: &StateDir) -> Result<(), Error> {
-    let targets = [dir.issuer_key(), dir.station_key(), dir.registry()];
+    let files: Vec<_> = FILES.into_iter().filter(|name| staging.join(name).exists()).collect();
+    let targets: Vec<_> = files.iter().map(|name| dir.path().join(name)).collect();
     let same = |name: &str, target: &Path| -> io::Result<bool> {
         Ok(Zeroizing::new(fs::read(staging.join(name))?) == Zeroizing::new(fs::read(target)?))
     };
-    for (name, target) in NAMES.iter().zip(&targets).filter(|(_, target)| target.exists()) {
+    for (name, target) in files.iter().zip(&targets).filter(|(_, target)| target.exists()) {
         if !same(name, target).map_err(|source| Error::Io { path: target.clone(), source })? {
             return Err(Error::InTheWay(target.clone()));
         }
     }
-    for (name, target) in NAMES.iter().zip(&targets) {
+    for (name, target) in files.iter().zip(&targets) {
         fs::rename(staging.join(name), target).map_err(|source| Error::Io { path: target.clone(), source })?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{issuer, keys, registry, state_dir};
+use crate::{hsm, issuer, keys, registry, state_dir};
 
 /// The exit codes, which scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,22 @@ impl From<issuer::Error> for CommandError {
         let exit = match error {
             issuer::Error::OtherIssuer { .. } => ExitCode::Conflict,
             issuer::Error::Elsewhere(_) => ExitCode::Usage,
+            issuer::Error::Hsm(error) => return error.into(),
             issuer::Error::Claims(_) | issuer::Error::Envelope(_) => ExitCode::Internal,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<hsm::Error> for CommandError {
+    fn from(error: hsm::Error) -> Self {
+        use hsm::Error;
+        let exit = match error {
+            Error::Module { .. } | Error::NoKey { .. } | Error::OddY(_) => ExitCode::Usage,
+            Error::NoToken(_) => ExitCode::NoDevice,
+            Error::WrongPin(_) | Error::Locked(_) => ExitCode::Refused,
+            Error::OtherKey => ExitCode::Conflict,
+            Error::Failed(_) => ExitCode::Internal,
         };
         Self::new(exit, error.to_string())
     }

@@ -10,6 +10,7 @@ use coset::{CoseSign1Builder, Header, HeaderBuilder, TaggedCborSerializable, cbo
 use protocol::key::PublicKey;
 
 use crate::{
+    hsm,
     keys::IssuerKey,
     registry::{Intent, List, Seal, TokenGrant, VoucherGrant, seals},
 };
@@ -33,6 +34,9 @@ pub enum Error {
     /// Only the issuer's own machine can do that.
     #[error("the key of issuer {0} is not at this station, so nothing is signed here; do that where the key is")]
     Elsewhere(IssuerId),
+    /// The HSM did not sign.
+    #[error(transparent)]
+    Hsm(#[from] hsm::Error),
     /// The claims cannot be encoded.
     #[error("cannot encode the claims: {0}")]
     Claims(cbor_schemas::Error),
@@ -135,7 +139,7 @@ impl Issuer {
         CoseSign1Builder::new()
             .protected(protected_as(typ))
             .payload(claims.to_vec())
-            .create_signature(b"", |to_be_signed| key.sign(to_be_signed).to_vec())
+            .try_create_signature(b"", |to_be_signed| key.sign(to_be_signed).map(Vec::from))?
             .build()
             .to_tagged_vec()
             .map_err(Error::Envelope)

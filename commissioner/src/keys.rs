@@ -21,7 +21,7 @@ use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use crate::state_dir;
+use crate::{hsm, state_dir};
 
 /// Longest key file that is read, in bytes; ours have about 240.
 const MAX_FILE: u64 = 4096;
@@ -149,8 +149,16 @@ impl FromStr for Anchor {
 
 /// The key that signs certificates and tokens, by ES256 (RFC 9053 section 2.1).
 pub struct IssuerKey {
-    signing: SigningKey,
+    signer: Signs,
     public: PublicKey,
+}
+
+/// What signs.
+enum Signs {
+    /// A key in memory.
+    Here(Box<SigningKey>),
+    /// An HSM.
+    There(hsm::Key),
 }
 
 impl IssuerKey {
@@ -173,16 +181,31 @@ impl IssuerKey {
         &self.public
     }
 
-    /// Signs `message`: 64 bytes, r and s. The same message gets the same signature (RFC 6979), so that an interrupted
-    /// run and the one after it sign the same certificate, byte for byte.
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let signature: Signature = self.signing.sign(message);
-        signature.to_bytes().into()
+    /// Signs `message`: 64 bytes, r and s. In memory the same message gets the same signature (RFC 6979), so that an
+    /// interrupted run and the one after it sign the same certificate, byte for byte. An HSM signs differently each time,
+    /// and what it signed first is kept before it is sent.
+    ///
+    /// # Errors
+    /// Those of the HSM.
+    pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], hsm::Error> {
+        match &self.signer {
+            Signs::Here(key) => {
+                let signature: Signature = key.sign(message);
+                Ok(signature.to_bytes().into())
+            }
+            Signs::There(key) => key.sign(message),
+        }
     }
 
-    fn new(key: &PrivateKey) -> Option<Self> {
+    /// The key in a private key that is in memory already.
+    pub fn new(key: &PrivateKey) -> Option<Self> {
         let signing = SigningKey::from_slice(key.as_bytes()).ok()?;
-        Some(Self { signing, public: *key.public() })
+        Some(Self { signer: Signs::Here(Box::new(signing)), public: *key.public() })
+    }
+
+    /// The key in an HSM.
+    pub fn in_hsm(key: hsm::Key) -> Self {
+        Self { public: *key.public(), signer: Signs::There(key) }
     }
 }
 
@@ -280,7 +303,7 @@ mod tests {
     #[test]
     fn signatures_are_deterministic() {
         let key = IssuerKey::generate();
-        assert_eq!(key.sign(b"certificate"), key.sign(b"certificate"));
-        assert_ne!(key.sign(b"certificate"), key.sign(b"certificatf"));
+        assert_eq!(key.sign(b"certificate").unwrap(), key.sign(b"certificate").unwrap());
+        assert_ne!(key.sign(b"certificate").unwrap(), key.sign(b"certificatf").unwrap());
     }
 }

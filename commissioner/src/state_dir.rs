@@ -15,6 +15,20 @@ const PRIVATE_DIR: u32 = 0o700;
 /// The mode bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
+/// The files in a state directory, the registry last. Which of the issuer's there are depends on where its key is; a token is
+/// at stations only.
+pub const FILES: [&str; 7] = [ISSUER_KEY, ISSUER_ANCHOR, SEALED_KEY, IN_HSM, STATION_KEY, STATION_TOKEN, REGISTRY];
+/// Without these there is no state.
+pub const NEEDED: [&str; 2] = [STATION_KEY, REGISTRY];
+const ISSUER_KEY: &str = "issuer.key";
+const ISSUER_ANCHOR: &str = "issuer.pem";
+const SEALED_KEY: &str = "issuer.key.age";
+const IN_HSM: &str = "issuer.pkcs11";
+const STATION_KEY: &str = "station.key";
+const STATION_TOKEN: &str = "station.cwt";
+/// The registry's file.
+pub const REGISTRY: &str = "registry.sqlite";
+
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -95,27 +109,38 @@ impl StateDir {
 
     /// The issuer's signing key, PKCS#8 PEM.
     pub fn issuer_key(&self) -> PathBuf {
-        self.0.join("issuer.key")
+        self.0.join(ISSUER_KEY)
     }
 
-    /// At a station: the public key of the issuer that it acts for, PEM. There is no [`issuer_key`](Self::issuer_key) then.
+    /// The issuer's public key, PEM, where there is no [`issuer_key`](Self::issuer_key): at a station, or with the key in an
+    /// HSM or sealed.
     pub fn issuer_anchor(&self) -> PathBuf {
-        self.0.join("issuer.pem")
+        self.0.join(ISSUER_ANCHOR)
+    }
+
+    /// Where in an HSM the issuer's key is, JSON.
+    pub fn issuer_in_hsm(&self) -> PathBuf {
+        self.0.join(IN_HSM)
+    }
+
+    /// The issuer's key, sealed by a passphrase (age).
+    pub fn sealed_issuer_key(&self) -> PathBuf {
+        self.0.join(SEALED_KEY)
     }
 
     /// At a station: its token.
     pub fn station_token(&self) -> PathBuf {
-        self.0.join("station.cwt")
+        self.0.join(STATION_TOKEN)
     }
 
     /// The station's EDHOC key, PKCS#8 PEM.
     pub fn station_key(&self) -> PathBuf {
-        self.0.join("station.key")
+        self.0.join(STATION_KEY)
     }
 
     /// The registry, an SQLite file.
     pub fn registry(&self) -> PathBuf {
-        self.0.join("registry.sqlite")
+        self.0.join(REGISTRY)
     }
 
     /// Waits until no other commissioner makes or upgrades this state. Ordinary work needs no lock: the registry's

@@ -50,7 +50,7 @@ impl BackupArgs {
         let _ = fs::remove_dir_all(&snapshot);
         written?;
         let record = serde_json::json!({ "file": self.file });
-        context.output.result(&record, format_args!("{} has both keys and the registry", self.file.display()));
+        context.output.result(&record, format_args!("{} has the keys and the registry", self.file.display()));
         Ok(())
     }
 }

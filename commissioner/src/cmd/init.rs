@@ -1,15 +1,21 @@
 //! `commissioner init`: issuer key, station key, registry.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args as ClapArgs;
 use protocol::key::{PrivateKey, PublicKey};
+use rand_core::OsRng;
 use serde::Serialize;
 
 use super::Context;
 use crate::{
     clock::Clock,
     error::{CommandError, ExitCode},
+    escrow::SealTo,
+    hsm,
     keys::{self, Anchor},
     registry::{self, Registry},
     state_dir::{self, StateDir},
@@ -22,13 +28,44 @@ pub struct Args {
     /// the file that `issuer export` writes
     #[arg(long, value_name = "KEY")]
     issuer: Option<Anchor>,
+    /// Have the issuer's key made in an HSM, and used there: the PKCS#11 module, a shared library
+    #[arg(long, value_name = "MODULE", conflicts_with_all = ["issuer", "sealed"], requires = "token")]
+    pkcs11: Option<PathBuf>,
+    /// The label of the HSM's token
+    #[arg(long, value_name = "LABEL", requires = "pkcs11")]
+    token: Option<String>,
+    /// The label of the key in the token
+    #[arg(long, value_name = "LABEL", default_value = "commissioner", requires = "pkcs11")]
+    key: String,
+    /// Seal the issuer's key by a passphrase, which every command that signs asks for
+    #[arg(long, conflicts_with = "issuer")]
+    sealed: bool,
+}
+
+/// Where the issuer's key is to be.
+enum Keep<'c> {
+    /// In a file of mode 0600.
+    File,
+    /// In a file that is sealed.
+    Sealed(&'c Context),
+    /// In an HSM.
+    Hsm(hsm::Place, &'c Context),
+    /// At another machine.
+    Elsewhere(PublicKey),
 }
 
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let elsewhere = self.issuer.map(|anchor| anchor.0);
-        let state = initialise_for(elsewhere, &context.state_path()?, context.clock.clone()).await?;
+        let keep = match (self.issuer, self.pkcs11, self.sealed) {
+            (Some(anchor), ..) => Keep::Elsewhere(anchor.0),
+            (_, Some(module), _) => {
+                Keep::Hsm(hsm::Place { module, token: self.token.unwrap_or_default(), key: self.key }, context)
+            }
+            (_, _, true) => Keep::Sealed(context),
+            _ => Keep::File,
+        };
+        let state = initialise_as(&keep, &context.state_path()?, context.clock.clone()).await?;
         context.output.result(&state, &state);
         Ok(())
     }
@@ -70,18 +107,18 @@ impl fmt::Display for Initialised {
 /// The order matters: the registry's file comes first, the keys next, and last the entry that gives the registry to the
 /// issuer. So a missing piece tells an interrupted `init` from a lost key or a lost registry, which must not be replaced.
 pub async fn initialise(path: &Path, clock: Clock) -> Result<Initialised, CommandError> {
-    initialise_for(None, path, clock).await
+    initialise_as(&Keep::File, path, clock).await
 }
 
-/// The same for an issuer whose key is `elsewhere`, if there is such a one.
-async fn initialise_for(elsewhere: Option<PublicKey>, path: &Path, clock: Clock) -> Result<Initialised, CommandError> {
+/// The same, with the issuer's key where it is to be.
+async fn initialise_as(keep: &Keep<'_>, path: &Path, clock: Clock) -> Result<Initialised, CommandError> {
     let dir = StateDir::create(path)?;
     let lock = dir.lock()?;
     let describe = |issuer: &PublicKey, station: &PublicKey, created| Initialised {
         state_dir: dir.path().display().to_string(),
         issuer: issuer.thumbprint().to_string(),
         station: station.thumbprint().to_string(),
-        station_key: dir.issuer_anchor().exists().then(|| hex::encode(station.x())),
+        station_key: is_station(&dir).then(|| hex::encode(station.x())),
         created,
     };
     match Registry::open_locked(&dir, &lock, clock.clone(), false).await {
@@ -91,7 +128,7 @@ async fn initialise_for(elsewhere: Option<PublicKey>, path: &Path, clock: Clock)
                 true => Anchor::load(&dir.issuer_anchor()).map_err(CommandError::internal)?.0,
                 false => *keys::load(&dir.issuer_key())?.public(),
             };
-            if elsewhere.is_some_and(|elsewhere| elsewhere != issuer) {
+            if matches!(keep, Keep::Elsewhere(elsewhere) if *elsewhere != issuer) {
                 let message = "this state directory belongs to another issuer; name another one with --state-dir";
                 return Err(CommandError::new(ExitCode::Conflict, message));
             }
@@ -112,19 +149,46 @@ async fn initialise_for(elsewhere: Option<PublicKey>, path: &Path, clock: Clock)
         return Err(CommandError::new(ExitCode::Conflict, message));
     }
     Registry::prepare(&dir, &lock).await?;
-    let issuer = match elsewhere {
-        None => *load_or_create(&dir.issuer_key())?.public(),
-        Some(issuer) => {
-            let pem = Anchor(issuer).to_pem().ok_or_else(|| CommandError::internal("the key has no PEM form"))?;
-            if !dir.issuer_anchor().exists() {
-                state_dir::create_private(&dir.issuer_anchor(), pem.as_bytes())?;
-            }
-            issuer
-        }
-    };
+    let issuer = keep.issuer(&dir)?;
     let station = load_or_create(&dir.station_key())?;
     Registry::initialise(&dir, &lock, clock, issuer, *station.public()).await?;
     Ok(describe(&issuer, station.public(), true))
+}
+
+/// Whether this acts for an issuer whose key is at another machine.
+fn is_station(dir: &StateDir) -> bool {
+    dir.issuer_anchor().exists() && !dir.issuer_in_hsm().exists() && !dir.sealed_issuer_key().exists()
+}
+
+impl Keep<'_> {
+    /// Makes the issuer's key, or finds the one that an interrupted run made. The file with the public key is the last one.
+    fn issuer(&self, dir: &StateDir) -> Result<PublicKey, CommandError> {
+        let issuer = match self {
+            Self::File => return Ok(*load_or_create(&dir.issuer_key())?.public()),
+            Self::Elsewhere(issuer) => *issuer,
+            Self::Hsm(place, context) => {
+                let key = hsm::Key::open_or_create(place, context.unlock.pin(place)?)?;
+                let place = serde_json::to_vec(place).map_err(CommandError::internal)?;
+                replace(&dir.issuer_in_hsm(), &place)?;
+                *key.public()
+            }
+            Self::Sealed(context) => {
+                let (key, seal) =
+                    (PrivateKey::generate(&mut OsRng), SealTo::Passphrase(context.unlock.new_passphrase()?));
+                replace(&dir.sealed_issuer_key(), &seal.seal(&key)?)?;
+                *key.public()
+            }
+        };
+        let pem = Anchor(issuer).to_pem().ok_or_else(|| CommandError::internal("the key has no PEM form"))?;
+        replace(&dir.issuer_anchor(), pem.as_bytes())?;
+        Ok(issuer)
+    }
+}
+
+/// Writes a file in place of what an interrupted run may have left.
+fn replace(path: &Path, contents: &[u8]) -> Result<(), state_dir::Error> {
+    let _ = fs::remove_file(path);
+    state_dir::create_private(path, contents)
 }
 
 fn load_or_create(path: &Path) -> Result<PrivateKey, keys::Error> {

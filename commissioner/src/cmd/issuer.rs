@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use cbor_schemas::{Profile, ProofLevel};
+use cbor_schemas::{IssuerId, Profile, ProofLevel};
 use clap::{Args as ClapArgs, Subcommand};
 use protocol::key::PublicKey;
 
@@ -148,10 +148,9 @@ impl Args {
         if let Action::Sign(sign) = self.action {
             return sign.run(context).await;
         }
-        let issuer = context.issuer()?;
-        let key = PublicKey::from_cose(&issuer.anchor()).map_err(CommandError::internal)?;
+        let key = context.anchor().await?;
         let pem = Anchor(key).to_pem().ok_or_else(|| CommandError::internal("the issuer's key has no PEM form"))?;
-        let (id, thumbprint, x) = (issuer.id(), key.thumbprint(), hex::encode(key.x()));
+        let (id, thumbprint, x) = (IssuerId(key.kid()), key.thumbprint(), hex::encode(key.x()));
         let record = serde_json::json!({
             "issuer": id.to_string(), "thumbprint": thumbprint.to_string(), "key": x, "pem": pem,
         });

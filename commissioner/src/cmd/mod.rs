@@ -3,16 +3,20 @@
 use std::{
     fmt, fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
 use cbor_schemas::DeviceId;
 use clap::{Args, Parser, Subcommand};
+use protocol::key::PublicKey;
 
+use self::secret::Unlock;
 use crate::{
     clock::Clock,
     error::CommandError,
+    escrow::OpenWith,
+    hsm,
     issuer::Issuer,
     keys::{self, Anchor},
     link::{self, Link},
@@ -80,6 +84,8 @@ struct Global {
     /// Where keys and registry are [default: the XDG state directory]
     #[arg(long, global = true, value_name = "DIR", env = "COMMISSIONER_STATE_DIR")]
     state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    unlock: Unlock,
     /// Sign although the clock is more than a day ahead of the last audit entry
     #[arg(long, global = true)]
     clock_ok: bool,
@@ -162,6 +168,7 @@ impl Cli {
             output,
             clock: Clock::System,
             clock_ok: self.global.clock_ok,
+            unlock: self.global.unlock,
             state_dir: self.global.state_dir,
         };
         self.command.run(&context).await
@@ -221,6 +228,8 @@ pub struct Context {
     pub clock: Clock,
     /// `--clock-ok`.
     pub clock_ok: bool,
+    /// What unlocks the issuer's key.
+    unlock: Unlock,
     state_dir: Option<PathBuf>,
 }
 
@@ -272,13 +281,35 @@ impl Context {
     pub fn issuer(&self) -> Result<Issuer, CommandError> {
         let dir = self.state_dir()?;
         let anchor = dir.issuer_anchor();
-        if anchor.exists() {
-            let anchor = Anchor::load(&anchor).map_err(|error| {
-                CommandError::usage(format!("{}: {error}; put it back from your backup", anchor.display()))
-            })?;
-            return Ok(Issuer::elsewhere(anchor.0));
+        if !anchor.exists() {
+            return Ok(Issuer::new(keys::IssuerKey::load(&dir.issuer_key())?));
         }
-        Ok(Issuer::new(keys::IssuerKey::load(&dir.issuer_key())?))
+        let broken = |path: &Path, error: &dyn fmt::Display| {
+            CommandError::usage(format!("{}: {error}; put it back from your backup", path.display()))
+        };
+        let public = Anchor::load(&anchor).map_err(|error| broken(&anchor, &error))?.0;
+        let (in_hsm, sealed) = (dir.issuer_in_hsm(), dir.sealed_issuer_key());
+        if in_hsm.exists() {
+            let place = fs::read(&in_hsm).map_err(|error| broken(&in_hsm, &error))?;
+            let place = serde_json::from_slice(&place).map_err(|error| broken(&in_hsm, &error))?;
+            let key = hsm::Key::open(&place, self.unlock.pin(&place)?)?;
+            return match *key.public() == public {
+                true => Ok(Issuer::new(keys::IssuerKey::in_hsm(key))),
+                false => Err(hsm::Error::OtherKey.into()),
+            };
+        }
+        if sealed.exists() {
+            let bytes = fs::read(&sealed).map_err(|error| broken(&sealed, &error))?;
+            let opening = OpenWith::Passphrase(self.unlock.passphrase()?);
+            let key = opening.open(&bytes, &public)?;
+            return keys::IssuerKey::new(&key).map(Issuer::new).ok_or_else(|| broken(&sealed, &"it holds no key"));
+        }
+        Ok(Issuer::elsewhere(public))
+    }
+
+    /// The issuer's public key; that takes neither PIN nor passphrase.
+    pub async fn anchor(&self) -> Result<PublicKey, CommandError> {
+        Ok(*self.registry().await?.issuer())
     }
 
     /// The key that this station proves itself with.

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::error::CommandError;
 use crate::escrow::{self, OpenWith, SealTo};
+use crate::hsm;
 
 /// A passphrase.
 #[derive(Debug, ClapArgs)]
@@ -30,6 +31,44 @@ impl Passphrase {
             true => Err(CommandError::usage("an empty passphrase seals nothing; choose another one")),
             false => Ok(SecretString::from(passphrase.as_str())),
         }
+    }
+}
+
+/// What unlocks the issuer's key, where it is in an HSM or sealed.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Unlock {
+    /// A file whose first line is the PIN of the HSM, or the passphrase of the issuer's key; left out, it is asked for
+    #[arg(long, global = true, value_name = "FILE", env = "COMMISSIONER_UNLOCK_FILE")]
+    unlock_file: Option<PathBuf>,
+}
+
+impl Unlock {
+    /// The PIN of the token at `place`.
+    pub(super) fn pin(&self, place: &hsm::Place) -> Result<SecretString, CommandError> {
+        self.get(&format!("PIN of the token {}: ", place.token))
+    }
+
+    /// The passphrase of the issuer's key.
+    pub(super) fn passphrase(&self) -> Result<SecretString, CommandError> {
+        self.get("Passphrase of the issuer's key: ")
+    }
+
+    /// A new passphrase, asked for twice.
+    pub(super) fn new_passphrase(&self) -> Result<SecretString, CommandError> {
+        Passphrase { passphrase_file: self.unlock_file.clone() }.get(true)
+    }
+
+    fn get(&self, question: &str) -> Result<SecretString, CommandError> {
+        let secret = match &self.unlock_file {
+            Some(path) => first_line(path)?,
+            None if std::io::stdin().is_terminal() => prompt(question)?,
+            None => {
+                return Err(CommandError::usage(
+                    "there is no terminal to ask for what unlocks the issuer's key; give --unlock-file FILE",
+                ));
+            }
+        };
+        Ok(SecretString::from(secret.as_str()))
     }
 }
 

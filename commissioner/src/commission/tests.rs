@@ -143,7 +143,7 @@ const INSTALLED: (KeyStatus, CertificateStatus) = (KeyStatus::Active, Certificat
 fn sign(issuer: &IssuerKey, kind: Kind, payload: &[u8]) -> Vec<u8> {
     let mut to_be_signed = Vec::new();
     Sign1::to_be_signed(kind, payload, &mut |bytes| to_be_signed.extend_from_slice(bytes));
-    let object = Sign1 { kind, payload, signature: issuer.sign(&to_be_signed) };
+    let object = Sign1 { kind, payload, signature: issuer.sign(&to_be_signed).unwrap() };
     encoded(|out| object.encode(out))
 }
 
