@@ -14,8 +14,8 @@
 //! device got.
 
 use cbor_schemas::{
-    Condition, DeviceCertificateClaims, Kind, PrivateCoseKey, ProofLevel, Receipt, RekeyRequest, RekeyResponse, Sign1,
-    SlotContents, SlotRequest, SlotState, SlotView,
+    ClaimPolicy, Condition, DeviceCertificateClaims, DeviceInfo, Kind, PrivateCoseKey, ProofLevel, Receipt,
+    RekeyRequest, RekeyResponse, Sign1, SlotContents, SlotRequest, SlotState, SlotView,
 };
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
@@ -92,6 +92,12 @@ pub enum Error {
     /// Somebody else made the device.
     #[error("the device's factory slot belongs to another maker, for good; this issuer cannot be its factory")]
     OtherFactory,
+    /// The device takes a voucher.
+    #[error(
+        "the device takes a voucher of its maker; ask for one for the key that `commissioner issuer show` prints, then repeat \
+         the command with --voucher FILE"
+    )]
+    NeedsVoucher,
     /// The voucher will not let us in.
     #[error(transparent)]
     Voucher(#[from] Unfit),
@@ -171,6 +177,10 @@ pub async fn commission(
             true => None,
             false => own_voucher(&visit, known.as_ref(), station).await?,
         };
+        // Before anything is signed for nothing.
+        if own.is_none() && wants_voucher(&info) {
+            return Err(Error::NeedsVoucher);
+        }
         return install(visit, Slot::Owner, own.as_deref(), station, progress).await;
     }
     // Owned, and not by us under this key. With an ID that we know, it is a key change before anything else.
@@ -220,6 +230,15 @@ async fn commission_as_factory(
     drop(visit);
     let visit = Visit::station(client, seen, station, progress).await?;
     install(visit, Slot::Factory, None, station, progress).await
+}
+
+/// Whether a device that nobody owns takes a voucher to be claimed.
+fn wants_voucher(info: &DeviceInfo<'_>) -> bool {
+    match info.claim_policy {
+        ClaimPolicy::Voucher | ClaimPolicy::VoucherAndPresence => true,
+        ClaimPolicy::Open => info.factory != SlotState::Empty,
+        ClaimPolicy::Presence => false,
+    }
 }
 
 /// A voucher of ours for ourselves, where we are the maker of the device and would be its owner, too.
@@ -591,6 +610,7 @@ impl From<Error> for CommandError {
             Error::Fault
             | Error::Owned
             | Error::OtherFactory
+            | Error::NeedsVoucher
             | Error::ForeignCertificate(_)
             | Error::Refused(_)
             | Error::NoReset(_)

@@ -104,7 +104,7 @@ fn from_its_maker_to_its_owner_and_on(bench: &Bench) {
     assert_eq!(verdict(bench, &device, &[&key(bench, "next")], 5)["reason"], "its certificate is not of this maker");
 
     // Stage two.
-    commission(bench, "owner", &device, &[]).ended_with(5).saying("a voucher is needed");
+    commission(bench, "owner", &device, &[]).ended_with(5).saying("takes a voucher of its maker");
     let file = voucher(bench, "maker", &["voucher", ID, "--for", &key(bench, "owner")]);
     commission(bench, "owner", &device, &["--voucher", &file]).succeeded();
     let again = commission(bench, "owner", &device, &["--voucher", &file]).succeeded();
