@@ -1,4 +1,4 @@
-//! `commissioner backup FILE`, `commissioner restore-backup FILE`: both keys and the registry, sealed by a passphrase.
+//! `commissioner backup FILE`, `commissioner restore-backup FILE`: the keys and the registry, sealed by a passphrase.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,7 +12,7 @@ use crate::backup;
 use crate::error::{CommandError, ExitCode};
 use crate::registry::Registry;
 
-/// Write a backup: both keys and the registry, sealed by a passphrase
+/// Write a backup: the keys and the registry, sealed by a passphrase
 #[derive(Debug, ClapArgs)]
 pub struct BackupArgs {
     /// Where to; nothing may be there

@@ -147,7 +147,7 @@ enum Command {
     Issuer(issuer::Args),
     /// Serve the signed list and the token revocation list to a network of devices
     Serve(serve::Args),
-    /// Write a backup: both keys and the registry, sealed by a passphrase
+    /// Write a backup: the keys and the registry, sealed by a passphrase
     Backup(backup::BackupArgs),
     /// Put a backup back
     RestoreBackup(backup::RestoreArgs),
