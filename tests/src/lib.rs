@@ -133,6 +133,11 @@ impl Bench {
     /// Starts a device with the flash image `flash`, and waits for its report line. At the end of a UART, the ID has to
     /// be one of an emulated board.
     pub fn start(&self, flash: &str, id: &str) -> Device {
+        self.start_with(flash, id, &[])
+    }
+
+    /// ... a simulated one with other options than usual.
+    pub fn start_with(&self, flash: &str, id: &str, options: &[&str]) -> Device {
         let port = self.path(&format!("{flash}.port"));
         let mut command =
             Command::new(program(if self.cable == Cable::Uart { "device-emulator" } else { "device-sim" }));
@@ -144,7 +149,7 @@ impl Bench {
                 command.args(["--uid", uid]).arg("--pty").arg(port).arg(firmware("emcraft-sf2", CORTEX_M3))
             }
         };
-        Device::start(command.arg("--flash").arg(self.path(flash)))
+        Device::start(command.args(options).arg("--flash").arg(self.path(flash)))
     }
 
     /// Runs the commissioner with the state directory `state`.

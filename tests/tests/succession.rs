@@ -1,9 +1,9 @@
 //! What becomes of a device's key when its flash is erased: by the device's policy, with real devices and real files.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use age::secrecy::ExposeSecret;
-use end_to_end::{Bench, Cable, Device, Finished, cases, program};
+use end_to_end::{Bench, Cable, Device, Finished, cases};
 use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-sim-5ecc";
@@ -14,17 +14,7 @@ cases! { [pty Pty, udp Udp] [
 
 /// Starts a device that takes keys from its owner.
 fn start(bench: &Bench, flash: &str, id: &str) -> Device {
-    start_with(bench, flash, id, &["--takes-keys"])
-}
-
-fn start_with(bench: &Bench, flash: &str, id: &str, options: &[&str]) -> Device {
-    let mut device = Command::new(program("device-sim"));
-    device.args(["--id", id]).args(options).arg("--flash").arg(bench.path(flash));
-    match bench.cable {
-        Cable::Pty => device.arg("--pty").arg(bench.path(&format!("{flash}.port"))),
-        _ => device.args(["--udp", "127.0.0.1:0"]),
-    };
-    Device::start(&mut device)
+    bench.start_with(flash, id, &["--takes-keys"])
 }
 
 /// Pulls the plug, and erases the flash.
@@ -160,7 +150,7 @@ fn a_kept_key_that_is_out_stays_out() {
 fn firmware_that_takes_no_keys_keeps_its_own() {
     let bench = Bench::initialised(Cable::Udp);
     let words = passphrase(&bench, "one");
-    let device = start_with(&bench, "flash", ID, &[]);
+    let device = bench.start_with("flash", ID, &[]);
     let own = key(&bench, &device);
     let refused = commission(&bench, &device, &["--escrow", "--passphrase-file", &words]).ended_with(5);
     assert!(refused.stderr.contains("takes no key from its owner"), "{}", refused.stderr);
@@ -209,12 +199,12 @@ fn a_reset_takes_the_injected_key_away() {
 #[test]
 fn a_key_that_is_to_be_kept_is_given_up_by_the_users_word_alone() {
     let bench = Bench::initialised(Cable::Udp);
-    let device = start_with(&bench, "flash", ID, &[]);
+    let device = bench.start_with("flash", ID, &[]);
     commission(&bench, &device, &["--trusted"]).succeeded();
     let set = bench.commissioner(&["policy", ID, "keep"]).succeeded();
     assert!(set.stdout.contains("keep"), "{}", set.stdout);
     erase(&bench, device, "flash");
-    let device = start_with(&bench, "flash", ID, &[]);
+    let device = bench.start_with("flash", ID, &[]);
     commission(&bench, &device, &["--trusted"]).ended_with(6).saying("by its policy it keeps its key");
     assert_eq!(bench.statuses(), ["active", "pending"]);
     // The same where it is programmed.
@@ -233,12 +223,12 @@ fn a_derived_key_is_the_same_after_an_erase() {
     fs::write(&secret, [7; 32]).expect("a file");
     let secret = secret.display().to_string();
     let options = ["--hardware-secret", secret.as_str()];
-    let device = start_with(&bench, "flash", ID, &options);
+    let device = bench.start_with("flash", ID, &options);
     commission(&bench, &device, &[]).succeeded();
     let derived = key(&bench, &device);
     assert_eq!(shown(&bench)["policy"], "derive");
     erase(&bench, device, "flash");
-    let device = start_with(&bench, "flash", ID, &options);
+    let device = bench.start_with("flash", ID, &options);
     assert_eq!(key(&bench, &device), derived);
     commission(&bench, &device, &[]).succeeded();
     assert_eq!(bench.statuses(), ["active"]);
@@ -246,7 +236,7 @@ fn a_derived_key_is_the_same_after_an_erase() {
     // Another secret is another device.
     erase(&bench, device, "flash");
     fs::write(&secret, [8; 32]).expect("a file");
-    let device = start_with(&bench, "flash", ID, &options);
+    let device = bench.start_with("flash", ID, &options);
     commission(&bench, &device, &["--trusted"]).ended_with(6).saying("comes from its hardware");
 }
 

@@ -1,9 +1,9 @@
 //! Two stages: a maker certifies a device, an owner claims it with the maker's voucher, and hands it on. Commissioners of
 //! three parties, a real device, and its flash afterwards.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use end_to_end::{Bench, Cable, Device, Finished, cases, program};
+use end_to_end::{Bench, Cable, Device, Finished, cases};
 use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-sim-2a9e";
@@ -22,16 +22,6 @@ fn bench(cable: Cable) -> Bench {
         bench.commissioner_of(party, &["init"]).succeeded();
     }
     bench
-}
-
-fn start(bench: &Bench, flash: &str, id: &str, options: &[&str]) -> Device {
-    let mut device = Command::new(program("device-sim"));
-    device.args(["--id", id]).args(options).arg("--flash").arg(bench.path(flash));
-    match bench.cable {
-        Cable::Pty => device.arg("--pty").arg(bench.path(&format!("{flash}.port"))),
-        _ => device.args(["--udp", "127.0.0.1:0"]),
-    };
-    Device::start(&mut device)
 }
 
 /// The issuer's key of a party: 64 hex digits.
@@ -81,7 +71,7 @@ fn stores(bench: &Bench, bytes: &[u8]) -> bool {
 
 fn from_its_maker_to_its_owner_and_on(bench: &Bench) {
     let bench = &self::bench(bench.cable);
-    let device = start(bench, "flash", ID, &["--claim-policy", "voucher"]);
+    let device = bench.start_with("flash", ID, &["--claim-policy", "voucher"]);
     let maker = anchor(bench, "maker");
     let nothing = verdict(bench, &device, &[&maker], 5);
     assert_eq!((&nothing["verdict"], &nothing["factory"]), (&"claimed".into(), &"empty".into()));
@@ -144,8 +134,8 @@ fn from_its_maker_to_its_owner_and_on(bench: &Bench) {
 
 fn what_does_not_fit_is_refused_and_changes_nothing(bench: &Bench) {
     let bench = &self::bench(bench.cable);
-    let device = start(bench, "flash", ID, &[]);
-    let other = start(bench, "other", "urn:dev:ops:32473-sim-2a9f", &[]);
+    let device = bench.start_with("flash", ID, &[]);
+    let other = bench.start_with("other", "urn:dev:ops:32473-sim-2a9f", &[]);
     for device in [&device, &other] {
         made(bench, device);
     }
@@ -206,7 +196,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing(bench: &Bench) {
 
 fn a_maker_who_is_the_owner_needs_no_file(bench: &Bench) {
     let bench = &self::bench(bench.cable);
-    let device = start(bench, "flash", ID, &["--claim-policy", "voucher"]);
+    let device = bench.start_with("flash", ID, &["--claim-policy", "voucher"]);
     made(bench, &device);
     commission(bench, "maker", &device, &[]).succeeded();
     let slots = |status: &str| {
@@ -231,7 +221,7 @@ fn a_maker_who_is_the_owner_needs_no_file(bench: &Bench) {
 #[test]
 fn somebody_has_to_be_there() {
     let bench = bench(Cable::Udp);
-    let mut device = start(&bench, "flash", ID, &["--claim-policy", "presence", "--reset-by-presence"]);
+    let mut device = bench.start_with("flash", ID, &["--claim-policy", "presence", "--reset-by-presence"]);
     commission(&bench, "owner", &device, &[]).ended_with(5).saying("4.09");
     device.signal("USR2");
     device.expect_line("presence: somebody is here");
