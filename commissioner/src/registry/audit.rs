@@ -283,7 +283,12 @@ impl Change {
 
     /// Lists up to version `newest` are known now: what a device holds of them is no riddle any more.
     pub(super) async fn list_is_known(&mut self, newest: u64) -> Result<(), Error> {
-        match self.newer_list.take_if(|(version, _)| *version <= newest) {
+        let blocking = self.newer_list.as_ref().map(|(version, _)| *version).filter(|version| *version <= newest);
+        let is_known = match blocking {
+            Some(version) => self.knows_list(version).await?,
+            None => false,
+        };
+        match self.newer_list.take_if(|_| is_known) {
             Some((version, _)) => {
                 self.set_newer_list(None).await?;
                 self.record(None, &Event::NewerListSettled { version }).await

@@ -156,13 +156,14 @@ impl Registry {
     /// A device of ours said, under OSCORE, which list it holds.
     ///
     /// # Errors
-    /// [`Error::NewerList`] if no such list is known here. Nothing is signed then, until the device is revoked or the
-    /// registry that signed it is merged: a key that was revoked there must not come back.
+    /// [`Error::NewerList`] if no such list is known here, be it older than our own newest one: that one may have been signed a
+    /// moment ago, by a registry that was put back. Nothing is signed then, until the device is revoked or the registry that
+    /// signed it is merged: a key that was revoked there must not come back.
     pub async fn list_seen(&self, device: &DeviceId, version: Option<u64>) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let newest = sqlx::query(NEWEST).fetch_optional(&mut *change.tx).await?;
-        let newest = newest.as_ref().map(List::from_row).transpose()?.map(|list| list.version);
-        if let Some(version) = version.filter(|version| Some(*version) > newest) {
+        if let Some(version) = version
+            && !change.knows_list(version).await?
+        {
             change.block_signing(device, version).await?;
             change.commit().await?;
             return Err(Error::NewerList { device: device.to_string(), version });
@@ -194,6 +195,19 @@ impl Registry {
         change.block_signing(device, version).await?;
         change.commit().await?;
         Err(Error::NewerList { device: device.to_string(), version })
+    }
+}
+
+impl Change {
+    /// Whether a list of this version was signed here, or merged. At a station whose lists are all signed elsewhere, whether
+    /// it is at least not newer than those that were brought here.
+    pub(super) async fn knows_list(&mut self, version: u64) -> Result<bool, Error> {
+        let known =
+            sqlx::query("SELECT version FROM lists WHERE version = $1 OR (version > $1 AND elsewhere = 1) LIMIT 1")
+                .bind(sql::signed(version))
+                .fetch_optional(&mut *self.tx)
+                .await?;
+        Ok(known.is_some())
     }
 }
 
@@ -399,6 +413,23 @@ mod tests {
         fixture.registry.list_seen(&device, Some(list.version)).await.unwrap();
         let seen = fixture.registry.other_list_seen(&device, list.version).await;
         assert!(matches!(seen, Err(Error::NewerList { .. })), "{seen:?}");
+        assert!(matches!(fixture.registry.begin_list(None).await, Err(Error::NewerList { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_nobody_here_signed_stops_all_signing_though_ours_is_newer() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        fixture.commissioned(&device).await;
+        let first = fixture.registry.begin_list(None).await.unwrap();
+        // A backup of then was put back. Elsewhere a list was signed meanwhile, and a device has it.
+        fixture.clock.set(NOON + 20);
+        fixture.commissioned(&id("other")).await;
+        let ours = fixture.registry.begin_list(None).await.unwrap();
+        assert!(ours.version > NOON + 10);
+        fixture.registry.list_seen(&device, Some(first.version)).await.unwrap();
+        let theirs = fixture.registry.list_seen(&device, Some(NOON + 10)).await;
+        assert!(matches!(theirs, Err(Error::NewerList { version, .. }) if version == NOON + 10), "{theirs:?}");
         assert!(matches!(fixture.registry.begin_list(None).await, Err(Error::NewerList { .. })));
     }
 
