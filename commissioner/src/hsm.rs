@@ -135,14 +135,18 @@ impl Place {
         let has_label = |slot| context.get_token_info(slot).is_ok_and(|token| token.label() == self.token);
         let slot = context.get_slots_with_token()?.into_iter().find(|slot| has_label(*slot));
         let session = context.open_rw_session(slot.ok_or_else(|| Error::NoToken(self.token.clone()))?)?;
-        session.login(UserType::User, Some(&pin)).map_err(|error| match error {
+        session.login(UserType::User, Some(&pin)).map_err(|error| self.not_logged_in(error))?;
+        Ok(session)
+    }
+
+    fn not_logged_in(&self, error: Pkcs11Error) -> Error {
+        match error {
             Pkcs11Error::Pkcs11(RvError::PinIncorrect | RvError::PinLenRange | RvError::PinInvalid, _) => {
                 Error::WrongPin(self.token.clone())
             }
             Pkcs11Error::Pkcs11(RvError::PinLocked, _) => Error::Locked(self.token.clone()),
             other => Error::Failed(other),
-        })?;
-        Ok(session)
+        }
     }
 
     fn template(&self, class: ObjectClass) -> [Attribute; 3] {
@@ -202,5 +206,29 @@ impl Place {
             session.destroy_object(public)?;
         }
         Err(Error::Failed(Pkcs11Error::InvalidValue))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptoki::context::Function;
+
+    use super::*;
+    use crate::error::CommandError;
+
+    /// SoftHSM never locks a PIN, so this is not seen from outside.
+    #[test]
+    fn a_locked_token_is_said_to_be_locked() {
+        let place = Place { module: "module.so".into(), token: "factory".into(), key: "commissioner".into() };
+        for (error, exit, words) in [
+            (RvError::PinLocked, 5, "is locked; its security officer"),
+            (RvError::PinIncorrect, 5, "does not take this PIN"),
+            (RvError::PinLenRange, 5, "does not take this PIN"),
+            (RvError::DeviceRemoved, 1, "nothing was signed"),
+        ] {
+            let error = CommandError::from(place.not_logged_in(Pkcs11Error::Pkcs11(error, Function::Login)));
+            assert_eq!(error.exit().number(), exit, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 }
