@@ -144,6 +144,15 @@ impl Account {
         Ok(Self { bytes: response.payload, key })
     }
 
+    /// What a device says, without asking it.
+    #[cfg(test)]
+    pub(crate) fn of(info: &DeviceInfo<'_>) -> Self {
+        let mut bytes = vec![0; DeviceInfo::MAX_LEN];
+        let len = info.encode(&mut bytes).expect("it fits");
+        bytes.truncate(len);
+        Self { bytes, key: info.credential.as_ref().and_then(|key| PublicKey::from_cose(key).ok()) }
+    }
+
     /// The key to expect in a handshake.
     fn provable_key(&self) -> Result<PublicKey, Error> {
         match (self.info().profile, self.key) {

@@ -178,3 +178,69 @@ impl fmt::Display for Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cbor_schemas::{DeviceId, KeyOrigin};
+
+    use super::*;
+    use crate::{
+        issuer::Issuer,
+        keys::IssuerKey,
+        registry::testing::{id, info, key},
+    };
+
+    /// A maker, and its key.
+    fn maker() -> (Issuer, Anchor) {
+        let key = IssuerKey::generate();
+        let anchor = Anchor(*key.public());
+        (Issuer::new(key), anchor)
+    }
+
+    fn certificate(by: &Issuer, kind: Kind, device: DeviceId, key: &PublicKey) -> Vec<u8> {
+        let claims = DeviceCertificateClaims {
+            issuer: by.id(),
+            subject: device,
+            issued_at: 1_795_000_000,
+            cti: [7; 8],
+            key: key.cose_key(),
+            key_origin: KeyOrigin::Generated,
+            proof: ProofLevel::Proved,
+        };
+        let mut bytes = [0; DeviceCertificateClaims::MAX_LEN];
+        let len = claims.encode(&mut bytes).unwrap();
+        by.sign_as(kind.typ(), &bytes[..len]).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_proves_one_key_of_one_device_by_one_maker() {
+        let ((maker, anchor), (other, _)) = (maker(), maker());
+        let (device, own, another) = (id("device"), key(), key());
+        let account = Account::of(&info(&device, Some(&own)));
+        let verdict = |certificate: Option<&[u8]>, anchors: &[Anchor]| {
+            let state = if certificate.is_some() { SlotState::Certified } else { SlotState::Anchored };
+            Verdict::new(&account, &SlotView { state, anchor: Some(maker.anchor()), certificate }, anchors)
+        };
+        let kind = Kind::DeviceCertificate;
+        let good = certificate(&maker, kind, device, &own);
+        let certified = verdict(Some(&good), &[Anchor(another), anchor]);
+        assert_eq!((certified.verdict, certified.reason, certified.proof), ("certified", None, Some("proved")));
+        for (certificate, anchors, reason) in [
+            (Some(certificate(&maker, kind, id("other"), &own)), &[anchor][..], "for another device"),
+            (Some(certificate(&maker, kind, device, &another)), &[anchor], "for another key"),
+            (Some(certificate(&other, kind, device, &own)), &[anchor], "not of this maker"),
+            (Some(certificate(&maker, Kind::Voucher, device, &own)), &[anchor], "cannot be read"),
+            (Some(b"garbage".to_vec()), &[anchor], "cannot be read"),
+            (Some(good.clone()), &[Anchor(another)], "not of this maker"),
+            (Some(good), &[], "no anchor to check"),
+            (None, &[anchor], "no certificate of one"),
+        ] {
+            let claimed = verdict(certificate.as_deref(), anchors);
+            assert_eq!(claimed.verdict, "claimed");
+            assert!(claimed.reason.is_some_and(|told| told.contains(reason)), "{:?}, not {reason}", claimed.reason);
+            assert!(claimed.to_string().ends_with(claimed.reason.unwrap()), "{claimed}");
+        }
+        let empty = SlotView { state: SlotState::Empty, anchor: None, certificate: None };
+        assert_eq!(Verdict::new(&account, &empty, &[anchor]).reason, Some("no maker left anything on it"));
+    }
+}
