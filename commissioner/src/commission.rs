@@ -92,6 +92,12 @@ pub enum Error {
     /// Somebody else made the device.
     #[error("the device's factory slot belongs to another maker, for good; this issuer cannot be its factory")]
     OtherFactory,
+    /// The device names us as its maker, and we do not remember.
+    #[error(
+        "the device says that this issuer made it, and this registry does not know it as such; merge the one that does \
+         (`commissioner import`)"
+    )]
+    NotMadeHere,
     /// The device takes a voucher.
     #[error(
         "the device takes a voucher of its maker; ask for one for the key that `commissioner issuer show` prints, then repeat \
@@ -218,11 +224,12 @@ async fn commission_as_factory(
     }
     let response = visit.request(&Request::get(FACTORY)).await?.success().map_err(Error::Refused)?;
     let view = SlotView::decode(&response.payload)?;
-    // Anybody may say that our anchor is there: devices that are new to us do not see the station's key.
-    let key = known.and_then(|known| known.key(visit.key()));
-    let was_made_here = key.is_some_and(|key| key.status == KeyStatus::Active);
-    if view.anchor != Some(station.issuer.anchor()) || !was_made_here {
+    if view.anchor != Some(station.issuer.anchor()) {
         return Err(Error::OtherFactory);
+    }
+    // Anybody may say that our anchor is there: devices that are new to us do not see the station's key.
+    if !has_ours(known, visit.key()) {
+        return Err(Error::NotMadeHere);
     }
     if let Some(certificate) = view.certificate {
         return settle_certificate(certificate, Slot::Factory, &visit, station, progress).await;
@@ -245,7 +252,8 @@ fn wants_voucher(info: &DeviceInfo<'_>) -> bool {
 async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Station) -> Result<Option<Vec<u8>>, Error> {
     let info = visit.account().info();
     let key = known.and_then(|known| known.key(visit.key()));
-    let is_made_here = key.is_some_and(|key| key.status == KeyStatus::Active && key.installed(Slot::Factory).is_some());
+    let is_made_here =
+        key.is_some_and(|key| key.status != KeyStatus::Revoked && key.installed(Slot::Factory).is_some());
     let owner = PublicKey::from_cose(&station.issuer.anchor());
     let (true, Ok(owner)) = (is_made_here, owner) else { return Ok(None) };
     let wanted = VoucherRequest {
@@ -421,12 +429,15 @@ pub async fn reset_by_presence(client: &mut Client, seen: &Account, progress: &P
 
 /// Whether the owner slot may hold our anchor. Only then does the device see the station's key: a stranger's never does.
 fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
-    let key = known.zip(seen.key()).and_then(|(known, key)| known.key(key));
+    seen.info().owner != SlotState::Empty && seen.key().is_some_and(|key| has_ours(known, key))
+}
+
+/// Whether a key counts here, or may have a certificate of ours: one that was sent, and perhaps stored.
+fn has_ours(known: Option<&Device>, key: &PublicKey) -> bool {
     let claimed = |status| matches!(status, CertificateStatus::Issued | CertificateStatus::Installed);
-    let is_ours = key.is_some_and(|key| {
+    known.and_then(|known| known.key(key)).is_some_and(|key| {
         key.status == KeyStatus::Active || key.certificates.iter().any(|certificate| claimed(certificate.status))
-    });
-    is_ours && seen.info().owner != SlotState::Empty
+    })
 }
 
 /// Tells the registry which key was proved, and where, and lets the user overrule a key change.
@@ -610,6 +621,7 @@ impl From<Error> for CommandError {
             Error::Fault
             | Error::Owned
             | Error::OtherFactory
+            | Error::NotMadeHere
             | Error::NeedsVoucher
             | Error::ForeignCertificate(_)
             | Error::Refused(_)

@@ -177,6 +177,15 @@ impl Bench {
         Finished::from(process.wait_with_output().expect("the commissioner ends"))
     }
 
+    /// Copies the state directory `from` to `to`, by a backup.
+    pub fn copy_state(&self, from: &str, to: &str) {
+        let (file, words) = (self.path(&format!("{to}.age")), self.path("words"));
+        std::fs::write(&words, "correct horse").expect("a file");
+        let (file, words) = (file.display().to_string(), words.display().to_string());
+        self.commissioner_of(from, &["backup", &file, "--passphrase-file", &words]).succeeded();
+        self.commissioner_of(to, &["restore-backup", &file, "--passphrase-file", &words]).succeeded();
+    }
+
     /// Starts a command of the commissioner that runs until it is told to stop.
     pub fn watch(&self, args: &[&str]) -> Running {
         let mut command = Command::new(program("commissioner"));

@@ -151,6 +151,64 @@ mod killed {
         assert_eq!(deaths, [9, 9, 4, 4, 1]);
     }
 
+    /// Both stages by one issuer: as the maker, and then as the owner with a voucher of its own.
+    #[test]
+    fn while_being_maker_and_owner() {
+        let bench = Bench::initialised(Cable::Udp);
+        let policy = ["--claim-policy", "voucher"];
+        for (stage, made, expected) in [
+            // Seen, intended, issued, installed. GET, PUT.
+            (&["commission", "--as", "factory"][..], false, [4, 4, 1, 1, 1]),
+            // Seen again, voucher, intended, issued, installed. PUT.
+            (&["commission"], true, [5, 5, 1, 1, 1]),
+        ] {
+            let deaths = sweep(|point| {
+                let name = format!("{}-{}", if made { "owner" } else { "maker" }, point.replace(':', "-"));
+                let id = format!("urn:dev:ops:32473-kill-{name}");
+                let device = bench.start_with(&name, &id, &policy);
+                if made {
+                    bench.commissioner(&["commission", "--as", "factory", &device.link]).succeeded();
+                }
+                let died = dies(&bench, &[stage, &[&device.link]].concat(), point);
+                check_audit(&bench);
+                if made {
+                    // What is begun for the other slot stays begun.
+                    bench.commissioner(&["commission", "--as", "factory", &device.link]).succeeded();
+                }
+                bench.commissioner(&[stage, &[&device.link]].concat()).succeeded();
+                let known = check_audit(&bench).into_iter().find(|known| known.id.as_str() == id).expect("it is known");
+                let certificates = &known.active().expect("one is").certificates;
+                let installed = certificates.iter().filter(|it| it.status == CertificateStatus::Installed).count();
+                assert_eq!((installed, certificates.len()), if made { (2, 2) } else { (1, 1) }, "{point}: {known:?}");
+                died
+            });
+            assert_eq!(deaths, expected, "{stage:?}");
+        }
+    }
+
+    /// A transfer that is interrupted at its taker's: the same voucher finishes it.
+    #[test]
+    fn while_taking_over() {
+        let bench = Bench::initialised(Cable::Udp);
+        bench.commissioner_of("former", &["init"]).succeeded();
+        let anchor = bench.path("anchor.pem").display().to_string();
+        bench.commissioner(&["issuer", "export", "--output", &anchor]).succeeded();
+        let deaths = sweep(|point| {
+            let (name, id) = (point.replace(':', "-"), format!("urn:dev:ops:32473-take-{}", point.replace(':', "-")));
+            let device = bench.start(&name, &id);
+            bench.commissioner_of("former", &["commission", &device.link]).succeeded();
+            let voucher = bench.path(&format!("{name}.cwt")).display().to_string();
+            bench.commissioner_of("former", &["transfer", &id, "--to", &anchor, "--output", &voucher]).succeeded();
+            let take = ["commission", &device.link, "--voucher", &voucher];
+            let died = dies(&bench, &take, point);
+            check_audit(&bench);
+            bench.commissioner(&take).succeeded();
+            check(&bench, &device, &id);
+            died
+        });
+        assert_eq!(deaths, [4, 4, 1, 1, 1]);
+    }
+
     fn commission(bench: &Bench, device: &Device) {
         bench.commissioner(&["commission", &device.link]).succeeded();
     }

@@ -9,15 +9,6 @@ const LAMP: &str = "urn:dev:ops:32473-sim-1a3b";
 const BUTTON: &str = "urn:dev:ops:32473-sim-b0770";
 const FAN: &str = "urn:dev:ops:32473-sim-fa";
 
-/// A second state directory of the same issuer, as of now.
-fn copy(bench: &Bench, name: &str) {
-    let (file, words) = (bench.path(&format!("{name}.age")), bench.path("words"));
-    fs::write(&words, "correct horse").expect("a file");
-    let (file, words) = (file.display().to_string(), words.display().to_string());
-    bench.commissioner(&["backup", &file, "--passphrase-file", &words]).succeeded();
-    bench.commissioner_of(name, &["restore-backup", &file, "--passphrase-file", &words]).succeeded();
-}
-
 fn export(bench: &Bench, state: &str) -> String {
     let file = bench.path(&format!("{state}.jsonl")).display().to_string();
     let args = ["export", "--format", "json", "--history", "--output", &file];
@@ -42,7 +33,7 @@ fn two_stations_know_each_others_devices_after_a_merge() {
     let bench = Bench::initialised(Cable::Udp);
     let [lamp, button, fan] = [LAMP, BUTTON, FAN].map(|id| bench.start(id.rsplit('-').next().expect("a name"), id));
     bench.commissioner(&["commission", &lamp.link]).succeeded();
-    copy(&bench, "second");
+    bench.copy_state("state", "second");
     bench.commissioner(&["commission", &button.link]).succeeded();
     bench.commissioner_of("second", &["commission", &fan.link]).succeeded();
     bench.commissioner_of("second", &["revoke", LAMP]).succeeded();
@@ -75,7 +66,7 @@ fn an_old_backup_signs_again_once_the_newer_registry_is_merged() {
     let bench = Bench::initialised(Cable::Udp);
     let (lamp, button) = (bench.start("lamp", LAMP), bench.start("button", BUTTON));
     bench.commissioner(&["commission", &lamp.link, &button.link]).succeeded();
-    copy(&bench, "old");
+    bench.copy_state("state", "old");
     bench.commissioner(&["revoke", BUTTON]).succeeded();
     bench.commissioner(&["distribute", &lamp.link]).succeeded();
     bench.commissioner_of("old", &["distribute", &lamp.link]).ended_with(6).saying("that is not in this registry");
@@ -94,7 +85,7 @@ fn what_is_not_whole_or_not_ours_is_refused() {
     bench.commissioner(&["commission", &lamp.link]).succeeded();
     let file = export(&bench, "state");
     bench.commissioner_of("stranger", &["init"]).succeeded();
-    copy(&bench, "second");
+    bench.copy_state("state", "second");
     let before = bench.commissioner_of("second", &["audit"]).succeeded().stdout;
     let refused = |state: &str, file: &str, exit: i32, words: &str| {
         bench.commissioner_of(state, &["import", file]).ended_with(exit).saying(words);

@@ -59,6 +59,11 @@ fn a_kept_key_is_given_back_after_an_erase(bench: &Bench) {
         (&kept.clone().into(), &"restore".into(), &true.into())
     );
     assert_eq!(record["certificates"][0]["status"], "installed");
+    // A key that is known here is not handed on.
+    bench.commissioner_of("other", &["init"]).succeeded();
+    let theirs = bench.commissioner_of("other", &["issuer", "show", "--json"]).succeeded().json().remove(0);
+    let to = theirs["key"].as_str().expect("a key");
+    bench.commissioner(&["transfer", ID, "--to", to]).ended_with(6).saying("a copy of its key is kept here");
     // Once is enough.
     commission(bench, &device, &["--escrow", "--passphrase-file", &words]).succeeded();
     assert_eq!(key(bench, &device), kept);

@@ -157,7 +157,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing(bench: &Bench) {
     refused(&["--as", "factory", "--voucher", &late], 2, "takes no voucher");
     // Who did not make it cannot vouch for it, nor hand on what is not theirs; the device knows that, too.
     let vouch = |party: &str, args: &[&str]| bench.commissioner_of(party, args);
-    vouch("owner", &["voucher", ID, "--for", &owner]).ended_with(6).saying("no active key");
+    vouch("owner", &["voucher", ID, "--for", &owner]).ended_with(6).saying("factory slot is not ours");
     vouch("maker", &["transfer", ID, "--to", &owner]).ended_with(6).saying("not one of your devices");
     vouch("maker", &["transfer", ID, "--to", &key(bench, "maker")]).ended_with(2).saying("your own key");
     for no_key in ["00", "none.pem", &"f".repeat(64)] {
@@ -175,6 +175,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing(bench: &Bench) {
     bench.commissioner_of("owner", &both).succeeded();
     let mine = bench.commissioner_of("owner", &["devices", "--json"]).succeeded().json();
     assert_eq!(mine.len(), 2);
+    commission(bench, "owner", &device, &["--as", "factory"]).ended_with(5).saying("another maker");
 
     // Values: their size, their name, and what is written once.
     let put = |path: &str, value: &[u8]| bench.commissioner_fed("owner", &["put", path, &device.link], value);
@@ -197,6 +198,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing(bench: &Bench) {
 fn a_maker_who_is_the_owner_needs_no_file(bench: &Bench) {
     let bench = &self::bench(bench.cable);
     let device = bench.start_with("flash", ID, &["--claim-policy", "voucher"]);
+    bench.copy_state("maker", "before");
     made(bench, &device);
     commission(bench, "maker", &device, &[]).succeeded();
     let slots = |status: &str| {
@@ -211,10 +213,17 @@ fn a_maker_who_is_the_owner_needs_no_file(bench: &Bench) {
     // A new key loses both certificates, and gets both again.
     bench.commissioner_of("maker", &["rekey", &device.link]).succeeded();
     assert_eq!(verdict(bench, &device, &[&anchor(bench, "maker")], 5)["factory"], "anchored");
+    // A registry of the same issuer that knows nothing of it shows it nothing of the station.
+    commission(bench, "before", &device, &["--as", "factory"]).ended_with(5).saying("does not know it as such");
     commission(bench, "maker", &device, &["--as", "factory"]).succeeded();
     assert_eq!(verdict(bench, &device, &[&anchor(bench, "maker")], 0)["verdict"], "certified");
     bench.commissioner_of("maker", &["reset", &device.link]).succeeded();
     assert_eq!(slots("removed"), ["owner"]);
+    // Given up, it is still of that maker, who may have it again or let somebody else in.
+    let file = voucher(bench, "maker", &["voucher", ID, "--for", &key(bench, "owner")]);
+    commission(bench, "owner", &device, &["--voucher", &file]).succeeded();
+    bench.commissioner_of("owner", &["reset", &device.link]).succeeded();
+    commission(bench, "maker", &device, &[]).succeeded();
 }
 
 /// The button of the device, and the policies that ask for it.

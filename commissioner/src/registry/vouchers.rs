@@ -11,7 +11,7 @@ use super::{
     Error, Registry,
     audit::{Change, Event},
     lookup,
-    record::{CertificateStatus, Slot},
+    record::{CertificateStatus, KeyStatus, Slot},
     sql,
 };
 
@@ -52,13 +52,17 @@ impl Registry {
         let now = change.signing_time()?;
         let refuse = |reason| Error::NoVoucher { device: wanted.device, reason };
         let device = lookup::load(&mut change.tx, &wanted.device).await?;
-        let key = device.as_ref().and_then(|device| device.active()).ok_or_else(|| refuse("it has no active key"))?;
-        if key.installed(wanted.slot).is_none() {
-            return Err(refuse(match wanted.slot {
+        // A maker may have owned it, and given it up: then the key is pending.
+        let key = device
+            .iter()
+            .flat_map(|device| &device.keys)
+            .find(|key| key.status != KeyStatus::Revoked && key.installed(wanted.slot).is_some());
+        let key = key.ok_or_else(|| {
+            refuse(match wanted.slot {
                 Slot::Factory => "its factory slot is not ours; run `commissioner commission --as factory` first",
                 Slot::Owner => "it is not one of your devices; run `commissioner commission` first",
-            }));
-        }
+            })
+        })?;
         if wanted.slot == Slot::Owner && key.escrowed {
             return Err(refuse(
                 "a copy of its key is kept here; run `commissioner rekey` first, so that nobody knows it",
@@ -90,11 +94,11 @@ impl Registry {
         Ok(VoucherGrant(claims))
     }
 
-    /// The devices whose active key has a certificate of ours in the factory slot, by ID.
+    /// The devices that have a certificate of ours in the factory slot, about a key that is not revoked, by ID.
     pub async fn made_here(&self) -> Result<Vec<DeviceId>, Error> {
         let rows = sqlx::query(
             "SELECT DISTINCT keys.device FROM keys JOIN certificates c ON c.x = keys.x \
-             WHERE keys.status = 'active' AND c.slot = 'factory' AND c.status = 'installed' ORDER BY keys.device",
+             WHERE keys.status <> 'revoked' AND c.slot = 'factory' AND c.status = 'installed' ORDER BY keys.device",
         )
         .fetch_all(&self.pool)
         .await?;
@@ -144,7 +148,7 @@ mod tests {
         let registry = &fixture.registry;
         let refused = |error: Error| error.to_string();
         let error = refused(registry.grant_voucher(&request(device, Slot::Factory, owner)).await.unwrap_err());
-        assert!(error.contains("no active key"), "{error}");
+        assert!(error.contains("factory slot is not ours"), "{error}");
 
         fixture.proved(&device, &own).await.unwrap();
         let certificate = NewCertificate { slot: Slot::Factory, ..wanted(&device, &own) };
@@ -170,6 +174,22 @@ mod tests {
 
         let error = refused(registry.grant_voucher(&request(device, Slot::Owner, owner)).await.unwrap_err());
         assert!(error.contains("not one of your devices"), "{error}");
+
+        // Owned by us, and given up: two more.
+        let cti = fixture.begin(&device, &own).await.cti();
+        registry.issued(cti, b"signed, too").await.unwrap();
+        registry.installed(cti, Some(&Receipt { claim_counter: 5, ..receipt(&own) })).await.unwrap();
+        let counter = async || {
+            let grant = registry.grant_voucher(&request(device, Slot::Factory, owner)).await.unwrap();
+            grant.claims().claim_counter
+        };
+        assert_eq!(counter().await, 5);
+        registry.released(&device, &own).await.unwrap();
+        assert_eq!(counter().await, 6);
+        assert_eq!(registry.made_here().await.unwrap(), [device]);
+        registry.revoke(&device, "lost").await.unwrap();
+        assert!(registry.made_here().await.unwrap().is_empty());
+        assert!(registry.grant_voucher(&request(device, Slot::Factory, owner)).await.is_err());
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use crate::client::{Code, summary};
 use crate::clock::Clock;
 use crate::cmd::init::initialise;
 use crate::progress::Recording;
+use crate::registry::StationScope;
 use crate::session::test_device::{Protection, TestDevice, response};
 use crate::state_dir::StateDir;
 
@@ -139,6 +140,41 @@ async fn a_station_presents_a_token_for_this_start_of_this_device() {
     let token = device.tokens.lock().unwrap()[0];
     assert_eq!(token.audience, Audience::Device(ID.parse().unwrap()));
     assert_eq!((token.cnonce, token.expires_at, token.key.x), (Some([9; 8]), None, *station.key.public().x()));
+}
+
+/// What the issuer signed for the station, as `station install` keeps it.
+#[tokio::test]
+async fn a_station_without_the_issuers_key_presents_its_token_until_that_is_over() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut station = station(&temp).await;
+    let mut device = device(Some(*station.registry.issuer()), as_is, as_is);
+    let (token, grant) =
+        station.registry.grant_station(station.key.public(), StationScope::Everything, 60).await.unwrap();
+    let object = station.issuer.station_token(&grant).unwrap();
+    let public = *station.registry.issuer();
+    station.issuer = Issuer::elsewhere(public);
+    let seen = Account::read(&mut device.client).await.unwrap();
+    let refused = Visit::station(&mut device.client, &seen, &station, &progress().0).await.unwrap_err();
+    assert!(matches!(refused, Error::NoToken), "{refused}");
+
+    let other = *PrivateKey::generate(&mut OsRng).public();
+    assert_eq!(InstalledToken::new(object.clone(), &public, &other), None, "for another station");
+    assert_eq!(InstalledToken::new(object.clone(), &other, station.key.public()), None, "of another issuer");
+    station.token = InstalledToken::new(object, &public, station.key.public());
+    for (seconds, is_over) in [(60, false), (61, true)] {
+        let clock = Clock::manual(NOW + seconds);
+        station.registry =
+            Registry::open(&StateDir::open(&temp.path().join("state")).unwrap(), clock, false).await.unwrap();
+        let seen = Account::read(&mut device.client).await.unwrap();
+        let visited = Visit::station(&mut device.client, &seen, &station, &progress().0).await;
+        match visited {
+            Err(error) => assert!(is_over && matches!(error, Error::TokenExpired(_)), "{error}"),
+            Ok(_) => assert!(!is_over),
+        }
+    }
+    let shown = device.tokens.lock().unwrap();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((shown[0].expires_at, shown[0].cnonce), (Some(token.expires_at), None));
 }
 
 #[tokio::test]
