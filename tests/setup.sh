@@ -23,6 +23,9 @@ if [ "${1:-all}" = all ]; then
     need arm-none-eabi-objdump binutils-arm-none-eabi
     need setpriv util-linux
     need softhsm2-util softhsm2
+    need avr-gcc gcc-avr
+    [ -e /usr/lib/avr/include/avr/io.h ] || missing+=(avr-libc)
+    [ -e /usr/include/simavr/sim_avr.h ] || missing+=(libsimavr-dev)
     if command -v python3 >/dev/null 2>&1 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         missing+=(python3-venv)
     fi
@@ -50,6 +53,12 @@ if [ "${1:-all}" = all ]; then
     done
     # Without the guest, its tests are left out. The line is repeated at the end of `make test`.
     tests/usb/prepare.sh || echo "setup: the tests at a real USB host stack are left out"
+    # What puts an ATmega at the end of a line.
+    simavr=target/simavr/board
+    if [ ! "$simavr" -nt device/sim/simavr/board.c ]; then
+        mkdir -p target/simavr
+        cc -O2 -Wall -I/usr/include/simavr device/sim/simavr/board.c -o "$simavr" -lsimavr
+    fi
     peers=target/peers
     if ! cmp -s tests/peers/requirements.txt "$peers/installed"; then
         echo "setup: independent peers (aiocoap, pycose) into $peers"

@@ -14,7 +14,7 @@
 //! device got.
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceCertificateClaims, DeviceInfo, Kind, PrivateCoseKey, ProofLevel, Receipt,
+    ClaimPolicy, Condition, DeviceCertificateClaims, DeviceInfo, Kind, PrivateCoseKey, Profile, ProofLevel, Receipt,
     RekeyRequest, RekeyResponse, Sign1, SlotContents, SlotRequest, SlotState, SlotView,
 };
 use protocol::key::{PrivateKey, PublicKey};
@@ -51,11 +51,20 @@ pub struct Terms<'v> {
     pub slot: Slot,
     /// `--voucher`: what may let us in as the owner. Empty if we have none.
     pub vouchers: &'v [Voucher],
+    /// Whether the link is the cable that one device is programmed over, as the user says: then a device of the minimal
+    /// profile is taken at its word.
+    pub programming_cable: bool,
 }
 
 impl Terms<'_> {
     /// As the owner, in the field, with nothing but our own word.
-    pub const OWNER: Self = Terms { place: Place::Elsewhere, accept_new_key: false, slot: Slot::Owner, vouchers: &[] };
+    pub const OWNER: Self = Terms {
+        place: Place::Elsewhere,
+        accept_new_key: false,
+        slot: Slot::Owner,
+        vouchers: &[],
+        programming_cable: false,
+    };
 }
 
 /// How it ended, when it ended well.
@@ -107,6 +116,20 @@ pub enum Error {
     /// The voucher will not let us in.
     #[error(transparent)]
     Voucher(#[from] Unfit),
+    /// The device cannot do EDHOC, and this is no place to do without.
+    #[error(
+        "the device has the minimal profile and cannot prove its key; commission it alone, at the serial line that it is \
+         programmed over, with --trusted, if you trust whoever has access to that line"
+    )]
+    Unproven,
+    /// What takes more than the minimal profile.
+    #[error(
+        "the device has the minimal profile: it has no owner slot, takes no voucher and no key; it gets the certificate of its maker"
+    )]
+    MinimalHasNoOwner,
+    /// A certificate request has to say what was proved.
+    #[error("nothing is proved of a device of the minimal profile, so it is commissioned where the issuer's key is")]
+    NoRequest,
     /// What is in the slot cannot be ours.
     #[error(
         "the certificate in the device's slot is not what this issuer signed ({0}); reset the device, then commission it again"
@@ -149,6 +172,9 @@ pub async fn commission(
     let info = seen.info();
     if info.condition == Condition::Fault {
         return Err(Error::Fault);
+    }
+    if info.profile == Profile::Minimal {
+        return commission_minimal(client, seen, station, terms, progress).await;
     }
     let known = station.registry.device_by_id(&info.device).await?;
     if terms.slot == Slot::Factory {
@@ -237,6 +263,36 @@ async fn commission_as_factory(
     drop(visit);
     let visit = Visit::station(client, seen, station, progress).await?;
     install(visit, Slot::Factory, None, station, progress).await
+}
+
+/// The certificate of its maker for a device that cannot do EDHOC. Nothing that it says is proved: everything rests on the
+/// cable and on the place, and certificate and registry say *unproven*.
+async fn commission_minimal(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    terms: &Terms<'_>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    if !terms.vouchers.is_empty() {
+        return Err(Error::MinimalHasNoOwner);
+    }
+    if terms.place != Place::Trusted || !terms.programming_cable {
+        return Err(Error::Unproven);
+    }
+    let mut visit = Visit::unproven(client, seen)?;
+    settle_key(&visit, station, terms, progress).await?;
+    if seen.info().factory == SlotState::Empty {
+        return install(visit, Slot::Factory, None, station, progress).await;
+    }
+    let response = visit.request(&Request::get(FACTORY)).await?.success().map_err(Error::Refused)?;
+    let view = SlotView::decode(&response.payload)?;
+    match view.certificate {
+        Some(certificate) if view.anchor == Some(station.issuer.anchor()) => {
+            settle_certificate(certificate, Slot::Factory, &visit, station, progress).await
+        }
+        _ => Err(Error::OtherFactory),
+    }
 }
 
 /// Whether a device that nobody owns takes a voucher to be claimed.
@@ -444,7 +500,7 @@ fn has_ours(known: Option<&Device>, key: &PublicKey) -> bool {
 async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms<'_>, progress: &Progress) -> Result<(), Error> {
     let registry = &station.registry;
     let (info, key) = (visit.account().info(), *visit.key());
-    let observed = registry.observe_key(&Observation::new(&info, key, terms.place, ProofLevel::Proved)).await;
+    let observed = registry.observe_key(&Observation::new(&info, key, terms.place, visit.proof())).await;
     let succession = match observed {
         Err(registry::Error::Conflict(Conflict::KeyChange { .. })) if terms.accept_new_key => {
             registry.accept_new_key(&info.device, &key).await?
@@ -523,6 +579,10 @@ async fn install(
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let registry = &station.registry;
+    let transcript = visit.transcript();
+    if transcript.is_none() && !station.issuer.signs() {
+        return Err(Error::NoRequest);
+    }
     let info = visit.account().info();
     let wanted = NewCertificate {
         device: info.device,
@@ -538,8 +598,8 @@ async fn install(
         true => Step::Resumed { cti: cti.to_string() },
         false => Step::Intended { cti: cti.to_string(), slot: intent.slot().to_string() },
     });
-    if intent.object().is_none() && !station.issuer.signs() {
-        registry.requested(cti, &visit.transcript()).await?;
+    if let Some(transcript) = transcript.filter(|_| intent.object().is_none() && !station.issuer.signs()) {
+        registry.requested(cti, &transcript).await?;
         progress.step(Step::Requested { cti: cti.to_string() });
         return Ok(Outcome::Requested);
     }
@@ -618,11 +678,14 @@ impl From<Error> for CommandError {
             Error::Issuer(error) => error.into(),
             Error::Escrow(error) => error.into(),
             Error::Voucher(unfit) => unfit.into(),
+            Error::NoRequest => Self::usage(error.to_string()),
             Error::Fault
             | Error::Owned
             | Error::OtherFactory
             | Error::NotMadeHere
             | Error::NeedsVoucher
+            | Error::Unproven
+            | Error::MinimalHasNoOwner
             | Error::ForeignCertificate(_)
             | Error::Refused(_)
             | Error::NoReset(_)

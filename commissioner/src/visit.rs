@@ -3,11 +3,15 @@
 //! `GET /comm` is answered to anyone, and by anyone. An [`Account`] read that way says which key to expect at the other
 //! end, and no more. A [`Visit`] runs EDHOC with that key and reads `/comm` again under OSCORE: only this copy counts,
 //! and if it differs from the first one, somebody meddles and the visit is over.
+//!
+//! A device of the `minimal` profile cannot do EDHOC. A visit to it proves nothing: who makes one relies on the cable.
 
 use std::fmt;
 use std::time::Duration;
 
-use cbor_schemas::{Aif, Audience, DeviceInfo, Kind, Method, Profile, Sign1, StationTokenClaims, Watermarks};
+use cbor_schemas::{
+    Aif, Audience, DeviceInfo, Kind, Method, Profile, ProofLevel, Sign1, StationTokenClaims, Watermarks,
+};
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
 use rand_core::OsRng;
@@ -55,6 +59,9 @@ pub enum Error {
     /// The device does not speak EDHOC.
     #[error("the device has the minimal profile and cannot prove its key; this needs a device of the full profile")]
     Minimal,
+    /// The device speaks EDHOC, so it has to.
+    #[error("the device can prove its key, so nothing less will do")]
+    NotMinimal,
     /// The device says one thing to anyone and another under protection.
     #[error(
         "the device's {COMM} under protection differs from what was answered before ({}); \
@@ -239,10 +246,16 @@ impl InstalledToken {
     }
 }
 
-/// A protected conversation with a device whose account was read again under protection.
+/// A conversation with a device: protected, its account read again under protection; or, with one of the minimal profile,
+/// neither.
 pub struct Visit<'c> {
-    session: Session<'c>,
+    way: Way<'c>,
     account: Account,
+}
+
+enum Way<'c> {
+    Protected(Box<Session<'c>>),
+    Unproven { client: &'c mut Client, key: PublicKey },
 }
 
 impl<'c> Visit<'c> {
@@ -283,6 +296,17 @@ impl<'c> Visit<'c> {
         Self::begin(session, seen, Some(issued_at), progress).await
     }
 
+    /// Visits a device of the minimal profile. Nothing that is said is proved or protected: only for the programming cable,
+    /// where the user says that it leads to the device.
+    pub fn unproven(client: &'c mut Client, seen: &Account) -> Result<Self, Error> {
+        let key = match (seen.info().profile, seen.key) {
+            (Profile::Full, _) => return Err(Error::NotMinimal),
+            (Profile::Minimal, None) => return Err(Error::NoKey),
+            (Profile::Minimal, Some(key)) => key,
+        };
+        Ok(Self { way: Way::Unproven { client, key }, account: seen.clone() })
+    }
+
     /// A token for ourselves, by our own issuer, and when it was signed.
     async fn own_token(info: &DeviceInfo<'_>, station: &Station) -> Result<(Vec<u8>, u64), Error> {
         let wanted = TokenRequest {
@@ -295,25 +319,42 @@ impl<'c> Visit<'c> {
         Ok((station.issuer.station_token(&grant)?, grant.claims().issued_at))
     }
 
-    /// The transcript hash of the handshake that proved the device's key.
-    pub fn transcript(&self) -> [u8; 32] {
-        self.session.transcript()
+    /// The transcript hash of the handshake that proved the device's key, if there was one.
+    pub fn transcript(&self) -> Option<[u8; 32]> {
+        match &self.way {
+            Way::Protected(session) => Some(session.transcript()),
+            Way::Unproven { .. } => None,
+        }
     }
 
-    /// What the device said of itself under protection: the only account that counts.
+    /// What the device said of itself, under protection where there is any: the only account that counts.
     pub fn account(&self) -> &Account {
         &self.account
     }
 
-    /// The key that the device proved to have.
+    /// The key of the device, and whether it proved to have it: [`Visit::proof`].
     pub fn key(&self) -> &PublicKey {
-        self.session.peer()
+        match &self.way {
+            Way::Protected(session) => session.peer(),
+            Way::Unproven { key, .. } => key,
+        }
     }
 
-    /// One protected request with its whole response, a refusal included.
+    /// Whether the device proved its key.
+    pub fn proof(&self) -> ProofLevel {
+        match self.way {
+            Way::Protected(_) => ProofLevel::Proved,
+            Way::Unproven { .. } => ProofLevel::Unproven,
+        }
+    }
+
+    /// One request with its whole response, a refusal included.
     pub async fn request(&mut self, request: &Request) -> Result<Response, Error> {
         crash::at(Point::BeforeRequest);
-        let response = self.session.request(request).await?;
+        let response = match &mut self.way {
+            Way::Protected(session) => session.request(request).await?,
+            Way::Unproven { client, .. } => client.request(request).await?,
+        };
         crash::at(Point::AfterAnswer);
         Ok(response)
     }
@@ -332,7 +373,7 @@ impl<'c> Visit<'c> {
             return Err(Error::Differs(differences));
         }
         progress.step(Step::Confirmed);
-        Ok(Self { session, account })
+        Ok(Self { way: Way::Protected(Box::new(session)), account })
     }
 }
 
@@ -372,6 +413,7 @@ impl From<Error> for CommandError {
             | Error::Credential(_)
             | Error::NoKey
             | Error::Minimal
+            | Error::NotMinimal
             | Error::Differs(_)
             | Error::TokenRefused(_) => ExitCode::Refused,
             Error::NoToken | Error::TokenExpired(_) => ExitCode::Usage,

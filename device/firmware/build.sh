@@ -10,6 +10,7 @@ cd "$(dirname "$0")"
 
 target_of() {
     case $1 in
+        atmega1284p) echo avr-none ;;
         emcraft-sf2 | lm3s6965evb) echo thumbv7m-none-eabi ;;
         nrf52840-dk | nucleo-l476rg) echo thumbv7em-none-eabihf ;;
         rpi-pico) echo thumbv6m-none-eabi ;;
@@ -26,17 +27,21 @@ if [ "${1:-}" = --check ]; then
     shift
     cargo fmt --all --check
 fi
-[ $# -gt 0 ] || set -- emcraft-sf2 lm3s6965evb nrf52840-dk nucleo-l476rg rpi-pico
+[ $# -gt 0 ] || set -- atmega1284p emcraft-sf2 lm3s6965evb nrf52840-dk nucleo-l476rg rpi-pico
 for board in "$@"; do
     target=$(target_of "$board")
+    # What the boards share is not for an AVR.
+    packages=(--package "firmware-$board")
+    [ "$target" = avr-none ] || packages+=(--package firmware)
     if [ "$check" ]; then
-        cross_cargo "$target" clippy --quiet --release --package firmware --package "firmware-$board" -- -D warnings
+        cross_cargo "$target" clippy --quiet --release "${packages[@]}" -- -D warnings
         continue
     fi
     cross_cargo "$target" build --quiet --release --package "firmware-$board"
     for image in "$board" "$board-usb"; do
         # Boards with a USB socket of their own have an image for that, too.
         if [ "$image" = "$board" ] || grep -q "\"$image\"" "$board/Cargo.toml"; then
+            [ "$target" = avr-none ] && image=$image.elf
             echo "build: target/firmware/$target/release/$image"
         fi
     done

@@ -3,12 +3,20 @@
 #   cross_cargo TARGET COMMAND ARGUMENT...    cargo COMMAND --target TARGET ARGUMENT..., with
 #
 # the installed rustup target; else what `rustup target add` brings; else Debian's rustc-web, which builds `core` from its
-# own sources where targets cannot be downloaded. Returns 3, and says what to do, if there is none of these.
+# own sources where targets cannot be downloaded. For an AVR, rustup has no target: its sources of `core` are built, which
+# `rustup component add rust-src` brings. Returns 3, and says what to do, if there is none of these.
 
 cross_cargo() {
     local target=$1 command=$2
     shift 2
-    if rustup target list --installed 2>/dev/null | grep -qx "$target" || rustup target add "$target" >/dev/null 2>&1; then
+    export CARGO_TARGET_AVR_NONE_RUSTFLAGS="-C target-cpu=atmega1284p"
+    if [ "$target" = avr-none ]; then
+        if rustup component add rust-src >/dev/null 2>&1; then
+            # Building `core` takes features of cargo that are not stable yet; so do the interrupts of an AVR.
+            RUSTC_BOOTSTRAP=1 cargo "$command" -Zbuild-std=core --target "$target" "$@"
+            return
+        fi
+    elif rustup target list --installed 2>/dev/null | grep -qx "$target" || rustup target add "$target" >/dev/null 2>&1; then
         cargo "$command" --target "$target" "$@"
         return
     fi
@@ -19,12 +27,17 @@ cross_cargo() {
                 rustc-web cargo-web rust-web-src lld-22 >/dev/null || true
     fi
     if ! debian_toolchain; then
-        echo "toolchain: no compiler for $target here. Run: rustup target add $target" >&2
+        echo "toolchain: no compiler for $target here. Run: rustup target add $target (for avr-none: rustup component add rust-src)" >&2
         return 3
     fi
     # Not rustup's cargo and rustc, which may come first in PATH; and Debian's rustc has no linker of its own.
     local linker
     linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER=/usr/lib/llvm-22/bin/ld.lld
+    [ "$target" = avr-none ] && linker=CARGO_TARGET_AVR_NONE_LINKER=avr-gcc
+    if [ "$command" = clippy ] && [ ! -x /usr/bin/cargo-clippy ]; then
+        echo "toolchain: no clippy for $target here: its lints are left out" >&2
+        return
+    fi
     env -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin "$linker" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTC_BOOTSTRAP=1 \
         /usr/bin/cargo "$command" -Zbuild-std=core,alloc --target "$target" "$@"
 }

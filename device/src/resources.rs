@@ -1,8 +1,9 @@
 //! The resource table: path, methods, what discovery says; and what a request to each is for the lifecycle.
 
 use cbor_schemas::Method;
-use coap_message::{MessageOption, ReadableMessage};
+use coap_message::ReadableMessage;
 use coap_numbers::{code, option};
+use protocol::coap::is_path;
 
 use crate::{lifecycle::Access, values::Value};
 
@@ -115,7 +116,7 @@ pub const OPTIONS: &[u16] = &[
 
 /// The line of the table that a request is for.
 pub fn find(request: &impl ReadableMessage) -> Option<&'static Entry> {
-    RESOURCES.iter().find(|entry| is_path_of(entry.path, request))
+    RESOURCES.iter().find(|entry| is_path(entry.path, request))
 }
 
 /// ... or one of the product's values or resources.
@@ -127,10 +128,10 @@ pub fn find_with(
     if let Some(entry) = find(request) {
         return Some(Target::Own(entry));
     }
-    if let Some(at) = values.iter().position(|value| is_path_of(value.path, request)) {
+    if let Some(at) = values.iter().position(|value| is_path(value.path, request)) {
         return Some(Target::Value(u8::try_from(at).ok()?, values.get(at)?));
     }
-    let at = product.iter().position(|resource| is_path_of(resource.path, request))?;
+    let at = product.iter().position(|resource| is_path(resource.path, request))?;
     Some(Target::Product(u8::try_from(at).ok()?, product.get(at)?))
 }
 
@@ -190,19 +191,6 @@ pub fn method(code: u8) -> Option<Method> {
         code::POST => Some(Post),
         code::PUT => Some(Put),
         _ => None,
-    }
-}
-
-fn is_path_of(path: &str, request: &impl ReadableMessage) -> bool {
-    let mut segments = path.split('/').skip(1);
-    let mut asked = request.options();
-    let mut asked = core::iter::from_fn(|| asked.find(|option| option.number() == option::URI_PATH));
-    loop {
-        match (segments.next(), asked.next()) {
-            (None, None) => return true,
-            (Some(segment), Some(option)) if option.value() == segment.as_bytes() => {}
-            _ => return false,
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use coap_message::{MessageOption, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
 use embedded_storage::nor_flash::NorFlash;
 use protocol::{
-    coap::unsupported_option,
     coap::{Assembled, Assembly, Block, BlockError, BlockSize, Datagram, Endpoint, Exchange, Incoming, Writer},
+    coap::{uint_option, unsupported_option},
     edhoc::{self, Established, Responder},
     oscore::{self, OptionValue},
 };
@@ -415,10 +415,6 @@ fn only_block(request: &impl ReadableMessage) -> Result<Option<Block>, Problem> 
 /// The part of the answer that is asked for. Answers to other methods than GET are short, and sent whole.
 fn requested_block(request: &impl ReadableMessage) -> Option<Block> {
     Block::of(request, option::BLOCK2).ok().flatten().filter(|_| request.code().into() == code::GET)
-}
-
-fn uint_option(message: &impl ReadableMessage, number: u16) -> Option<u16> {
-    message.options().find(|option| option.number() == number)?.value_uint()
 }
 
 fn copy(from: &[u8], to: &mut [u8]) -> Result<usize, Problem> {

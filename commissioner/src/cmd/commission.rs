@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use cbor_schemas::Profile;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use tokio::{
@@ -87,6 +88,7 @@ impl Args {
             slot: self.role.into(),
             vouchers: voucher::load(&self.voucher)?.into(),
             seal: if self.escrow { Some(self.sealing.get()?) } else { None },
+            one_device: !self.all && !self.watch && self.links.len() <= 1,
             progress: context.progress.clone(),
         };
         if self.watch {
@@ -132,6 +134,8 @@ pub(super) struct Work {
     pub(super) vouchers: Arc<[Voucher]>,
     /// With `--escrow`: what the copies of keys are sealed to.
     pub(super) seal: Option<SealTo>,
+    /// Whether it is about one device that the user has at hand.
+    pub(super) one_device: bool,
     pub(super) progress: Progress,
 }
 
@@ -155,8 +159,9 @@ impl Work {
             progress.step(found.account.step());
             match self.commission_at(&mut found, &progress).await {
                 Ok(outcome) => {
-                    let device = found.account.info().device;
-                    let slot = self.slot;
+                    let info = found.account.info();
+                    let device = info.device;
+                    let slot = if info.profile == Profile::Minimal { Slot::Factory } else { self.slot };
                     // The list is its owner's business.
                     let without_list = match (slot, outcome) {
                         (Slot::Factory, _) | (_, Outcome::Requested) => None,
@@ -170,9 +175,13 @@ impl Work {
     }
 
     async fn commission_at(&self, found: &mut Found, progress: &Progress) -> Result<Outcome, commission::Error> {
-        let Found { client, account, .. } = found;
+        let Found { link, client, account, .. } = found;
         let Self { place, accept_new_key, slot, ref vouchers, .. } = *self;
-        let terms = Terms { place, accept_new_key, slot, vouchers };
+        let programming_cable = self.one_device && matches!(link, Link::Serial { .. });
+        let terms = Terms { place, accept_new_key, slot, vouchers, programming_cable };
+        if account.info().profile == Profile::Minimal && self.seal.is_some() {
+            return Err(commission::Error::MinimalHasNoOwner);
+        }
         let outcome = commission::commission(client, account, &self.station, &terms, progress).await?;
         if outcome == Outcome::Requested {
             return Ok(outcome);

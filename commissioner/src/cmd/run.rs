@@ -75,6 +75,7 @@ impl Args {
             slot: self.role.into(),
             vouchers: Vec::new().into(),
             seal: None,
+            one_device: true,
             progress,
         };
         let mut signals = Signals::listen().map_err(CommandError::internal)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cbor_schemas::{DeviceCertificateClaims, IssuerId, Kind, ProofLevel, Sign1, SlotState, SlotView};
+use cbor_schemas::{DeviceCertificateClaims, IssuerId, Kind, Profile, ProofLevel, Sign1, SlotState, SlotView};
 use clap::Args as ClapArgs;
 use protocol::key::PublicKey;
 use serde::Serialize;
@@ -58,13 +58,16 @@ impl Args {
     }
 }
 
-/// The account under protection, and what is in the factory slot.
+/// The account, under protection if the device can do that, and what is in the factory slot.
 async fn ask(
     client: &mut crate::client::Client,
     seen: &Account,
     progress: &crate::progress::Progress,
 ) -> Result<(Account, Vec<u8>), CommandError> {
-    let mut visit = Visit::stranger(client, seen, progress).await?;
+    let mut visit = match seen.info().profile {
+        Profile::Full => Visit::stranger(client, seen, progress).await?,
+        Profile::Minimal => Visit::unproven(client, seen)?,
+    };
     let response = visit.request(&Request::get("/comm/factory")).await?.success()?;
     Ok((visit.account().clone(), response.payload))
 }
@@ -74,7 +77,7 @@ async fn ask(
 struct Verdict {
     device: String,
     thumbprint: String,
-    /// EDHOC is done.
+    /// `proved` by EDHOC, or `unproven`: the minimal profile has none.
     possession: &'static str,
     firmware: String,
     /// `certified` or `claimed`.
@@ -104,7 +107,10 @@ impl Verdict {
         Self {
             device: info.device.to_string(),
             thumbprint: account.key().map(|key| key.thumbprint().to_string()).unwrap_or_default(),
-            possession: "proved",
+            possession: match info.profile {
+                Profile::Full => "proved",
+                Profile::Minimal => "unproven",
+            },
             firmware: account.firmware(),
             verdict: if is_certified { "certified" } else { "claimed" },
             reason,
@@ -152,13 +158,22 @@ fn check(
     if account.key().is_none_or(|key| *key.x() != claims.key.x) {
         return Err("its certificate is for another key");
     }
+    if account.info().profile == Profile::Minimal {
+        return Err(
+            "this maker certified a device of this name and key, but one of the minimal profile cannot prove that it is that one",
+        );
+    }
     Ok(())
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "device    {}", self.device)?;
-        writeln!(f, "key       {}; the device proved that it has it", self.thumbprint)?;
+        let possession = match self.possession {
+            "proved" => "the device proved that it has it",
+            _ => "as it says: it has the minimal profile, and cannot prove it",
+        };
+        writeln!(f, "key       {}; {possession}", self.thumbprint)?;
         writeln!(f, "firmware  {}; as it says", self.firmware)?;
         match (&self.maker, &self.issued_at, &self.reason) {
             (Some(maker), Some(at), None) => {
@@ -181,7 +196,7 @@ impl fmt::Display for Verdict {
 
 #[cfg(test)]
 mod tests {
-    use cbor_schemas::{DeviceId, KeyOrigin};
+    use cbor_schemas::{DeviceId, DeviceInfo, KeyOrigin};
 
     use super::*;
     use crate::{
@@ -223,6 +238,7 @@ mod tests {
         };
         let kind = Kind::DeviceCertificate;
         let good = certificate(&maker, kind, device, &own);
+        let minimals = good.clone();
         let certified = verdict(Some(&good), &[Anchor(another), anchor]);
         assert_eq!((certified.verdict, certified.reason, certified.proof), ("certified", None, Some("proved")));
         for (certificate, anchors, reason) in [
@@ -240,6 +256,12 @@ mod tests {
             assert!(claimed.reason.is_some_and(|told| told.contains(reason)), "{:?}, not {reason}", claimed.reason);
             assert!(claimed.to_string().ends_with(claimed.reason.unwrap()), "{claimed}");
         }
+        let minimal = DeviceInfo { profile: Profile::Minimal, ..info(&device, Some(&own)) };
+        let view = SlotView { state: SlotState::Certified, anchor: Some(maker.anchor()), certificate: Some(&minimals) };
+        let claimed = Verdict::new(&Account::of(&minimal), &view, &[anchor]);
+        assert_eq!((claimed.verdict, claimed.possession), ("claimed", "unproven"));
+        assert!(claimed.to_string().contains("cannot prove it\n"), "{claimed}");
+
         let empty = SlotView { state: SlotState::Empty, anchor: None, certificate: None };
         assert_eq!(Verdict::new(&account, &empty, &[anchor]).reason, Some("no maker left anything on it"));
     }

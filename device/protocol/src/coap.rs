@@ -22,4 +22,4 @@ pub use block::{Block, BlockError, BlockSize, BodySlice, ETag};
 pub use bytes::ShortBytes;
 pub use datagram::{Datagram, Header, NoSpace, ParseError, Token, Type, Writer};
 pub use endpoint::{EXCHANGE_LIFETIME_MS, Endpoint, Exchange, Incoming, NON_LIFETIME_MS};
-pub use options::unsupported_option;
+pub use options::{is_path, uint_option, unsupported_option};

@@ -11,8 +11,10 @@ use p256::elliptic_curve::point::{AffineCoordinates, DecompressPoint};
 use p256::elliptic_curve::sec1::{Coordinates, ToEncodedPoint};
 use p256::{AffinePoint, NonZeroScalar, SecretKey};
 use rand_core::CryptoRngCore;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
+
+use crate::thumbprint::Hex;
+pub use crate::thumbprint::Thumbprint;
 
 /// A public key: a point of P-256 with an even y. Equality is that of x.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,20 +60,14 @@ impl PublicKey {
         &self.y
     }
 
-    /// The COSE Key Thumbprint with SHA-256 (RFC 9679): the digest of the deterministic `{1: 2, -1: 1, -2: x, -3: y}`.
+    /// The COSE Key Thumbprint with SHA-256 (RFC 9679).
     pub fn thumbprint(&self) -> Thumbprint {
-        let hash = Sha256::new()
-            .chain_update([0xa4, 0x01, 0x02, 0x20, 0x01, 0x21, 0x58, 0x20])
-            .chain_update(self.x)
-            .chain_update([0x22, 0x58, 0x20])
-            .chain_update(self.y);
-        Thumbprint(hash.finalize().into())
+        Thumbprint::of(&self.x, &self.y)
     }
 
     /// The key identifier: the first 8 bytes of the thumbprint.
     pub fn kid(&self) -> Kid {
-        let [k0, k1, k2, k3, k4, k5, k6, k7, ..] = self.thumbprint().0;
-        [k0, k1, k2, k3, k4, k5, k6, k7]
+        self.thumbprint().kid()
     }
 
     /// The `COSE_Key` of this key, with its kid.
@@ -173,29 +169,6 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// The SHA-256 thumbprint of a key (RFC 9679); displayed as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Thumbprint([u8; 32]);
-
-impl Thumbprint {
-    /// The 32 bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Thumbprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hex(&self.0).fmt(f)
-    }
-}
-
-impl fmt::Debug for Thumbprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Thumbprint({self})")
-    }
-}
-
 /// Why a key was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
@@ -224,14 +197,6 @@ impl fmt::Display for KeyError {
 }
 
 impl core::error::Error for KeyError {}
-
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,10 @@
 //! - [`coap`]: messages in datagrams, repeated and lost ones, bodies in blocks (RFC 7252, RFC 7959);
 //! - [`oscore`]: how their contents are protected (RFC 8613);
 //! - [`edhoc`]: how two parties authenticate each other and agree on the keys for that (RFC 9528);
-//! - [`key`]: who the parties are, and [`sign1`]: what others signed about them;
+//! - [`key`] and [`thumbprint`]: who the parties are, and [`sign1`]: what others signed about them;
 //! - [`usb`]: how a device at a USB cable is known.
+//!
+//! Without the feature `security`, only CoAP and thumbprints are there: all that the minimal profile needs.
 //!
 //! Time, randomness and buffers are arguments. No input of a peer makes anything here panic.
 #![cfg_attr(not(test), no_std)]
@@ -23,8 +25,13 @@
 )]
 
 pub mod coap;
+#[cfg(feature = "security")]
 pub mod edhoc;
+#[cfg(feature = "security")]
 pub mod key;
+#[cfg(feature = "security")]
 pub mod oscore;
+#[cfg(feature = "security")]
 pub mod sign1;
+pub mod thumbprint;
 pub mod usb;

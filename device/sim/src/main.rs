@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "standard output is the board's console")]
 
 mod flash;
+mod minimal;
 mod usb;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, Method, report};
+use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, Method, Profile, report};
 use clap::{
     Parser, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -74,6 +75,9 @@ struct Args {
     /// Device ID (DEV URN, RFC 9039).
     #[arg(long, value_name = "URN", default_value = "urn:dev:ops:32473-sim-{}")]
     id: String,
+    /// How much of the protocol it speaks. `minimal` is for targets too small for EDHOC: one serial line, and a report line.
+    #[arg(long, value_name = "PROFILE", default_value = "full", value_parser = profiles())]
+    profile: Profile,
     /// Who may claim the device while nobody owns it. A long press of the button, which shows that somebody is there, is the
     /// signal USR2: of each device in this process. Once a factory has been there, `open` acts as `voucher`.
     #[arg(long, value_name = "POLICY", default_value = "open", value_parser = claim_policies())]
@@ -138,6 +142,11 @@ async fn main() -> ExitCode {
     }
 }
 
+fn profiles() -> impl TypedValueParser<Value = Profile> {
+    PossibleValuesParser::new(Profile::ALL.iter().map(|profile| profile.as_str()))
+        .try_map(|profile| profile.parse::<Profile>())
+}
+
 fn claim_policies() -> impl TypedValueParser<Value = ClaimPolicy> {
     PossibleValuesParser::new(ClaimPolicy::ALL.iter().map(|policy| policy.as_str()))
         .try_map(|policy| policy.parse::<ClaimPolicy>())
@@ -145,13 +154,16 @@ fn claim_policies() -> impl TypedValueParser<Value = ClaimPolicy> {
 
 /// Starts one device and its links.
 fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
+    if args.profile == Profile::Minimal {
+        let device = minimal::start(args)?;
+        running.spawn_local(device);
+        return Ok(());
+    }
     let flash = match &args.flash {
         Some(path) => SimFlash::in_file(path).with_context(|| format!("flash image {}", path.display()))?,
         None => SimFlash::in_ram(),
     };
-    let device: DeviceId = args.id.parse().map_err(|_| {
-        anyhow!("--id {}: not a device ID; it is urn:dev:mac:... or urn:dev:ops:..., at most 48 characters", args.id)
-    })?;
+    let device = args.device()?;
     let console = Console { lines: broadcast::Sender::new(LOG_LINES) };
     let config = Config {
         device,
@@ -435,6 +447,15 @@ impl Link<Address> for UdpLink {
 }
 
 impl Args {
+    fn device(&self) -> Result<DeviceId> {
+        self.id.parse().map_err(|_| {
+            anyhow!(
+                "--id {}: not a device ID; it is urn:dev:mac:... or urn:dev:ops:..., at most 48 characters",
+                self.id
+            )
+        })
+    }
+
     /// The arguments of one of several devices.
     fn of_device(&self, number: u16) -> Result<Args> {
         let numbered = |text: &str| text.replace("{}", &number.to_string());
@@ -454,6 +475,7 @@ impl Args {
                 other => other,
             },
             usb_speed: self.usb_speed,
+            profile: self.profile,
             claim_policy: self.claim_policy,
             reset_by_presence: self.reset_by_presence,
             takes_keys: self.takes_keys,

@@ -17,6 +17,25 @@ where
     })
 }
 
+/// The value of an option that is a number: the first one, if it is given and fits.
+pub fn uint_option(message: &impl ReadableMessage, number: u16) -> Option<u16> {
+    message.options().find(|option| option.number() == number)?.value_uint()
+}
+
+/// Whether a request is for the absolute `path`.
+pub fn is_path(path: &str, request: &impl ReadableMessage) -> bool {
+    let mut segments = path.split('/').skip(1);
+    let mut asked = request.options();
+    let mut asked = core::iter::from_fn(|| asked.find(|option| option.number() == option::URI_PATH));
+    loop {
+        match (segments.next(), asked.next()) {
+            (None, None) => return true,
+            (Some(segment), Some(option)) if option.value() == segment.as_bytes() => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Critical options that may occur more than once.
 fn is_repeatable(number: u16) -> bool {
     matches!(number, option::IF_MATCH | option::URI_PATH | option::URI_QUERY)

@@ -1,10 +1,10 @@
-//! `device-emulator`: the firmware of a board, as it is flashed, in QEMU behind a pty.
+//! `device-emulator`: the firmware of a board, as it is flashed, in QEMU or simavr behind a pty.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "standard output is the board's console")]
 
 mod console;
+mod emulator;
 mod line;
-mod qemu;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -15,18 +15,18 @@ use tokio::io;
 
 use crate::{
     console::Console,
+    emulator::{Board, Emulator},
     line::Baud,
-    qemu::{Board, Emulator},
 };
 
-/// Runs the firmware of an emulated board in QEMU. Its UART is a pty; what it logs is printed.
+/// Runs the firmware of an emulated board, in QEMU or, for an ATmega, in simavr. Its UART is a pty; what it logs is printed.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Args {
     /// Makes a pty for the board's UART, and a link to it at PATH.
     #[arg(long, value_name = "PATH")]
     pty: PathBuf,
-    /// The board's flash: an image of 16 MiB, made blank if it does not exist.
+    /// The board's flash, an image of 16 MiB made blank if it does not exist; the EEPROM of an ATmega, made with a seed.
     #[arg(long, value_name = "FILE")]
     flash: Option<PathBuf>,
     /// The unique number of the board: 8 bytes in hexadecimal.
@@ -38,12 +38,19 @@ struct Args {
     /// Which board the firmware is for.
     #[arg(long, value_enum, default_value_t = Board::EmcraftSf2)]
     board: Board,
-    /// Makes an instruction take a nanosecond of the board's time, so that times are counts of instructions.
+    /// Makes an instruction take a nanosecond of the board's time, so that times are counts of instructions. An ATmega tells
+    /// its cycles and its stack on standard error, at each frame that it sends.
     #[arg(long)]
     count_instructions: bool,
     /// Writes what the board's RAM holds to FILE when it is stopped, to measure the stack.
     #[arg(long, value_name = "FILE")]
     dump_ram: Option<PathBuf>,
+    /// Ends after so many bytes of EEPROM were programmed, in the middle of the next one: a power cut. ATmega only.
+    #[arg(long, value_name = "BYTES")]
+    cut: Option<u32>,
+    /// Where the ATmega's own program for simavr is.
+    #[arg(long, value_name = "PROGRAM", default_value = "target/simavr/board")]
+    simavr: PathBuf,
     /// The firmware, an ELF file.
     firmware: PathBuf,
 }

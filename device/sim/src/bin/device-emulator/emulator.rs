@@ -1,6 +1,7 @@
-//! QEMU with a board in it.
+//! QEMU with a board in it, or simavr.
 
 use std::{
+    ffi::OsStr,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt,
@@ -20,7 +21,8 @@ use tokio::{
 
 use crate::Args;
 
-/// The boards that there is firmware for. Both have 64 KiB of RAM, and the page of the emulator in its last 64 bytes.
+/// The boards that there is firmware for. Those in QEMU have 64 KiB of RAM, and the page of the emulator in its last 64
+/// bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Board {
     /// Cortex-M3 with SPI NOR flash: what it stores survives a restart.
@@ -29,7 +31,14 @@ pub(crate) enum Board {
     /// Cortex-M3 for measuring; its storage is RAM.
     #[value(name = "lm3s6965evb")]
     Lm3s6965evb,
+    /// AVR with an EEPROM of 4 KiB, of the minimal profile.
+    #[value(name = "atmega1284p")]
+    Atmega1284p,
 }
+
+/// Bytes of the EEPROM of an ATmega1284P, and where its firmware looks for a seed of 32 bytes and then for its number.
+const EEPROM_LEN: usize = 4096;
+const EEPROM_SEED: usize = 0x200;
 
 const RAM_START: u32 = 0x2000_0000;
 const RAM_LEN: u32 = 64 << 10;
@@ -42,7 +51,7 @@ const PAINT: u8 = 0xA5;
 /// Bytes of the flash chip of emcraft-sf2.
 const FLASH_LEN: usize = 16 << 20;
 
-/// A running QEMU. It ends with this process, however that ends.
+/// A running emulator. It ends with this process, however that ends.
 pub(crate) struct Emulator {
     process: Child,
     /// Held here, since waiting for a process closes its input.
@@ -53,37 +62,18 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Starts QEMU with the firmware, and a seed of its own.
+    /// Starts the emulator with the firmware, and a seed of its own.
     pub(crate) async fn start(args: &Args) -> Result<Self> {
         let name = args.firmware.display();
         let firmware = fs::read(&args.firmware).with_context(|| format!("{name}; `make firmware` builds it"))?;
         let firmware = object::File::parse(&*firmware).with_context(|| format!("{name} is no firmware"))?;
         let scratch = tempfile::tempdir()?;
-        let (socket, ram) = (scratch.path().join("uart"), scratch.path().join("ram"));
-        let start = write_ram(&ram, &firmware, args.uid)?;
+        let socket = scratch.path().join("uart");
         let listener = UnixListener::bind(&socket)?;
-
-        // setpriv: QEMU must not outlive this process, not even if that is killed.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-arm", "-machine", args.board.machine()]);
-        command.args(["-display", "none", "-monitor", "stdio", "-no-reboot"]);
-        command
-            .arg("-chardev")
-            .arg(format!("socket,id=uart,path={}", socket.display()))
-            .args(["-serial", "chardev:uart"]);
-        command.arg("-device").arg(format!("loader,file={},addr={start:#x},force-raw=on", ram.display()));
-        command.arg("-kernel").arg(&args.firmware);
-        match (&args.flash, args.board) {
-            (Some(flash), Board::EmcraftSf2) => {
-                blank_unless_there(flash).with_context(|| format!("flash image {}", flash.display()))?;
-                command.arg("-drive").arg(format!("file={},if=mtd,format=raw", flash.display()));
-            }
-            (Some(_), board) => bail!("{} has no flash that can be kept; leave --flash out", board.machine()),
-            (None, _) => {}
-        }
-        if args.count_instructions {
-            command.args(["-icount", "shift=0"]);
-        }
+        let mut command = match args.board {
+            Board::Atmega1284p => simavr(args, scratch.path(), &socket)?,
+            _ => qemu(args, &firmware, scratch.path(), &socket)?,
+        };
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -95,18 +85,19 @@ impl Emulator {
         tokio::select! {
             uart = listener.accept() => Ok(Emulator { process, monitor, uart: Some(uart?.0), _scratch: scratch }),
             status = process.wait() => bail!(
-                "QEMU does not start ({}); is qemu-system-arm installed? On Debian and Ubuntu: apt-get install qemu-system-arm",
+                "the emulator does not start ({}); is it installed? On Debian and Ubuntu: apt-get install qemu-system-arm, and \
+                 for an ATmega libsimavr-dev, then tests/setup.sh all",
                 status?
             ),
         }
     }
 
-    /// Waits until QEMU ends by itself.
+    /// Waits until the emulator ends by itself.
     pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
         Ok(self.process.wait().await?)
     }
 
-    /// Stops QEMU; first writes its RAM to `dump`.
+    /// Stops it; QEMU first writes its RAM to `dump`.
     pub(crate) async fn stop(mut self, dump: Option<&Path>) -> Result<()> {
         if let (Some(dump), Some(monitor)) = (dump, &mut self.monitor) {
             let save = format!("pmemsave {RAM_START:#x} {RAM_LEN} \"{}\"\nquit\n", dump.display());
@@ -117,11 +108,62 @@ impl Emulator {
     }
 }
 
+/// The emulator must not outlive this process, not even if that is killed.
+fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
+fn simavr(args: &Args, scratch: &Path, socket: &Path) -> Result<Command> {
+    if args.dump_ram.is_some() {
+        bail!("the RAM of an ATmega is not written out; leave --dump-ram out");
+    }
+    let eeprom = args.flash.clone().unwrap_or_else(|| scratch.join("eeprom"));
+    let mut contents = vec![0xff; EEPROM_LEN];
+    OsRng.fill_bytes(&mut contents[EEPROM_SEED..][..32]);
+    contents[EEPROM_SEED + 32..][..8].copy_from_slice(&args.uid);
+    make_unless_there(&eeprom, &contents).with_context(|| format!("EEPROM image {}", eeprom.display()))?;
+    let mut command = bound_to_us(&args.simavr);
+    command.arg("atmega1284p").arg(&args.firmware).arg(eeprom).arg(socket);
+    command.arg(args.cut.map_or("-1".to_owned(), |cut| cut.to_string()));
+    command.arg(if args.count_instructions { "1" } else { "0" });
+    Ok(command)
+}
+
+fn qemu(args: &Args, firmware: &object::File<'_>, scratch: &Path, socket: &Path) -> Result<Command> {
+    if args.cut.is_some() {
+        bail!("--cut is for an ATmega");
+    }
+    let ram = scratch.join("ram");
+    let start = write_ram(&ram, firmware, args.uid)?;
+    let mut command = bound_to_us("qemu-system-arm");
+    command.args(["-machine", args.board.machine()]);
+    command.args(["-display", "none", "-monitor", "stdio", "-no-reboot"]);
+    command.arg("-chardev").arg(format!("socket,id=uart,path={}", socket.display())).args(["-serial", "chardev:uart"]);
+    command.arg("-device").arg(format!("loader,file={},addr={start:#x},force-raw=on", ram.display()));
+    command.arg("-kernel").arg(&args.firmware);
+    match (&args.flash, args.board) {
+        (Some(flash), Board::EmcraftSf2) => {
+            make_unless_there(flash, &vec![0xff; FLASH_LEN])
+                .with_context(|| format!("flash image {}", flash.display()))?;
+            command.arg("-drive").arg(format!("file={},if=mtd,format=raw", flash.display()));
+        }
+        (Some(_), board) => bail!("{} has no flash that can be kept; leave --flash out", board.machine()),
+        (None, _) => {}
+    }
+    if args.count_instructions {
+        command.args(["-icount", "shift=0"]);
+    }
+    Ok(command)
+}
+
 impl Board {
     fn machine(self) -> &'static str {
         match self {
             Board::EmcraftSf2 => "emcraft-sf2",
             Board::Lm3s6965evb => "lm3s6965evb",
+            Board::Atmega1284p => "atmega1284p",
         }
     }
 }
@@ -140,14 +182,14 @@ fn write_ram(path: &Path, firmware: &object::File<'_>, uid: [u8; 8]) -> io::Resu
     Ok(start)
 }
 
-fn blank_unless_there(path: &Path) -> io::Result<()> {
+fn make_unless_there(path: &Path, contents: &[u8]) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => file.write_all(&vec![0xFF; FLASH_LEN]),
+        Ok(mut file) => file.write_all(contents),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let len = fs::metadata(path)?.len();
+            let (len, expected) = (fs::metadata(path)?.len(), contents.len());
             match usize::try_from(len) {
-                Ok(FLASH_LEN) => Ok(()),
-                _ => Err(io::Error::other(format!("has {len} bytes; the board's flash has {FLASH_LEN}"))),
+                Ok(len) if len == expected => Ok(()),
+                _ => Err(io::Error::other(format!("has {len} bytes; the board's memory has {expected}"))),
             }
         }
         Err(error) => Err(error),

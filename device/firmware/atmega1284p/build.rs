@@ -1,0 +1,41 @@
+//! Compiles micro-ecc, P-256 with multiplications in AVR assembly, with the AVR's own compiler.
+//!
+//! The crate micro-ecc-sys has the source, and its checksum is in Cargo.lock. Its own build script needs libclang and has no
+//! notion of an AVR, so the source alone is used.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "it runs while building, and a build may stop")]
+
+use std::{env, path::PathBuf, process::Command};
+
+fn main() {
+    cc::Build::new()
+        .compiler("avr-gcc")
+        .no_default_flags(true)
+        .warnings(false)
+        .extra_warnings(false)
+        .cargo_warnings(false)
+        .flag("-mmcu=atmega1284p")
+        // The assembly needs the frame pointer's registers.
+        .flags(["-std=gnu99", "-O2", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections"])
+        .define("uECC_OPTIMIZATION_LEVEL", "3")
+        .define("uECC_SQUARE_FUNC", "1")
+        // All curves, though one is used: the assembly does not build otherwise. The linker leaves the others out.
+        .file(source().join("uECC.c"))
+        .compile("uECC");
+    println!("cargo:rustc-link-arg=-lgcc");
+    println!("cargo:rerun-if-changed=build.rs");
+}
+
+/// Where the source of micro-ecc is.
+fn source() -> PathBuf {
+    let output = Command::new(env::var_os("CARGO").expect("cargo says where it is"))
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .output()
+        .expect("cargo metadata runs");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let package = packages.iter().find(|package| package["name"] == "micro-ecc-sys").expect("micro-ecc-sys");
+    let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a path"));
+    manifest.with_file_name("micro-ecc")
+}

@@ -1,0 +1,345 @@
+//! The device: what it answers, and what it takes.
+//!
+//! | path | method | |
+//! |---|---|---|
+//! | `/.well-known/core` | GET | discovery (RFC 6690) |
+//! | `/comm` | GET | [`DeviceInfo`] |
+//! | `/comm/factory` | GET | what the slot holds |
+//! | `/comm/factory` | PUT | an anchor with the certificate that it signed about this device and its key; once |
+//!
+//! Everything is for anyone: whoever has the cable has the device. Every request may be repeated without harm, so nothing
+//! is remembered of the ones before (RFC 7252 section 4.5).
+
+use core::fmt;
+
+use cbor_schemas::{
+    ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, IssuerId, KeyOrigin, Kind,
+    Limits, ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView, Watermarks,
+    report,
+};
+use coap_message::{MinimalWritableMessage, ReadableMessage};
+use coap_numbers::{code, option};
+use embedded_storage::Storage;
+use protocol::coap::{
+    Datagram, Endpoint, Exchange, Incoming, NoSpace, Writer, is_path, uint_option, unsupported_option,
+};
+use protocol::thumbprint::Thumbprint;
+use rand_core::{CryptoRng, RngCore};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    DATAGRAM_LEN,
+    curve::{Curve, KeyPair, Point, cose_key, whole},
+    store::{CONTENTS_LEN, Opened, Store},
+};
+
+/// Content formats (IANA "CoAP Content-Formats").
+mod content_format {
+    pub(super) const LINK_FORMAT: u16 = 40;
+    pub(super) const CBOR: u16 = 60;
+    pub(super) const PROBLEM_DETAILS: u16 = 257;
+}
+
+const CORE: &str = "/.well-known/core";
+const INFO: &str = "/comm";
+const FACTORY: &str = "/comm/factory";
+const LINKS: &[u8] = b"</comm>;rt=\"commissioning\";ct=60";
+/// Critical options that are understood.
+const OPTIONS: &[u16] = &[option::URI_HOST, option::URI_PORT, option::URI_PATH, option::URI_QUERY, option::ACCEPT];
+/// The longest body of a response: what `/comm/factory` shows.
+const BODY_LEN: usize = SlotView::MAX_LEN;
+
+/// What the firmware knows of its product.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// The device's name.
+    pub device: DeviceId,
+    /// Name and version of the firmware, at most [`DeviceInfo::MAX_FIRMWARE`] bytes.
+    pub firmware: &'static str,
+    /// Milliseconds for one scalar multiplication: how long the commissioner waits follows from that.
+    pub operation_ms: u32,
+}
+
+/// A device of the minimal profile.
+pub struct Device<S, C> {
+    config: Config,
+    store: Store<S>,
+    curve: C,
+    /// Remembers nothing.
+    endpoint: Endpoint<(), 0, 0>,
+    nonce: [u8; 8],
+    /// None if its storage is at fault.
+    key: Option<CoseKey>,
+    factory: Option<Held>,
+}
+
+/// What is known of the contents of the factory slot.
+#[derive(Clone, Copy)]
+struct Held {
+    digest: [u8; 32],
+    issued_at: u64,
+}
+
+/// A response: its code, and how long its body is.
+struct Answer {
+    code: u8,
+    content_format: u16,
+    len: usize,
+}
+
+/// A refusal.
+struct Problem {
+    code: u8,
+    title: &'static str,
+    detail: Option<&'static str>,
+}
+
+impl<S: Storage, C: Curve> Device<S, C> {
+    /// Starts the device. At its first start it makes its key, which takes at least one scalar multiplication.
+    pub fn start(config: Config, storage: S, mut curve: C, mut rng: impl RngCore + CryptoRng) -> Self {
+        let mut store = Store::new(storage);
+        let mut nonce = [0; 8];
+        rng.fill_bytes(&mut nonce);
+        let public = match store.open() {
+            Ok(Opened::Ready(public)) => Some(public),
+            Ok(Opened::FirstStart) => {
+                let pair = KeyPair::generate(&mut curve, &mut rng);
+                store.set_key(&pair).is_ok().then_some(pair.public)
+            }
+            Ok(Opened::Fault) | Err(_) => None,
+        };
+        let endpoint = Endpoint::new(rng.next_u32() as u16);
+        let key = public.as_ref().map(cose_key);
+        let mut device = Device { config, store, curve, endpoint, nonce, key, factory: None };
+        if device.look_at_factory().is_err() {
+            device.key = None;
+        }
+        device
+    }
+
+    /// What the device says of itself.
+    pub fn info(&self) -> DeviceInfo<'static> {
+        let state = if self.factory.is_some() { SlotState::Certified } else { SlotState::Empty };
+        DeviceInfo {
+            device: self.config.device,
+            credential: self.key,
+            generation: 1,
+            key_origin: KeyOrigin::Generated,
+            factory: state,
+            owner: SlotState::Empty,
+            claim_policy: ClaimPolicy::Open,
+            claim_counter: 0,
+            watermarks: Watermarks { factory: self.factory.map(|held| held.issued_at), owner: None },
+            nonce: self.nonce,
+            firmware: self.config.firmware,
+            profile: Profile::Minimal,
+            limits: Limits { datagram: DATAGRAM_LEN as u16, body: DATAGRAM_LEN as u16, list_keys: 0 },
+            operation_ms: self.config.operation_ms,
+            condition: if self.key.is_some() { Condition::Ok } else { Condition::Fault },
+        }
+    }
+
+    /// Writes the report line, without a line ending.
+    ///
+    /// # Errors
+    /// `out` refuses text.
+    pub fn report(&self, out: &mut impl fmt::Write) -> Result<(), Error> {
+        report::write(&self.info(), out)
+    }
+
+    /// Answers a datagram into `out`; returns the length of the answer. `None` if there is none to give.
+    ///
+    /// A certificate takes two scalar multiplications, and is in the EEPROM before it is answered.
+    pub fn handle(&mut self, datagram: &[u8], out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
+        let (exchange, request) = match self.endpoint.receive((), datagram, 0) {
+            Incoming::Request(exchange, request) => (exchange, request),
+            Incoming::Reply(reset) => {
+                out.get_mut(..reset.len())?.copy_from_slice(reset);
+                return Some(reset.len());
+            }
+            Incoming::Nothing => return None,
+        };
+        let mut body = [0; BODY_LEN];
+        let answer = self.serve(&request, &mut body).unwrap_or_else(|problem| problem.answer(&mut body));
+        write(&exchange, &answer, body.get(..answer.len)?, out).ok()
+    }
+
+    fn serve(&mut self, request: &Datagram<'_>, body: &mut [u8; BODY_LEN]) -> Result<Answer, Problem> {
+        let request = request.message();
+        if unsupported_option(&request, OPTIONS).is_some() {
+            return Err(Problem::new(code::BAD_OPTION, "unsupported critical option"));
+        }
+        let paths =
+            [(CORE, content_format::LINK_FORMAT), (INFO, content_format::CBOR), (FACTORY, content_format::CBOR)];
+        let found = paths.into_iter().find(|(path, _)| is_path(path, &request));
+        let (path, answers) = found.ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
+        if uint_option(&request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
+            return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
+        }
+        let len = match (path, request.code()) {
+            (CORE, code::GET) => {
+                body.get_mut(..LINKS.len()).ok_or(Problem::DOES_NOT_FIT)?.copy_from_slice(LINKS);
+                LINKS.len()
+            }
+            (INFO, code::GET) => self.info().encode(body)?,
+            (FACTORY, code::GET) => self.show_factory(body)?,
+            (FACTORY, code::PUT) => {
+                if uint_option(&request, option::CONTENT_FORMAT).is_some_and(|format| format != content_format::CBOR) {
+                    return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
+                }
+                let len = self.write_factory(request.payload())?.encode(body)?;
+                return Ok(Answer { code: code::CHANGED, content_format: answers, len });
+            }
+            _ => return Err(Problem::new(code::METHOD_NOT_ALLOWED, "no such method here")),
+        };
+        Ok(Answer { code: code::CONTENT, content_format: answers, len })
+    }
+
+    fn show_factory(&mut self, body: &mut [u8; BODY_LEN]) -> Result<usize, Problem> {
+        let mut contents = [0; CONTENTS_LEN];
+        let held = match self.key {
+            Some(_) => self.store.factory(&mut contents).map_err(|_| Problem::STORAGE)?,
+            None => None,
+        };
+        let held = held.map(SlotContents::decode).transpose().map_err(|_| Problem::STORAGE)?;
+        let view = SlotView {
+            state: self.info().factory,
+            anchor: held.map(|held| held.anchor),
+            certificate: held.and_then(|held| held.certificate),
+        };
+        Ok(view.encode(body)?)
+    }
+
+    fn write_factory(&mut self, body: &[u8]) -> Result<Receipt, Problem> {
+        let own_key = self.key.ok_or(Problem::FAULT)?;
+        let SlotRequest { anchor, certificate, voucher } =
+            SlotRequest::decode(body).map_err(|_| Problem::malformed("not an anchor and a certificate"))?;
+        if voucher.is_some() {
+            return Err(Problem::malformed("vouchers are for the owner slot"));
+        }
+        let mut contents = [0; CONTENTS_LEN];
+        let len = SlotContents { anchor, certificate }.encode(&mut contents)?;
+        let contents = contents.get(..len).unwrap_or_default();
+        let digest: [u8; 32] = Sha256::digest(contents).into();
+        match self.factory {
+            // Again, because the answer got lost. What it takes was checked then.
+            Some(held) if held.digest == digest => {}
+            Some(_) => return Err(Problem::WRITTEN_ONCE),
+            None => {
+                let certificate = certificate.ok_or(Problem::malformed("the certificate is missing"))?;
+                self.verify(&anchor, certificate, &own_key)?;
+                self.store.set_factory(contents).map_err(|_| Problem::STORAGE)?;
+                self.look_at_factory()?;
+            }
+        }
+        let held = self.factory.ok_or(Problem::STORAGE)?;
+        Ok(Receipt { device: own_key.x, claim_counter: 0, generation: 1, digest: held.digest })
+    }
+
+    /// Whether `anchor` certified this device and its key.
+    fn verify(&mut self, anchor: &CoseKey, certificate: &[u8], own_key: &CoseKey) -> Result<(), Problem> {
+        if anchor.y.last().is_none_or(|last| last & 1 == 1) || Thumbprint::of(&anchor.x, &anchor.y).kid() != anchor.kid
+        {
+            return Err(Problem::malformed("the anchor is not a key as issuers make them"));
+        }
+        if anchor.x == own_key.x {
+            return Err(Problem::malformed("the anchor is the device's own key"));
+        }
+        let rejected =
+            |detail| Problem { detail: Some(detail), ..Problem::new(code::BAD_REQUEST, "certificate rejected") };
+        let object = Sign1::decode(certificate).map_err(|_| rejected("not a signed object"))?;
+        if object.kind != Kind::DeviceCertificate {
+            return Err(rejected("typ is not that of a device certificate"));
+        }
+        let claims = DeviceCertificateClaims::decode(object.payload).map_err(|_| rejected("malformed claims"))?;
+        if claims.issuer != IssuerId(anchor.kid) {
+            return Err(rejected("iss is not the anchor"));
+        }
+        if claims.subject != self.config.device {
+            return Err(rejected("sub names another device"));
+        }
+        if claims.key != *own_key {
+            return Err(rejected("cnf names another key"));
+        }
+        let mut hash = Sha256::new();
+        Sign1::to_be_signed(object.kind, object.payload, &mut |bytes| hash.update(bytes));
+        // A point off the curve is refused by the curve.
+        let point: Point = whole(&anchor.x, &anchor.y);
+        match self.curve.verifies(&point, &hash.finalize().into(), &object.signature) {
+            true => Ok(()),
+            false => Err(rejected("the anchor did not sign it")),
+        }
+    }
+
+    /// Reads what the factory slot holds.
+    fn look_at_factory(&mut self) -> Result<(), Problem> {
+        if self.key.is_none() {
+            return Ok(());
+        }
+        let mut contents = [0; CONTENTS_LEN];
+        let Some(bytes) = self.store.factory(&mut contents).map_err(|_| Problem::STORAGE)? else { return Ok(()) };
+        let certificate = SlotContents::decode(bytes)?.certificate.ok_or(Problem::STORAGE)?;
+        let object = Sign1::decode_as(Kind::DeviceCertificate, certificate)?;
+        let issued_at = DeviceCertificateClaims::decode(object.payload)?.issued_at;
+        self.factory = Some(Held { digest: Sha256::digest(bytes).into(), issued_at });
+        Ok(())
+    }
+}
+
+impl Problem {
+    const fn new(code: u8, title: &'static str) -> Self {
+        Problem { code, title, detail: None }
+    }
+
+    const fn malformed(detail: &'static str) -> Self {
+        Problem { code: code::BAD_REQUEST, title: "malformed request", detail: Some(detail) }
+    }
+
+    const DOES_NOT_FIT: Problem = Problem::new(code::INTERNAL_SERVER_ERROR, "the answer does not fit");
+    const FAULT: Problem = Problem {
+        code: code::SERVICE_UNAVAILABLE,
+        title: "storage is damaged",
+        detail: Some("nothing is accepted until the device is erased and provisioned anew"),
+    };
+    const STORAGE: Problem = Problem {
+        code: code::INTERNAL_SERVER_ERROR,
+        title: "storage failed",
+        detail: Some("nothing was confirmed; read /comm, then repeat the request"),
+    };
+    const WRITTEN_ONCE: Problem = Problem {
+        code: code::CONFLICT,
+        title: "written once",
+        detail: Some("the device keeps the certificate that it has until it is erased"),
+    };
+
+    /// Writes the problem details.
+    fn answer(&self, body: &mut [u8; BODY_LEN]) -> Answer {
+        let details = ProblemDetails { title: Some(self.title), detail: self.detail };
+        // Without room for the details the code alone would have to tell; there is.
+        let len = details.encode(body).unwrap_or(0);
+        Answer { code: self.code, content_format: content_format::PROBLEM_DETAILS, len }
+    }
+}
+
+/// Our own answers fit, and what is in storage was checked before it was written.
+impl From<Error> for Problem {
+    fn from(_: Error) -> Self {
+        Problem::DOES_NOT_FIT
+    }
+}
+
+fn write(exchange: &Exchange<()>, answer: &Answer, body: &[u8], out: &mut [u8]) -> Result<usize, NoSpace> {
+    let mut writer = Writer::new(out, &exchange.response_header(answer.code))?;
+    let mut message = writer.message();
+    let mut fill = || {
+        message.set_code(coap_message::Code::new(answer.code)?);
+        message.add_option_uint(coap_message::OptionNumber::new(option::CONTENT_FORMAT)?, answer.content_format)?;
+        message.set_payload(body)
+    };
+    fill().map_err(|_: _| NoSpace)?;
+    let len = message.finish().0;
+    writer.finish(len)
+}
+
+#[cfg(test)]
+mod tests;

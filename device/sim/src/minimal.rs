@@ -1,0 +1,120 @@
+//! A device of the minimal profile: one serial line, and an EEPROM in a file.
+
+use std::{
+    fs::{File, OpenOptions},
+    future::Future,
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+use cbor_schemas::report;
+use device_minimal::{Config, DATAGRAM_LEN, Device, Line, STORAGE_LEN, curve::RustCrypto, line::FrameType};
+use device_sim::pty;
+use embedded_storage::{ReadStorage, Storage};
+use rand_core::OsRng;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::Args;
+
+/// Starts the device; what is returned serves it.
+pub(crate) fn start(args: &Args) -> Result<impl Future<Output = Result<()>> + 'static> {
+    let [path] = &args.pty[..] else { bail!("--profile minimal: it has one serial line; give one --pty") };
+    if !args.udp.is_empty() || args.usb.is_some() {
+        bail!("--profile minimal: it has neither UDP nor USB");
+    }
+    let eeprom = match &args.flash {
+        Some(path) => Eeprom::in_file(path).with_context(|| format!("EEPROM image {}", path.display()))?,
+        None => Eeprom::in_ram(),
+    };
+    let config =
+        Config { device: args.device()?, firmware: concat!("device-sim ", env!("CARGO_PKG_VERSION")), operation_ms: 1 };
+    let (mut port, line) = pty::open(path).with_context(|| format!("pty {}", path.display()))?;
+    eprintln!("device-sim: {} at serial:{}", args.id, path.display());
+    let mut device = Device::start(config, eeprom, RustCrypto, OsRng);
+    let mut report = String::with_capacity(report::MAX_LINE);
+    device.report(&mut report)?;
+    println!("{report}");
+    Ok(async move {
+        let _line = line;
+        let mut receiver = Line::new();
+        let mut out = [0; DATAGRAM_LEN];
+        port.write_all(&framed(FrameType::Diagnostic, format!("{report}\n").as_bytes())).await?;
+        loop {
+            let byte = port.read_u8().await.context("serial line")?;
+            let Some(datagram) = receiver.take(byte) else { continue };
+            if let Some(len) = device.handle(datagram, &mut out) {
+                port.write_all(&framed(FrameType::Configuration, &out[..len])).await?;
+            }
+        }
+    })
+}
+
+fn framed(frame_type: FrameType, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Line::frame(frame_type, data, |chunk| bytes.extend_from_slice(chunk));
+    bytes
+}
+
+/// The cells of an EEPROM.
+enum Eeprom {
+    /// Kept in a file; every write is on disk before it returns.
+    File(File),
+    /// Gone with the process.
+    Ram(Vec<u8>),
+}
+
+impl Eeprom {
+    fn in_file(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let len = file.metadata()?.len();
+        match usize::try_from(len) {
+            Ok(0) => file.write_all_at(&[0xff; STORAGE_LEN], 0)?,
+            Ok(len) if len == STORAGE_LEN => {}
+            _ => {
+                let message = format!("an EEPROM image has {STORAGE_LEN} bytes, this file has {len}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+        file.sync_all()?;
+        Ok(Self::File(file))
+    }
+
+    fn in_ram() -> Self {
+        Self::Ram(vec![0xff; STORAGE_LEN])
+    }
+}
+
+impl ReadStorage for Eeprom {
+    type Error = io::Error;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.read_exact_at(bytes, offset.into()),
+            Self::Ram(cells) => {
+                bytes.copy_from_slice(&cells[offset as usize..][..bytes.len()]);
+                Ok(())
+            }
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        STORAGE_LEN
+    }
+}
+
+impl Storage for Eeprom {
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => {
+                file.write_all_at(bytes, offset.into())?;
+                file.sync_data()
+            }
+            Self::Ram(cells) => {
+                cells[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+}
