@@ -203,6 +203,7 @@ mod tests {
     use hexlit::hex;
     use proptest::prelude::*;
     use rand_core::OsRng;
+    use sha2::{Digest, Sha256};
 
     use super::*;
 
