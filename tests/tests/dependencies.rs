@@ -7,11 +7,12 @@ use serde_json::Value;
 /// Who may depend on whom within the workspace; `None` is everybody.
 const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("cbor-schemas", Some(&[])),
-    ("device-protocol", Some(&["cbor-schemas"])),
+    ("device-protocol", Some(&["cbor-schemas", "device-protocol"])), // its tests turn its feature on
     ("device", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
-    ("embassy-usb-usbip", Some(&[])),                    // publishable by itself
-    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "embassy-usb-usbip"])),
+    ("device-minimal", Some(&["cbor-schemas", "device-protocol", "device-minimal"])), // the same
+    ("device-board", Some(&["cbor-schemas", "device"])),                              // for its tests only
+    ("embassy-usb-usbip", Some(&[])),                                                 // publishable by itself
+    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "device-minimal", "embassy-usb-usbip"])),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
     ("end-to-end", None),
@@ -19,7 +20,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// The crates that have to do without an operating system, and what would bring one in.
-const NO_STD: &[&str] = &["cbor-schemas", "device-protocol", "device", "device-board"];
+const NO_STD: &[&str] = &["cbor-schemas", "device-protocol", "device", "device-minimal", "device-board"];
 const NEEDS_STD: &[&str] = &["getrandom", "tokio", "libc"];
 
 #[test]
