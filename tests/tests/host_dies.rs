@@ -53,6 +53,27 @@ mod killed {
         assert_eq!(deaths, [4, 4, 1, 1, 1]);
     }
 
+    /// A device that can take one certificate, once, has the one that the registry has.
+    #[test]
+    fn while_commissioning_a_minimal_one() {
+        let bench = Bench::initialised(Cable::Pty);
+        let deaths = sweep(|point| {
+            let name = point.replace(':', "-");
+            let id = format!("urn:dev:ops:32473-kill-{name}");
+            let device = bench.start_with(&name, &id, &["--profile", "minimal"]);
+            let died = dies(&bench, &["commission", &device.link, "--trusted"], point);
+            check_audit(&bench);
+            bench.commissioner(&["commission", &device.link, "--trusted"]).succeeded();
+            let known = check_audit(&bench).into_iter().find(|known| known.id.as_str() == id).expect("it is known");
+            let certificates = &known.active().expect("one is").certificates;
+            assert_eq!(certificates.len(), 1, "{point}: {known:?}");
+            assert_eq!(certificates[0].status, CertificateStatus::Installed);
+            died
+        });
+        // Seen, intended, issued, installed; one PUT; one signature.
+        assert_eq!(deaths, [4, 4, 1, 1, 1]);
+    }
+
     /// The next run finishes it; only where the answer with the new key was lost, that key is a change to be accepted.
     #[test]
     fn while_rekeying() {

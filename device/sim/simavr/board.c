@@ -4,8 +4,8 @@
  *
  * EEPROM is a file of as many bytes as the processor has; each byte that is programmed is in it at once. Unless CUT is -1, the
  * power goes after so many bytes: of the next one, every other bit changes.
- * With COUNT 1, at each frame that is sent, a line on standard error tells the cycles so far and the deepest stack, in
- * bytes.
+ * With COUNT 1, at each frame that is sent, a line on standard error tells the cycles so far, without sleep, and the
+ * deepest stack, in bytes.
  *
  * device-emulator starts this. simavr is under the GPL, so the program made of this and of it is, too.
  */
@@ -35,6 +35,7 @@ static avr_t *avr;
 static int line, counts;
 static int may_send = 1;
 static unsigned lowest = 0xffff;
+static avr_cycle_count_t slept;
 
 static int fail(const char *what) {
     fprintf(stderr, "board: %s: %s\n", what, errno ? strerror(errno) : "not possible");
@@ -44,7 +45,7 @@ static int fail(const char *what) {
 static void on_output(struct avr_irq_t *irq, uint32_t value, void *param) {
     unsigned char byte = value;
     if (write(line, &byte, 1) != 1) exit(0);
-    if (counts && byte == END) fprintf(stderr, "cycles %llu stack %u\n", (unsigned long long)avr->cycle, avr->ramend - lowest);
+    if (counts && byte == END) fprintf(stderr, "cycles %llu stack %u\n", (unsigned long long)(avr->cycle - slept), avr->ramend - lowest);
 }
 
 static void on_xon(struct avr_irq_t *irq, uint32_t value, void *param) { may_send = 1; }
@@ -93,7 +94,10 @@ int main(int count, char **arguments) {
     int was_permitted = 0;
     avr_cycle_count_t look = 0;
     for (;;) {
+        int was_asleep = avr->state == cpu_Sleeping;
+        avr_cycle_count_t before = avr->cycle;
         int state = avr_run(avr);
+        if (was_asleep) slept += avr->cycle - before;
         if (state == cpu_Done || state == cpu_Crashed) return fail("the processor stopped");
         unsigned stack = avr->data[SP] | avr->data[SP + 1] << 8;
         if (stack < lowest && stack > 0x100) lowest = stack;

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 /// The boards, and the targets that they are built for.
-const BOARDS: [(&str, &str); 7] = [
+const BOARDS: [(&str, &str); 8] = [
     ("emcraft-sf2", CORTEX_M3),
     ("lm3s6965evb", CORTEX_M3),
     ("nrf52840-dk", "thumbv7em-none-eabihf"),
@@ -36,7 +36,11 @@ const BOARDS: [(&str, &str); 7] = [
     ("nucleo-l476rg", "thumbv7em-none-eabihf"),
     ("rpi-pico", "thumbv6m-none-eabi"),
     ("rpi-pico-usb", "thumbv6m-none-eabi"),
+    ("atmega1284p", AVR),
 ];
+const AVR: &str = "avr-none";
+/// Where the tools say that the RAM of an AVR is.
+const AVR_RAM_START: u64 = 0x0080_0000;
 const CORTEX_M3: &str = "thumbv7m-none-eabi";
 /// RAM of the emulated boards; the last 64 bytes are the emulator's.
 const RAM_START: u64 = 0x2000_0000;
@@ -118,14 +122,17 @@ async fn sizes() -> Result<()> {
             if sh_flags & u64::from(SHF_ALLOC) == 0 {
                 continue;
             }
-            let is_in_ram = section.address() >= RAM_START;
+            let is_in_ram = section.address() >= if target == AVR { AVR_RAM_START } else { RAM_START };
             let is_in_flash = section.kind() != SectionKind::UninitializedData;
             ram += if is_in_ram { section.size() } else { 0 };
             flash += if is_in_flash { section.size() } else { 0 };
             data += if is_in_ram && is_in_flash { section.size() } else { 0 };
         }
-        let is_emulated = target == CORTEX_M3;
-        let stack = if is_emulated { Some(stack(board, &elf).await?) } else { None };
+        let stack = match target {
+            CORTEX_M3 => Some(stack(board, &elf).await?),
+            AVR => Some(atmega().await?.stack),
+            _ => None,
+        };
         let or_dash = |bytes: Option<u64>| bytes.map_or("–".to_owned(), |bytes| bytes.to_string());
         let row = format!(
             "| {board} | {flash} | {data} | {ram} | {} | {} |\n",
@@ -163,6 +170,61 @@ async fn stack(board: &str, elf: &object::File<'_>) -> Result<u64> {
     let ram = fs::read(&dump).context("the emulator wrote no RAM")?;
     let untouched = ram[usize::try_from(bottom - RAM_START)?..].iter().take_while(|byte| **byte == PAINT).count();
     Ok(STACK_TOP - bottom - u64::try_from(untouched)?)
+}
+
+/// What an ATmega1284P took, in cycles and in bytes.
+struct Atmega {
+    makes_a_key: u64,
+    takes_a_certificate: u64,
+    stack: u64,
+}
+
+/// A first start, a commissioning, and another start.
+async fn atmega() -> Result<Atmega> {
+    let scratch = tempfile::tempdir()?;
+    let (eeprom, state) = (scratch.path().join("eeprom"), scratch.path().join("state"));
+    let start_at = |port: &Path| -> Result<(Child, Lines<BufReader<tokio::process::ChildStderr>>)> {
+        let mut emulator = command("device-emulator")?;
+        emulator.args(["--board", "atmega1284p", "--count-instructions", "--pty"]).arg(port);
+        emulator.arg("--simavr").arg(built()?.join("simavr/board")).arg("--flash").arg(&eeprom);
+        let emulator = emulator.arg(firmware("atmega1284p", AVR)?).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = start(emulator)?;
+        let said = BufReader::new(process.stderr.take().context("piped")?).lines();
+        Ok((process, said))
+    };
+    // A frame tells at its beginning, and at its end.
+    let frame = async |said: &mut Lines<BufReader<tokio::process::ChildStderr>>| -> Result<[u64; 3]> {
+        let mut seen = Vec::new();
+        while let Some(line) = said.next_line().await? {
+            if let Some((cycles, stack)) = line.strip_prefix("cycles ").and_then(|line| line.split_once(" stack ")) {
+                seen.push((cycles.parse()?, stack.parse()?));
+            }
+            if let [(begin, _), (end, stack)] = seen[..] {
+                return Ok([begin, end, stack]);
+            }
+        }
+        bail!("the firmware stopped; `device-emulator` says why")
+    };
+    let port = scratch.path().join("port");
+    let (device, mut said) = start_at(&port)?;
+    let [first_start, ..] = frame(&mut said).await?;
+    let link = format!("serial:{}", port.display());
+    for arguments in [&["init"][..], &["commission", &link, "--trusted"]] {
+        let mut commissioner = command("commissioner")?;
+        let done = commissioner.arg("--state-dir").arg(&state).args(arguments).output().await?;
+        ensure!(done.status.success(), "commissioner {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    // The ping, /comm, the certificate.
+    let mut frames = Vec::new();
+    for _ in 0..3 {
+        frames.push(frame(&mut said).await?);
+    }
+    let &[.., [_, asked, _], [answered, _, stack]] = &frames[..] else { bail!("three frames") };
+    drop(device);
+    let port = scratch.path().join("again");
+    let (_device, mut said) = start_at(&port)?;
+    let [second_start, ..] = frame(&mut said).await?;
+    Ok(Atmega { makes_a_key: first_start - second_start, takes_a_certificate: answered - asked, stack })
 }
 
 async fn instructions() -> Result<()> {
@@ -214,16 +276,32 @@ async fn instructions() -> Result<()> {
     for (what, (cost, messages, line)) in ["a first visit", "a later visit"].iter().zip(visits) {
         table.push_str(&format!("| {what}, {messages} messages | {} | {line} |\n", millions(cost)));
     }
-    publish("instructions", &table)
+    publish("instructions", &table)?;
+
+    let Atmega { makes_a_key, takes_a_certificate, .. } = atmega().await?;
+    let mut table = "| what an ATmega1284P does | cycles | at 16 MHz |\n|---|---:|---:|\n".to_owned();
+    for (what, cycles) in [
+        ("makes a key: one scalar multiplication", makes_a_key),
+        ("takes a certificate: checks the signature, two of them", takes_a_certificate),
+    ] {
+        let (millions, tenths) = (millions(cycles / 1000), cycles / 1_600_000);
+        table.push_str(&format!("| {what} | {millions} | {}.{} s |\n", tenths / 10, tenths % 10));
+    }
+    publish("atmega", &table)
 }
 
 /// Where `make firmware` leaves a firmware.
 fn firmware(board: &str, target: &str) -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let built = program.ancestors().nth(2).context("programs lie in target/PROFILE")?;
-    let firmware = built.join("firmware").join(target).join("release").join(board);
+    let name = if target == AVR { format!("{board}.elf") } else { board.to_owned() };
+    let firmware = built()?.join("firmware").join(target).join("release").join(name);
     ensure!(firmware.exists(), "{} is missing: run `make firmware`", firmware.display());
     Ok(firmware)
+}
+
+/// target/
+fn built() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.ancestors().nth(2).context("programs lie in target/PROFILE")?.to_owned())
 }
 
 /// Prints a table, and writes it to its place in docs/benchmarks.md.

@@ -40,7 +40,6 @@ extern "C" fn main() -> ! {
     let mut eeprom = Eeprom::new();
     let rng = random::start(&mut eeprom);
     uart::start();
-    registers::enable_interrupts();
 
     let serial = eeprom.array(eeprom::SERIAL);
     let Some(id) = device_id(serial) else { stop() };
@@ -74,6 +73,6 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 fn stop() -> ! {
     loop {
-        registers::sleep();
+        registers::sleep_until(|| false);
     }
 }

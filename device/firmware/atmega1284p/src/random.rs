@@ -4,10 +4,11 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use rand_core::{CryptoRng, RngCore};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::{
     eeprom::{Eeprom, SEED},
-    registers::{TCCR1B, TCNT1L, enable_interrupts, sleep, watchdog},
+    registers::{TCCR1B, TCNT1L, sleep_until, watchdog},
 };
 
 /// Samples of the jitter where there is a seed: a quarter of a second.
@@ -20,33 +21,32 @@ static COUNT: AtomicU8 = AtomicU8::new(0);
 
 /// SHA-256 of a secret and a counter.
 pub(crate) struct Random {
-    state: [u8; 32],
+    state: Zeroizing<[u8; 32]>,
     blocks: u32,
 }
 
 /// Mixes what there is, and replaces the seed before anything is drawn from it.
 pub(crate) fn start(eeprom: &mut Eeprom) -> Random {
-    let seed: [u8; 32] = eeprom.array(SEED);
+    let seed = Zeroizing::new(eeprom.array::<32>(SEED));
     let is_seeded = seed.iter().any(|byte| *byte != 0xff);
-    let mut pool = Sha256::new_with_prefix(seed);
+    let mut pool = Sha256::new_with_prefix(*seed);
     jitter(if is_seeded { SAMPLES } else { SAMPLES_UNSEEDED }, &mut pool);
-    let mixed = pool.finalize();
-    let derive =
-        |purpose: &[u8]| -> [u8; 32] { Sha256::new_with_prefix(purpose).chain_update(mixed).finalize().into() };
-    eeprom.put(SEED, &derive(b"seed"));
+    let mixed = Zeroizing::new(<[u8; 32]>::from(pool.finalize()));
+    let derive = |purpose: &[u8]| {
+        let derived = Sha256::new_with_prefix(purpose).chain_update(*mixed).finalize();
+        Zeroizing::new(<[u8; 32]>::from(derived))
+    };
+    eeprom.put(SEED, &*derive(b"seed"));
     Random { state: derive(b"numbers"), blocks: 0 }
 }
 
 /// The low byte of a timer that the crystal drives, each time the watchdog's oscillator has counted to 2048.
 fn jitter(samples: u16, pool: &mut Sha256) {
     TCCR1B.write(1);
-    enable_interrupts();
     let mut last = COUNT.load(Relaxed);
     for _ in 0..samples {
         watchdog(true);
-        while COUNT.load(Relaxed) == last {
-            sleep();
-        }
+        sleep_until(|| COUNT.load(Relaxed) != last);
         last = COUNT.load(Relaxed);
         pool.update([SAMPLE.load(Relaxed)]);
     }
@@ -81,7 +81,7 @@ impl RngCore for Random {
 
     fn fill_bytes(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(32) {
-            let block = Sha256::new_with_prefix(self.state).chain_update(self.blocks.to_le_bytes()).finalize();
+            let block = Sha256::new_with_prefix(*self.state).chain_update(self.blocks.to_le_bytes()).finalize();
             self.blocks = self.blocks.wrapping_add(1);
             chunk.iter_mut().zip(block).for_each(|(byte, random)| *byte = random);
         }
@@ -94,9 +94,3 @@ impl RngCore for Random {
 }
 
 impl CryptoRng for Random {}
-
-impl Drop for Random {
-    fn drop(&mut self) {
-        self.state.fill(0);
-    }
-}

@@ -44,12 +44,21 @@ pub(crate) fn enable_interrupts() {
     unsafe { asm!("sei") }
 }
 
-/// Waits for an interrupt, in idle mode: the UART and the timers go on.
-pub(crate) fn sleep() {
+/// Sleeps, in idle mode, until an interrupt has brought something about: the UART and the timers go on.
+pub(crate) fn sleep_until(mut is_there: impl FnMut() -> bool) {
     SMCR.write(1);
-    // SAFETY: sleeping changes no memory.
-    unsafe { asm!("sleep") }
+    loop {
+        // SAFETY: interrupts are on again soon.
+        unsafe { asm!("cli") }
+        if is_there() {
+            break;
+        }
+        // SAFETY: sleeping changes no memory. An interrupt that is pending comes after the instruction behind `sei`, so it
+        // wakes from this sleep.
+        unsafe { asm!("sei", "sleep") }
+    }
     SMCR.write(0);
+    enable_interrupts();
 }
 
 /// Starts to program the byte that EEAR and EEDR name: within four cycles after the permission, or it does not happen.

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use crate::registers::{UBRR0H, UBRR0L, UCSR0A, UCSR0B, UCSR0C, UDR0, sleep};
+use crate::registers::{UBRR0H, UBRR0L, UCSR0A, UCSR0B, UCSR0C, UDR0, sleep_until};
 
 const U2X: u8 = 1;
 const UDRE: u8 = 5;
@@ -28,9 +28,7 @@ pub(crate) fn start() {
 /// Waits for a byte.
 pub(crate) fn receive() -> u8 {
     let at = READ.load(Relaxed);
-    while at == WRITTEN.load(Relaxed) {
-        sleep();
-    }
+    sleep_until(|| at != WRITTEN.load(Relaxed));
     let byte = RING.get(usize::from(at)).map_or(0, |place| place.load(Relaxed));
     READ.store(at.wrapping_add(1), Relaxed);
     byte
