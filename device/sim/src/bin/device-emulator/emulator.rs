@@ -108,10 +108,11 @@ impl Emulator {
     }
 }
 
-/// The emulator must not outlive this process, not even if that is killed.
+/// The emulator must not outlive this process, not even if that is killed. Ctrl-C at the terminal is for us alone: an emulator
+/// that ends by itself is a board that stopped.
 fn bound_to_us(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command.args(["--pdeathsig", "KILL"]).arg(program).process_group(0);
     command
 }
 
