@@ -45,7 +45,7 @@ fn what_cannot_be_emulated_is_said_plainly() {
         (vec!["--pty".into(), path("port"), "--uid".into(), "12".into(), elf.clone()], 2, "--uid"),
         (vec!["--pty".into(), path("port"), path("nothing")], 1, "make firmware"),
         (vec!["--pty".into(), path("port"), path("text")], 1, "is no firmware"),
-        (vec!["--pty".into(), path("port"), "--flash".into(), path("text"), elf.clone()], 1, "the board's flash has"),
+        (vec!["--pty".into(), path("port"), "--flash".into(), path("text"), elf.clone()], 1, "the board's memory has"),
         (
             ["--pty", &path("port"), "--board", "lm3s6965evb", "--flash", &path("flash"), &elf]
                 .map(str::to_owned)
@@ -53,6 +53,7 @@ fn what_cannot_be_emulated_is_said_plainly() {
             1,
             "no flash that can be kept",
         ),
+        (vec!["--pty".into(), path("port"), "--cut".into(), "1".into(), elf.clone()], 1, "for an ATmega"),
     ] {
         let output = Command::new(program("device-emulator")).args(&args).output().expect("device-emulator runs");
         let stderr = String::from_utf8_lossy(&output.stderr);
