@@ -177,8 +177,7 @@ fn the_udev_rule_makes_it_ready() {
     let udev = Udev::start();
     let device = Plugged::start_with_udev(&bench, ID, &udev);
     let says = |node: &Path, property: &str| {
-        let properties = udev.properties(node);
-        assert!(properties.lines().any(|line| line == property), "{property}: {properties}");
+        poll(property, || udev.properties(node).lines().any(|line| line == property).then_some(()));
     };
     says(&device.sysfs().canonicalize().expect("it is there"), "ID_MM_DEVICE_IGNORE=1");
     says(&Path::new("/sys/class/net").join(device.interface()), "NM_UNMANAGED=1");

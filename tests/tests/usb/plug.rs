@@ -92,11 +92,12 @@ impl Plugged {
     /// A device at a host that has udev, and a rule for it. It makes the network ready, or nobody does.
     pub(crate) fn start_with_udev(bench: &Bench, id: &str, udev: &Udev) -> Self {
         let device = simulator(bench, id, Speed::Full, "vhci");
-        Ways::appear();
         udev.settle();
-        // It gave the network another name.
-        let ways = Ways::appear();
-        ways.has_address();
+        // It gives the network another name, and settling does nothing in what it takes for a chroot.
+        let ways = poll("the host has a link-local address", || {
+            let ways = Ways::appear();
+            has_address(&ways.interface).then_some(ways)
+        });
         Self { device, id: id.to_owned(), speed: Speed::Full, ways }
     }
 
