@@ -42,6 +42,34 @@ impl DeviceCertificateClaims {
     pub const MAX_LEN: usize = 190;
     /// The longest device certificate in bytes.
     pub const MAX_SIGNED_LEN: usize = Sign1::encoded_len(Kind::DeviceCertificate, Self::MAX_LEN);
+
+    /// Reads the certificate that `anchor` is said to have signed about the `device` with `key`. Its signature is not
+    /// verified: until that is done, all of it is a stranger's.
+    ///
+    /// # Errors
+    /// What is wrong, in words for problem details.
+    pub fn read_signed<'b>(
+        certificate: &'b [u8],
+        anchor: &CoseKey,
+        device: &DeviceId,
+        key: &CoseKey,
+    ) -> Result<(Sign1<'b>, Self), &'static str> {
+        let object = Sign1::decode(certificate).map_err(|_| "not a signed object")?;
+        if object.kind != Kind::DeviceCertificate {
+            return Err("typ is not that of a device certificate");
+        }
+        let claims = Self::decode(object.payload).map_err(|_| "malformed claims")?;
+        if claims.issuer != IssuerId(anchor.kid) {
+            return Err("iss is not the anchor");
+        }
+        if claims.subject != *device {
+            return Err("sub names another device");
+        }
+        if claims.key != *key {
+            return Err("cnf names another key");
+        }
+        Ok((object, claims))
+    }
 }
 
 codec!(DeviceCertificateClaims);

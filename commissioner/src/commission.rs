@@ -248,8 +248,8 @@ async fn commission_as_factory(
     if info.factory == SlotState::Empty {
         return install(visit, Slot::Factory, None, station, progress).await;
     }
-    let response = visit.request(&Request::get(FACTORY)).await?.success().map_err(Error::Refused)?;
-    let view = SlotView::decode(&response.payload)?;
+    let contents = read_slot(&mut visit, FACTORY).await?;
+    let view = SlotView::decode(&contents)?;
     if view.anchor != Some(station.issuer.anchor()) {
         return Err(Error::OtherFactory);
     }
@@ -285,8 +285,8 @@ async fn commission_minimal(
     if seen.info().factory == SlotState::Empty {
         return install(visit, Slot::Factory, None, station, progress).await;
     }
-    let response = visit.request(&Request::get(FACTORY)).await?.success().map_err(Error::Refused)?;
-    let view = SlotView::decode(&response.payload)?;
+    let contents = read_slot(&mut visit, FACTORY).await?;
+    let view = SlotView::decode(&contents)?;
     match view.certificate {
         Some(certificate) if view.anchor == Some(station.issuer.anchor()) => {
             settle_certificate(certificate, Slot::Factory, &visit, station, progress).await
@@ -523,8 +523,8 @@ pub(crate) fn tell(succession: &Succession, key: &PublicKey, progress: &Progress
 
 /// For a device that we own: takes the certificate that it has into account, or gives it one.
 async fn renew(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> Result<Outcome, Error> {
-    let response = visit.request(&Request::get(OWNER)).await?.success().map_err(Error::Refused)?;
-    let view = SlotView::decode(&response.payload)?;
+    let contents = read_slot(&mut visit, OWNER).await?;
+    let view = SlotView::decode(&contents)?;
     if view.anchor != Some(station.issuer.anchor()) {
         return Err(Error::Owned);
     }
@@ -532,6 +532,12 @@ async fn renew(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> 
         Some(certificate) => settle_certificate(certificate, Slot::Owner, &visit, station, progress).await,
         None => install(visit, Slot::Owner, None, station, progress).await,
     }
+}
+
+/// What a slot shows of itself: an encoded [`SlotView`].
+async fn read_slot(visit: &mut Visit<'_>, path: &str) -> Result<Vec<u8>, Error> {
+    let response = visit.request(&Request::get(path)).await?.success().map_err(Error::Refused)?;
+    Ok(response.payload)
 }
 
 /// Takes a certificate of ours that the device has into account.

@@ -78,20 +78,9 @@ impl<'a> Offer<'a> {
     pub fn verify_certificate(&self, device: &DeviceId, own_key: &PublicKey) -> Result<Option<u64>, Problem> {
         let Some(certificate) = self.certificate else { return Ok(None) };
         let rejected = |detail| Problem::new(code::BAD_REQUEST, "certificate rejected").with_detail(detail);
-        let object = Sign1::decode(certificate).map_err(|_| rejected("not a signed object"))?;
-        if object.kind != Kind::DeviceCertificate {
-            return Err(rejected("typ is not that of a device certificate"));
-        }
-        let claims = DeviceCertificateClaims::decode(object.payload).map_err(|_| rejected("malformed claims"))?;
-        if claims.issuer != IssuerId(self.anchor.kid()) {
-            return Err(rejected("iss is not the anchor"));
-        }
-        if claims.subject != *device {
-            return Err(rejected("sub names another device"));
-        }
-        if PublicKey::from_cose(&claims.key) != Ok(*own_key) {
-            return Err(rejected("cnf names another key"));
-        }
+        let (object, claims) =
+            DeviceCertificateClaims::read_signed(certificate, &self.anchor.cose_key(), device, &own_key.cose_key())
+                .map_err(rejected)?;
         protocol::sign1::verify(&self.anchor, &object).map_err(|_| rejected("the anchor did not sign it"))?;
         Ok(Some(claims.issued_at))
     }

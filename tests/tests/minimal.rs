@@ -1,9 +1,9 @@
 //! The minimal profile: a device that cannot prove its key, at the cable that it is programmed by. It ends up among "my
 //! devices", marked as unproven, and only there and only in that place.
 
-use cbor_schemas::{Condition, DeviceInfo, DeviceListClaims, Kind, Sign1, report};
 use std::{path::Path, process::Command};
 
+use cbor_schemas::{Condition, DeviceInfo, DeviceListClaims, Kind, Sign1, report};
 use end_to_end::{Bench, Cable, Device, Finished, Running, firmware, program};
 use serde_json::Value;
 

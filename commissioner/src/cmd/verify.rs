@@ -108,8 +108,8 @@ impl Verdict {
             device: info.device.to_string(),
             thumbprint: account.key().map(|key| key.thumbprint().to_string()).unwrap_or_default(),
             possession: match info.profile {
-                Profile::Full => "proved",
-                Profile::Minimal => "unproven",
+                Profile::Full => ProofLevel::Proved.as_str(),
+                Profile::Minimal => ProofLevel::Unproven.as_str(),
             },
             firmware: account.firmware(),
             verdict: if is_certified { "certified" } else { "claimed" },
@@ -118,10 +118,7 @@ impl Verdict {
             maker: view.anchor.map(|anchor| IssuerId(anchor.kid).to_string()),
             issued_at: claims.map(|claims| rfc3339(claims.issued_at)),
             key_origin: claims.map(|claims| claims.key_origin.as_str()),
-            proof: claims.map(|claims| match claims.proof {
-                ProofLevel::Proved => "proved",
-                ProofLevel::Unproven => "unproven",
-            }),
+            proof: claims.map(|claims| claims.proof.as_str()),
             owner: info.owner.as_str(),
         }
     }

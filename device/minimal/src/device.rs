@@ -13,9 +13,8 @@
 use core::fmt;
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, IssuerId, KeyOrigin, Kind,
-    Limits, ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView, Watermarks,
-    report,
+    ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, KeyOrigin, Kind, Limits,
+    ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView, Watermarks, report,
 };
 use coap_message::{MinimalWritableMessage, ReadableMessage};
 use coap_numbers::{code, option};
@@ -247,20 +246,8 @@ impl<S: Storage, C: Curve> Device<S, C> {
         }
         let rejected =
             |detail| Problem { detail: Some(detail), ..Problem::new(code::BAD_REQUEST, "certificate rejected") };
-        let object = Sign1::decode(certificate).map_err(|_| rejected("not a signed object"))?;
-        if object.kind != Kind::DeviceCertificate {
-            return Err(rejected("typ is not that of a device certificate"));
-        }
-        let claims = DeviceCertificateClaims::decode(object.payload).map_err(|_| rejected("malformed claims"))?;
-        if claims.issuer != IssuerId(anchor.kid) {
-            return Err(rejected("iss is not the anchor"));
-        }
-        if claims.subject != self.config.device {
-            return Err(rejected("sub names another device"));
-        }
-        if claims.key != *own_key {
-            return Err(rejected("cnf names another key"));
-        }
+        let (object, _) = DeviceCertificateClaims::read_signed(certificate, anchor, &self.config.device, own_key)
+            .map_err(rejected)?;
         let mut hash = Sha256::new();
         Sign1::to_be_signed(object.kind, object.payload, &mut |bytes| hash.update(bytes));
         // A point off the curve is refused by the curve.

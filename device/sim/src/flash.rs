@@ -22,6 +22,21 @@ pub(crate) fn layout() -> Layout {
     Layout::smallest::<SimFlash>(0)
 }
 
+/// Opens the file that stands for a memory of `len` bytes; makes it blank, readable by its owner alone, if it does not exist.
+pub(crate) fn image(what: &str, path: &Path, len: usize) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match usize::try_from(file.metadata()?.len()) {
+        Ok(0) => file.write_all_at(&vec![0xff; len], 0)?,
+        Ok(found) if found == len => {}
+        _ => {
+            let message = format!("{what} has {len} bytes, this file has {}", file.metadata()?.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
 /// The flash of a simulated device.
 pub(crate) enum SimFlash {
     /// Kept in a file; every write and erase is on disk before it returns.
@@ -33,17 +48,7 @@ pub(crate) enum SimFlash {
 impl SimFlash {
     /// Flash in `file`, which is made blank, readable by its owner alone, if it does not exist.
     pub(crate) fn in_file(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let len = file.metadata()?.len();
-        match usize::try_from(len) {
-            Ok(0) => file.write_all_at(&[0xff; PAGE * PAGES], 0)?,
-            Ok(len) if len == PAGE * PAGES => {}
-            _ => {
-                let message = format!("a flash image has {} bytes, this file has {len}", PAGE * PAGES);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            }
-        }
-        file.sync_all()?;
+        let file = image("a flash image", path, PAGE * PAGES)?;
         Ok(SimFlash::File(file))
     }
 

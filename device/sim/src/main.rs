@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
+    str::FromStr,
     time::Instant,
 };
 
@@ -76,11 +77,11 @@ struct Args {
     #[arg(long, value_name = "URN", default_value = "urn:dev:ops:32473-sim-{}")]
     id: String,
     /// How much of the protocol it speaks. `minimal` is for targets too small for EDHOC: one serial line, and a report line.
-    #[arg(long, value_name = "PROFILE", default_value = "full", value_parser = profiles())]
+    #[arg(long, value_name = "PROFILE", default_value = "full", value_parser = one_of::<Profile>(Profile::ALL.iter().map(|it| it.as_str())))]
     profile: Profile,
     /// Who may claim the device while nobody owns it. A long press of the button, which shows that somebody is there, is the
     /// signal USR2: of each device in this process. Once a factory has been there, `open` acts as `voucher`.
-    #[arg(long, value_name = "POLICY", default_value = "open", value_parser = claim_policies())]
+    #[arg(long, value_name = "POLICY", default_value = "open", value_parser = one_of::<ClaimPolicy>(ClaimPolicy::ALL.iter().map(|it| it.as_str())))]
     claim_policy: ClaimPolicy,
     /// Lets whoever is present empty the owner slot.
     #[arg(long)]
@@ -142,14 +143,12 @@ async fn main() -> ExitCode {
     }
 }
 
-fn profiles() -> impl TypedValueParser<Value = Profile> {
-    PossibleValuesParser::new(Profile::ALL.iter().map(|profile| profile.as_str()))
-        .try_map(|profile| profile.parse::<Profile>())
-}
-
-fn claim_policies() -> impl TypedValueParser<Value = ClaimPolicy> {
-    PossibleValuesParser::new(ClaimPolicy::ALL.iter().map(|policy| policy.as_str()))
-        .try_map(|policy| policy.parse::<ClaimPolicy>())
+/// Takes one of the `words`, which all parse.
+fn one_of<T>(words: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = cbor_schemas::Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }
 
 /// Starts one device and its links.

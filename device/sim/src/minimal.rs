@@ -1,12 +1,6 @@
 //! A device of the minimal profile: one serial line, and an EEPROM in a file.
 
-use std::{
-    fs::{File, OpenOptions},
-    future::Future,
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{fs::File, future::Future, io, os::unix::fs::FileExt};
 
 use anyhow::{Context, Result, bail};
 use cbor_schemas::report;
@@ -16,7 +10,7 @@ use embedded_storage::{ReadStorage, Storage};
 use rand_core::OsRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::Args;
+use crate::{Args, flash};
 
 /// Starts the device; what is returned serves it.
 pub(crate) fn start(args: &Args) -> Result<impl Future<Output = Result<()>> + 'static> {
@@ -25,7 +19,9 @@ pub(crate) fn start(args: &Args) -> Result<impl Future<Output = Result<()>> + 's
         bail!("--profile minimal: it has neither UDP nor USB");
     }
     let eeprom = match &args.flash {
-        Some(path) => Eeprom::in_file(path).with_context(|| format!("EEPROM image {}", path.display()))?,
+        Some(path) => flash::image("an EEPROM image", path, STORAGE_LEN)
+            .map(Eeprom::File)
+            .with_context(|| format!("EEPROM image {}", path.display()))?,
         None => Eeprom::in_ram(),
     };
     let config =
@@ -66,21 +62,6 @@ enum Eeprom {
 }
 
 impl Eeprom {
-    fn in_file(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let len = file.metadata()?.len();
-        match usize::try_from(len) {
-            Ok(0) => file.write_all_at(&[0xff; STORAGE_LEN], 0)?,
-            Ok(len) if len == STORAGE_LEN => {}
-            _ => {
-                let message = format!("an EEPROM image has {STORAGE_LEN} bytes, this file has {len}");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            }
-        }
-        file.sync_all()?;
-        Ok(Self::File(file))
-    }
-
     fn in_ram() -> Self {
         Self::Ram(vec![0xff; STORAGE_LEN])
     }

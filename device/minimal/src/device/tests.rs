@@ -1,6 +1,6 @@
 use std::vec::Vec;
 
-use cbor_schemas::{CoseKey, report};
+use cbor_schemas::{CoseKey, IssuerId, report};
 use coap_message::MessageOption as _;
 use proptest::prelude::*;
 use protocol::coap::{Header, Token, Type};
