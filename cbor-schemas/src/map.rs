@@ -8,7 +8,7 @@ use minicbor::{Decoder, Encoder};
 use crate::{
     Error,
     codec::{Buffer, Wire, Writer},
-    deterministic::item_bytes,
+    deterministic::{item_bytes, skip},
 };
 
 /// What happens to keys that the schema does not know.
@@ -78,7 +78,7 @@ impl<'d, 'b> MapReader<'d, 'b> {
     fn peek(&mut self) -> Result<Option<&'b [u8]>, Error> {
         if self.next.is_none() && self.left > 0 {
             self.left = self.left.saturating_sub(1);
-            self.next = Some(item_bytes(self.decoder, |decoder| Ok(decoder.skip()?))?);
+            self.next = Some(item_bytes(self.decoder, skip)?);
         }
         Ok(self.next)
     }
@@ -91,7 +91,7 @@ impl<'d, 'b> MapReader<'d, 'b> {
             _ => return Err(Error::UnknownKey),
         }
         self.next = None;
-        Ok(self.decoder.skip()?)
+        skip(self.decoder)
     }
 }
 

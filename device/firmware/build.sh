@@ -38,8 +38,8 @@ for board in "$@"; do
         continue
     fi
     cross_cargo "$target" build --quiet --release --package "firmware-$board"
-    for image in "$board" "$board-usb"; do
-        # Boards with a USB socket of their own have an image for that, too.
+    for image in "$board" "$board-edhoc" "$board-usb"; do
+        # Some have more than one: for a USB socket of their own, or with EDHOC where that is a choice.
         if [ "$image" = "$board" ] || grep -q "\"$image\"" "$board/Cargo.toml"; then
             [ "$target" = avr-none ] && image=$image.elf
             echo "build: target/firmware/$target/release/$image"

@@ -9,7 +9,9 @@
 cross_cargo() {
     local target=$1 command=$2
     shift 2
-    export CARGO_TARGET_AVR_NONE_RUSTFLAGS="-C target-cpu=atmega1284p"
+    # Everything to be small, for 128 KiB of flash. A panic has nobody to tell its message.
+    local -x CARGO_TARGET_AVR_NONE_RUSTFLAGS="-C target-cpu=atmega1284p --cfg aes_compact -Z unstable-options -C panic=immediate-abort"
+    [ "$target" != avr-none ] || local -x CARGO_PROFILE_RELEASE_OPT_LEVEL=z
     if [ "$target" = avr-none ]; then
         if rustup component add rust-src >/dev/null 2>&1; then
             # Building `core` takes features of cargo that are not stable yet; so do the interrupts of an AVR.

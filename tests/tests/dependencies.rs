@@ -9,10 +9,10 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("cbor-schemas", Some(&[])),
     ("device-protocol", Some(&["cbor-schemas", "device-protocol"])), // its tests turn its feature on
     ("device", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-minimal", Some(&["cbor-schemas", "device-protocol", "device-minimal"])), // the same
-    ("device-board", Some(&["cbor-schemas", "device"])),                              // for its tests only
-    ("embassy-usb-usbip", Some(&[])),                                                 // publishable by itself
-    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "device-minimal", "embassy-usb-usbip"])),
+    ("device-small", Some(&["cbor-schemas", "device-protocol", "device-small"])), // the same
+    ("device-board", Some(&["cbor-schemas", "device"])),                          // for its tests only
+    ("embassy-usb-usbip", Some(&[])),                                             // publishable by itself
+    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "device-small", "embassy-usb-usbip"])),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
     ("end-to-end", None),
@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// The crates that have to do without an operating system, and what would bring one in.
-const NO_STD: &[&str] = &["cbor-schemas", "device-protocol", "device", "device-minimal", "device-board"];
+const NO_STD: &[&str] = &["cbor-schemas", "device-protocol", "device", "device-small", "device-board"];
 const NEEDS_STD: &[&str] = &["getrandom", "tokio", "libc"];
 
 #[test]

@@ -133,6 +133,7 @@ pub struct Peer {
 }
 
 /// The OSCORE context of a finished handshake (RFC 9528 appendix A.1).
+#[inline(never)]
 fn oscore_context(prk_exporter: &[u8; 32], sender: Id, recipient: Id) -> oscore::Context {
     const MASTER_SECRET: u8 = 0;
     const MASTER_SALT: u8 = 1;

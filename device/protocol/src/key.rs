@@ -7,12 +7,10 @@
 use core::fmt;
 
 use cbor_schemas::{Ccs, CoseKey, Kid, PrivateCoseKey};
-use p256::elliptic_curve::point::{AffineCoordinates, DecompressPoint};
-use p256::elliptic_curve::sec1::{Coordinates, ToEncodedPoint};
-use p256::{AffinePoint, NonZeroScalar, SecretKey};
 use rand_core::CryptoRngCore;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
+use crate::curve::{self, Point};
 use crate::thumbprint::Hex;
 pub use crate::thumbprint::Thumbprint;
 
@@ -29,9 +27,7 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::NotOnCurve`] if no point has this x.
     pub fn from_x(x: &[u8; 32]) -> Result<Self, KeyError> {
-        let even = 0.into();
-        let point = Option::from(AffinePoint::decompress(x.into(), even)).ok_or(KeyError::NotOnCurve)?;
-        Self::from_point(&point)
+        curve::point_of(x).map(Self::from_point).ok_or(KeyError::NotOnCurve)
     }
 
     /// The key in a `COSE_Key`.
@@ -80,11 +76,12 @@ impl PublicKey {
         Ccs(self.cose_key()).to_bytes()
     }
 
-    fn from_point(point: &AffinePoint) -> Result<Self, KeyError> {
-        match point.to_encoded_point(false).coordinates() {
-            Coordinates::Uncompressed { x, y } => Ok(Self { x: (*x).into(), y: (*y).into() }),
-            _ => Err(KeyError::NotOnCurve), // the point at infinity has no coordinates
-        }
+    const fn from_point(point: Point) -> Self {
+        Self { x: point.x, y: point.y }
+    }
+
+    pub(crate) const fn point(&self) -> Point {
+        Point { x: self.x, y: self.y }
     }
 }
 
@@ -104,9 +101,11 @@ pub struct PrivateKey {
 impl PrivateKey {
     /// A new key. One scalar multiplication.
     pub fn generate(rng: &mut impl CryptoRngCore) -> Self {
+        let mut d = Zeroizing::new([0; 32]);
         loop {
-            // Only the point at infinity fails, which no scalar between 1 and n - 1 gives.
-            if let Ok(key) = Self::from_scalar(NonZeroScalar::random(rng)) {
+            rng.fill_bytes(&mut *d);
+            // Of random numbers, one in 2^32 is not between 1 and n - 1.
+            if let Ok(key) = Self::from_bytes(&d) {
                 return key;
             }
         }
@@ -118,8 +117,18 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError::OutOfRange`] unless the scalar is between 1 and n - 1.
     pub fn from_bytes(d: &[u8; 32]) -> Result<Self, KeyError> {
-        let secret = SecretKey::from_slice(d).map_err(|_| KeyError::OutOfRange)?;
-        Self::from_scalar(secret.to_nonzero_scalar())
+        let point = curve::public_key(d).ok_or(KeyError::OutOfRange)?;
+        let (d, point) = curve::with_even_y(d, &point);
+        Ok(Self { d, public: PublicKey::from_point(point) })
+    }
+
+    /// The key whose two halves storage has kept, without the scalar multiplication that would tell whether they belong
+    /// together.
+    ///
+    /// # Errors
+    /// [`KeyError::NotOnCurve`] if no point has this x.
+    pub fn restore(d: &[u8; 32], x: &[u8; 32]) -> Result<Self, KeyError> {
+        Ok(Self { d: *d, public: PublicKey::from_x(x)? })
     }
 
     /// The key in a private `COSE_Key`, such as one injected from outside.
@@ -142,18 +151,6 @@ impl PrivateKey {
     /// The scalar, big-endian, for storage. Whoever copies it wipes the copy.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.d
-    }
-
-    #[allow(clippy::arithmetic_side_effects, reason = "arithmetic modulo the group order does not overflow")]
-    fn from_scalar(mut scalar: NonZeroScalar) -> Result<Self, KeyError> {
-        let mut point = *p256::PublicKey::from_secret_scalar(&scalar).as_affine();
-        if point.y_is_odd().into() {
-            point = -point;
-            scalar = -scalar;
-        }
-        let key = PublicKey::from_point(&point).map(|public| Self { d: scalar.to_bytes().into(), public });
-        scalar.zeroize();
-        key
     }
 }
 
@@ -302,6 +299,8 @@ mod tests {
             prop_assert_eq!(&PublicKey::from_x(key.public().x()).unwrap(), key.public());
             let stored = PrivateKey::from_bytes(key.as_bytes()).unwrap();
             prop_assert_eq!(stored.public(), key.public());
+            let restored = PrivateKey::restore(key.as_bytes(), key.public().x()).unwrap();
+            prop_assert_eq!((restored.as_bytes(), restored.public()), (key.as_bytes(), key.public()));
         }
     }
 }

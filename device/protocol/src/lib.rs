@@ -8,8 +8,6 @@
 //! - [`key`] and [`thumbprint`]: who the parties are, and [`sign1`]: what others signed about them;
 //! - [`usb`]: how a device at a USB cable is known.
 //!
-//! Without the feature `security`, only CoAP and thumbprints are there: all that the minimal profile needs.
-//!
 //! Time, randomness and buffers are arguments. No input of a peer makes anything here panic.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -25,13 +23,10 @@
 )]
 
 pub mod coap;
-#[cfg(feature = "security")]
+mod curve;
 pub mod edhoc;
-#[cfg(feature = "security")]
 pub mod key;
-#[cfg(feature = "security")]
 pub mod oscore;
-#[cfg(feature = "security")]
 pub mod sign1;
 pub mod thumbprint;
 pub mod usb;

@@ -3,11 +3,9 @@
 use core::fmt;
 
 use cbor_schemas::Sign1;
-use p256::EncodedPoint;
-use p256::ecdsa::signature::hazmat::PrehashVerifier;
-use p256::ecdsa::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
+use crate::curve;
 use crate::key::PublicKey;
 
 /// Checks that `key` signed `object`. Two scalar multiplications.
@@ -18,12 +16,10 @@ use crate::key::PublicKey;
 /// # Errors
 /// [`BadSignature`] if the signature is another key's, covers other bytes, or is not a signature at all.
 pub fn verify(key: &PublicKey, object: &Sign1<'_>) -> Result<(), BadSignature> {
-    let point = EncodedPoint::from_affine_coordinates(key.x().into(), key.y().into(), false);
-    let verifier = VerifyingKey::from_encoded_point(&point).map_err(|_| BadSignature)?;
-    let signature = Signature::from_slice(&object.signature).map_err(|_| BadSignature)?;
     let mut hash = Sha256::new();
     Sign1::to_be_signed(object.kind, object.payload, &mut |bytes| hash.update(bytes));
-    verifier.verify_prehash(&hash.finalize(), &signature).map_err(|_| BadSignature)
+    let digest = hash.finalize().into();
+    if curve::verifies(&key.point(), &digest, &object.signature) { Ok(()) } else { Err(BadSignature) }
 }
 
 /// The signature does not verify under this key.
@@ -41,8 +37,8 @@ impl core::error::Error for BadSignature {}
 #[cfg(test)]
 mod tests {
     use cbor_schemas::Kind;
-    use p256::ecdsa::SigningKey;
     use p256::ecdsa::signature::hazmat::PrehashSigner;
+    use p256::ecdsa::{Signature, SigningKey};
     use rand_core::OsRng;
 
     use super::*;

@@ -4,8 +4,8 @@ use std::{fs::File, future::Future, io, os::unix::fs::FileExt};
 
 use anyhow::{Context, Result, bail};
 use cbor_schemas::report;
-use device_minimal::{Config, DATAGRAM_LEN, Device, Line, STORAGE_LEN, curve::RustCrypto, line::FrameType};
 use device_sim::pty;
+use device_small::{Config, DATAGRAM_LEN, Device, Line, STORAGE_LEN, line::FrameType};
 use embedded_storage::{ReadStorage, Storage};
 use rand_core::OsRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,7 +28,7 @@ pub(crate) fn start(args: &Args) -> Result<impl Future<Output = Result<()>> + 's
         Config { device: args.device()?, firmware: concat!("device-sim ", env!("CARGO_PKG_VERSION")), operation_ms: 1 };
     let (mut port, line) = pty::open(path).with_context(|| format!("pty {}", path.display()))?;
     eprintln!("device-sim: {} at serial:{}", args.id, path.display());
-    let mut device = Device::start(config, eeprom, RustCrypto, OsRng);
+    let mut device = Device::start(config, eeprom, OsRng);
     let mut report = String::with_capacity(report::MAX_LINE);
     device.report(&mut report)?;
     println!("{report}");

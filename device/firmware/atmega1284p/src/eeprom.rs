@@ -2,7 +2,7 @@
 
 use core::{convert::Infallible, ops::Range};
 
-use device_minimal::STORAGE_LEN;
+use device_small::STORAGE_LEN;
 use embedded_storage::{ReadStorage, Storage};
 
 use crate::registers::{EEARH, EEARL, EECR, EEDR, program_eeprom};
@@ -20,7 +20,8 @@ const ERASE_AND_WRITE: u8 = 0b00 << 4;
 const ERASE: u8 = 0b01 << 4;
 const WRITE: u8 = 0b10 << 4;
 
-pub(crate) struct Eeprom(());
+/// The cells of the EEPROM that are the device's.
+pub struct Eeprom(());
 
 impl Eeprom {
     pub(crate) fn new() -> Self {

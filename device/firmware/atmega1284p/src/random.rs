@@ -20,7 +20,7 @@ static SAMPLE: AtomicU8 = AtomicU8::new(0);
 static COUNT: AtomicU8 = AtomicU8::new(0);
 
 /// SHA-256 of a secret and a counter.
-pub(crate) struct Random {
+pub struct Random {
     state: Zeroizing<[u8; 32]>,
     blocks: u32,
 }

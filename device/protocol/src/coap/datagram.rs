@@ -180,7 +180,6 @@ impl<'t> Writer<'t> {
     }
 
     /// The header's length, and the room for options and payload behind it.
-    #[cfg(feature = "security")]
     pub(crate) fn into_tail(self) -> (usize, &'t mut [u8]) {
         (self.header_length, self.tail)
     }

@@ -5,7 +5,7 @@ use lakers::{Credential, EADItem, EdhocMessageBuffer, IdCred as LakersIdCred};
 use super::cbor::Reader;
 use super::credential::read_id_cred;
 use super::error::{Error, suites};
-use super::suite::sha256;
+use super::suite::{MAX_LENGTH, sha256};
 use super::{ConnId, IdCred};
 use crate::key::PublicKey;
 use crate::oscore::Id;
@@ -13,8 +13,8 @@ use crate::oscore::Id;
 const METHOD: i64 = 3; // static Diffie-Hellman keys on both sides
 const EAD_CRED_BY_VALUE: i64 = 15;
 const MAC_LENGTH: usize = 8;
-/// lakers writes the length of a message's byte string, and of a MAC's context, into one byte.
-const MAX_LENGTH: usize = 255;
+/// lakers writes the length of a MAC's context into one byte.
+const MAX_CONTEXT: usize = 255;
 
 /// What a request to `/.well-known/edhoc` carries (RFC 9528 appendix A.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Message2 {
     }
 }
 
-/// A message that is one byte string, as 2, 3 and 4 are: its contents, at most 255 bytes.
+/// A message that is one byte string, as 2, 3 and 4 are: its contents, at most [`MAX_LENGTH`] bytes.
 pub(super) fn byte_string(message: &[u8]) -> Result<&[u8], Error> {
     let mut reader = Reader::new(message);
     let contents = reader.bytes()?;
@@ -127,7 +127,7 @@ impl<'a> Plaintext<'a> {
     pub(super) fn check_mac_context(&self, c_r: &[u8], id_cred: &LakersIdCred, cred: &Credential) -> Result<(), Error> {
         const TH: usize = 2 + 32;
         let parts = [c_r.len(), id_cred.bytes.len(), TH, cred.bytes.len(), self.ead.bytes.len()];
-        if parts.iter().sum::<usize>() > MAX_LENGTH { Err(Error::CredentialTooLong) } else { Ok(()) }
+        if parts.iter().sum::<usize>() > MAX_CONTEXT { Err(Error::CredentialTooLong) } else { Ok(()) }
     }
 }
 

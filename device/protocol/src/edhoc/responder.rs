@@ -40,10 +40,23 @@ impl Responder {
         c_r: ConnId,
         rng: &mut impl CryptoRngCore,
     ) -> Result<(Self, Message), Error> {
+        Self::start_prepared(message_1, own, c_r, || PrivateKey::generate(rng))
+    }
+
+    /// [`start`](Self::start) with an ephemeral key that may have been made before, while nothing else was to be done.
+    /// `ephemeral` is called at most once, for a message_1 that is whole; what it gives must be new, and is not kept.
+    ///
+    /// # Errors
+    /// For the peer: [`Error::message`].
+    pub fn start_prepared(
+        message_1: &[u8],
+        own: &PrivateKey,
+        c_r: ConnId,
+        ephemeral: impl FnOnce() -> PrivateKey,
+    ) -> Result<(Self, Message), Error> {
         let message_1 = Message1::parse(message_1)?;
         let credential = own_credential(own.public())?;
-        let ephemeral = PrivateKey::generate(rng);
-        Self::start_with(&message_1, own, credential, c_r, &ephemeral)
+        Self::start_with(&message_1, own, credential, c_r, &ephemeral())
     }
 
     /// The connection identifier that message_3 and the peer's OSCORE requests carry.
@@ -85,6 +98,7 @@ impl Responder {
         Ok(Established { peer, context, message_4 })
     }
 
+    #[inline(never)]
     pub(super) fn verify_message_3(
         &self,
         message_3: &[u8],
@@ -115,6 +129,7 @@ impl Responder {
     }
 
     /// [`start`](Self::start) with any credential and ephemeral key, likewise.
+    #[inline(never)]
     pub(super) fn start_with(
         message_1: &Message1,
         own: &PrivateKey,
@@ -164,6 +179,7 @@ pub struct Established {
     pub message_4: Option<Message>,
 }
 
+#[inline(never)]
 fn write_message_4(processed: &ProcessedM3) -> Result<Message, Error> {
     let (completed, message_4) = lakers::r_prepare_message_4(processed, &mut Suite2, &None).map_err(from_lakers)?;
     drop(Wiped(completed));

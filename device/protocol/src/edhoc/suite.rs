@@ -9,18 +9,21 @@ use ccm::consts::{U8, U13};
 use hkdf::{Hkdf, HkdfExtract};
 use lakers::{AES_CCM_TAG_LEN, MAX_BUFFER_LEN, MAX_KDF_CONTEXT_LEN, MAX_MESSAGE_SIZE_LEN};
 use lakers::{BytesHashLen, BytesMaxBuffer, BytesMaxInfoBuffer, CryptoTrait, EDHOCError, EdhocMessageBuffer};
-use p256::elliptic_curve::point::DecompressPoint;
-use p256::{AffinePoint, SecretKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::MAX_CCS;
 use super::error::Error;
+use crate::curve;
 
-// lakers' buffers hold every message of one byte string of up to 255 bytes, the context of a MAC, and a transcript: TH,
-// plaintext and credential. Features of lakers-shared set these sizes.
-const _: () = assert!(MAX_MESSAGE_SIZE_LEN >= 2 + 255 && MAX_KDF_CONTEXT_LEN >= 255);
-const _: () = assert!(MAX_BUFFER_LEN >= 34 + 255 + MAX_CCS && MAX_BUFFER_LEN >= MAX_MESSAGE_SIZE_LEN);
+/// The longest byte string that a message may be: lakers writes its length into one byte, and has buffers for a message and for
+/// a transcript (TH, plaintext and credential). Features of lakers-shared set their sizes: 255, or 177 on an AVR.
+pub(super) const MAX_LENGTH: usize = {
+    let (message, transcript) = (MAX_MESSAGE_SIZE_LEN - 2, MAX_BUFFER_LEN - 34 - MAX_CCS);
+    let buffer = if message < transcript { message } else { transcript };
+    if buffer < 255 { buffer } else { 255 }
+};
+const _: () = assert!(MAX_LENGTH >= 177 && MAX_BUFFER_LEN >= MAX_MESSAGE_SIZE_LEN && MAX_KDF_CONTEXT_LEN >= 255);
 
 type AesCcm = ccm::Ccm<Aes128, U8, U13>;
 
@@ -120,14 +123,6 @@ fn enc_structure(th: &Bytes32) -> [u8; 45] {
     structure
 }
 
-fn ecdh(private: &Bytes32, x: &Bytes32) -> Option<Bytes32> {
-    let private = SecretKey::from_slice(private).ok()?;
-    // Either y does: the shared secret is an x-coordinate.
-    let public = Option::<AffinePoint>::from(AffinePoint::decompress(x.into(), 0.into()))?;
-    let shared = p256::ecdh::diffie_hellman(private.to_nonzero_scalar(), public);
-    Some((*shared.raw_secret_bytes()).into())
-}
-
 /// Cipher suite 2 of EDHOC over the RustCrypto crates.
 #[derive(Debug)]
 pub(super) struct Suite2;
@@ -194,7 +189,7 @@ impl CryptoTrait for Suite2 {
     /// The trait leaves no room for an error. Should a bad x ever come this far, past all checks of the messages, the
     /// answer is one that the peer cannot know, and the MAC fails.
     fn p256_ecdh(&mut self, private: &Bytes32, x: &Bytes32) -> Bytes32 {
-        ecdh(private, x).unwrap_or_else(|| {
+        curve::shared_secret(private, x).unwrap_or_else(|| {
             let hash = Sha256::new().chain_update(b"no such point").chain_update(private).chain_update(x);
             hash.finalize().into()
         })
@@ -257,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_point_off_the_curve_gives_a_secret_that_only_we_know() {
-        assert_eq!(ecdh(&X, &OFF_CURVE), None);
+        assert_eq!(curve::shared_secret(&X, &OFF_CURVE), None);
         let secret = Suite2.p256_ecdh(&X, &OFF_CURVE);
         assert_ne!(secret, [0; 32]);
         assert_ne!(secret, Suite2.p256_ecdh(&PRK_2E, &OFF_CURVE));

@@ -1,4 +1,4 @@
-//! Compiles micro-ecc, P-256 with multiplications in AVR assembly, with the AVR's own compiler.
+//! Compiles micro-ecc: P-256 in C, with multiplications in assembly on an AVR.
 //!
 //! The crate micro-ecc-sys has the source, and its checksum is in Cargo.lock. Its own build script needs libclang and has no
 //! notion of an AVR, so the source alone is used.
@@ -8,21 +8,26 @@
 use std::{env, path::PathBuf, process::Command};
 
 fn main() {
-    cc::Build::new()
-        .compiler("avr-gcc")
-        .no_default_flags(true)
+    let mut build = cc::Build::new();
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "avr") {
+        build
+            .compiler("avr-gcc")
+            .no_default_flags(true)
+            .flag("-mmcu=atmega1284p")
+            // The assembly needs the frame pointer's registers.
+            .flags(["-O2", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections"])
+            .define("uECC_OPTIMIZATION_LEVEL", "2")
+            .define("uECC_SQUARE_FUNC", "1");
+        println!("cargo:rustc-link-arg=-lgcc");
+    }
+    build
+        .std("gnu99")
         .warnings(false)
         .extra_warnings(false)
         .cargo_warnings(false)
-        .flag("-mmcu=atmega1284p")
-        // The assembly needs the frame pointer's registers.
-        .flags(["-std=gnu99", "-O2", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections"])
-        .define("uECC_OPTIMIZATION_LEVEL", "3")
-        .define("uECC_SQUARE_FUNC", "1")
         // All curves, though one is used: the assembly does not build otherwise. The linker leaves the others out.
         .file(source().join("uECC.c"))
         .compile("uECC");
-    println!("cargo:rustc-link-arg=-lgcc");
     println!("cargo:rerun-if-changed=build.rs");
 }
 

@@ -25,12 +25,12 @@ impl Line {
         Line { decoder: Decoder::new(), frame: Frame { bytes: Vec::new(), wanted: false, too_long: false } }
     }
 
-    /// Takes a byte from the UART. Returns a datagram with its last one.
-    pub fn take(&mut self, byte: u8) -> Option<&[u8]> {
+    /// Takes a byte from the UART. Returns a datagram with its last one, to be decrypted in place.
+    pub fn take(&mut self, byte: u8) -> Option<&mut [u8]> {
         match self.decoder.decode(byte, &mut self.frame) {
             Ok(DecodeStatus::FrameCompleteConfiguration) if !self.frame.too_long => {
                 let len = self.frame.bytes.len().checked_sub(FCS_LEN)?;
-                self.frame.bytes.get(..len)
+                self.frame.bytes.get_mut(..len)
             }
             _ => None,
         }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn received(line: &mut Line, bytes: &[u8]) -> std::vec::Vec<std::vec::Vec<u8>> {
-        bytes.iter().filter_map(|byte| line.take(*byte).map(<[u8]>::to_vec)).collect()
+        bytes.iter().filter_map(|byte| line.take(*byte).map(|datagram| datagram.to_vec())).collect()
     }
 
     #[test]

@@ -20,15 +20,16 @@
 
 use cbor_schemas::SlotContents;
 use embedded_storage::Storage;
+use protocol::key::PrivateKey;
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroize as _;
-
-use crate::curve::{KeyPair, Point};
+use zeroize::Zeroizing;
 
 /// Bytes of EEPROM that the device needs.
 pub const STORAGE_LEN: usize = FACTORY.end();
 
-const KEY: Cell = Cell { at: 0, capacity: 96 };
+/// A scalar, and the x of its point.
+const KEY_LEN: usize = 64;
+const KEY: Cell = Cell { at: 0, capacity: KEY_LEN };
 const FACTORY: Cell = Cell { at: KEY.end(), capacity: CONTENTS_LEN };
 /// The longest contents of the factory slot, in bytes.
 pub(crate) const CONTENTS_LEN: usize = SlotContents::MAX_LEN;
@@ -50,8 +51,8 @@ pub(crate) struct Store<S> {
 pub(crate) enum Opened {
     /// The device has to make a key.
     FirstStart,
-    /// The device has a key: its public half.
-    Ready(Point),
+    /// The device has a key.
+    Ready(PrivateKey),
     /// What is there cannot be trusted.
     Fault,
 }
@@ -67,19 +68,18 @@ impl<S: Storage> Store<S> {
 
     /// Finds out how far an earlier start came, and finishes or takes back what was cut short.
     pub(crate) fn open(&mut self) -> Result<Opened, Failed> {
-        let mut bytes = [0; KEY.capacity];
-        let key = self.find(&KEY, &mut bytes)?;
-        let public = match key {
-            Found::Whole(96) => Some(public_half(&bytes)),
+        let mut bytes = Zeroizing::new([0; KEY.capacity]);
+        let key = self.find(&KEY, &mut *bytes)?;
+        let private = match key {
+            Found::Whole(KEY_LEN) => private_key(&bytes),
             _ => None,
         };
-        bytes.zeroize();
         let slot = self.find(&FACTORY, &mut [0; CONTENTS_LEN])?;
-        Ok(match (key, public, slot) {
-            (Found::Whole(_), Some(public), Found::Blank | Found::Whole(_)) => Opened::Ready(public),
-            (Found::Whole(_), Some(public), Found::Cut) => {
+        Ok(match (key, private, slot) {
+            (Found::Whole(_), Some(private), Found::Blank | Found::Whole(_)) => Opened::Ready(private),
+            (Found::Whole(_), Some(private), Found::Cut) => {
                 self.erase(&FACTORY)?;
-                Opened::Ready(public)
+                Opened::Ready(private)
             }
             (Found::Blank, _, Found::Blank) => Opened::FirstStart,
             (Found::Cut, _, Found::Blank) => {
@@ -91,14 +91,11 @@ impl<S: Storage> Store<S> {
     }
 
     /// Keeps the key of a first start.
-    pub(crate) fn set_key(&mut self, key: &KeyPair) -> Result<(), Failed> {
-        let mut bytes = [0; KEY.capacity];
-        let (d, public) = bytes.split_at_mut(32);
-        d.copy_from_slice(&key.d);
-        public.copy_from_slice(&key.public);
-        let written = self.put(&KEY, &bytes);
-        bytes.zeroize();
-        written
+    pub(crate) fn set_key(&mut self, key: &PrivateKey) -> Result<(), Failed> {
+        let mut bytes = Zeroizing::new([0; KEY.capacity]);
+        let halves = key.as_bytes().iter().chain(key.public().x());
+        bytes.iter_mut().zip(halves).for_each(|(to, from)| *to = *from);
+        self.put(&KEY, &*bytes)
     }
 
     /// Keeps the contents of the factory slot, which is empty, and not more than [`CONTENTS_LEN`] bytes.
@@ -210,8 +207,7 @@ fn check_value(bytes: &[u8]) -> [u8; CHECK] {
     [c0, c1, c2, c3, c4, c5, c6, c7]
 }
 
-fn public_half(bytes: &[u8; 96]) -> Point {
-    let mut public = [0; 64];
-    public.copy_from_slice(bytes.split_at(32).1);
-    public
+fn private_key(bytes: &[u8; KEY_LEN]) -> Option<PrivateKey> {
+    let (d, x) = bytes.split_at(32);
+    PrivateKey::restore(d.first_chunk()?, x.first_chunk()?).ok()
 }

@@ -7,8 +7,9 @@
 //! | `/comm/factory` | GET | what the slot holds |
 //! | `/comm/factory` | PUT | an anchor with the certificate that it signed about this device and its key; once |
 //!
-//! Everything is for anyone: whoever has the cable has the device. Every request may be repeated without harm, so nothing
-//! is remembered of the ones before (RFC 7252 section 4.5).
+//! By itself a [`Device`] has the minimal profile. Everything is for anyone then: whoever has the cable has the device. Every
+//! request may be repeated without harm, so nothing is remembered of the ones before (RFC 7252 section 4.5). With EDHOC
+//! before it, it is a [`ProvingDevice`](crate::ProvingDevice), which writes for those alone who have a session.
 
 use core::fmt;
 
@@ -16,37 +17,38 @@ use cbor_schemas::{
     ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, KeyOrigin, Kind, Limits,
     ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView, Watermarks, report,
 };
-use coap_message::{MinimalWritableMessage, ReadableMessage};
+use coap_message::{MinimalWritableMessage, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
 use embedded_storage::Storage;
-use protocol::coap::{
-    Datagram, Endpoint, Exchange, Incoming, NoSpace, Writer, is_path, uint_option, unsupported_option,
-};
-use protocol::thumbprint::Thumbprint;
-use rand_core::{CryptoRng, RngCore};
+use protocol::coap::{Endpoint, Exchange, Incoming, NoSpace, Writer, is_path, uint_option, unsupported_option};
+use protocol::key::{PrivateKey, PublicKey};
+use protocol::sign1;
+use rand_core::CryptoRngCore;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     DATAGRAM_LEN,
-    curve::{Curve, KeyPair, Point, cose_key, whole},
     store::{CONTENTS_LEN, Opened, Store},
 };
 
 /// Content formats (IANA "CoAP Content-Formats").
-mod content_format {
-    pub(super) const LINK_FORMAT: u16 = 40;
-    pub(super) const CBOR: u16 = 60;
-    pub(super) const PROBLEM_DETAILS: u16 = 257;
+pub(crate) mod content_format {
+    pub(crate) const LINK_FORMAT: u16 = 40;
+    pub(crate) const CBOR: u16 = 60;
+    pub(crate) const EDHOC: u16 = 64;
+    pub(crate) const PROBLEM_DETAILS: u16 = 257;
 }
 
 const CORE: &str = "/.well-known/core";
 const INFO: &str = "/comm";
 const FACTORY: &str = "/comm/factory";
 const LINKS: &[u8] = b"</comm>;rt=\"commissioning\";ct=60";
+const LINKS_PROVING: &[u8] = b"</.well-known/edhoc>;rt=\"core.edhoc\",</comm>;rt=\"commissioning\";ct=60";
 /// Critical options that are understood.
-const OPTIONS: &[u16] = &[option::URI_HOST, option::URI_PORT, option::URI_PATH, option::URI_QUERY, option::ACCEPT];
+pub(crate) const OPTIONS: &[u16] =
+    &[option::URI_HOST, option::URI_PORT, option::URI_PATH, option::URI_QUERY, option::ACCEPT];
 /// The longest body of a response: what `/comm/factory` shows.
-const BODY_LEN: usize = SlotView::MAX_LEN;
+pub(crate) const BODY_LEN: usize = SlotView::MAX_LEN;
 
 /// What the firmware knows of its product.
 #[derive(Debug, Clone, Copy)]
@@ -60,15 +62,15 @@ pub struct Config {
 }
 
 /// A device of the minimal profile.
-pub struct Device<S, C> {
+pub struct Device<S> {
     config: Config,
+    profile: Profile,
     store: Store<S>,
-    curve: C,
     /// Remembers nothing.
     endpoint: Endpoint<(), 0, 0>,
     nonce: [u8; 8],
     /// None if its storage is at fault.
-    key: Option<CoseKey>,
+    key: Option<PrivateKey>,
     factory: Option<Held>,
 }
 
@@ -79,41 +81,58 @@ struct Held {
     issued_at: u64,
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// May read.
+    Reader,
+    /// May write, too.
+    Writer,
+}
+
 /// A response: its code, and how long its body is.
-struct Answer {
-    code: u8,
-    content_format: u16,
-    len: usize,
+pub(crate) struct Answer {
+    pub(crate) code: u8,
+    pub(crate) content_format: u16,
+    pub(crate) len: usize,
 }
 
 /// A refusal.
-struct Problem {
+pub(crate) struct Problem {
     code: u8,
     title: &'static str,
     detail: Option<&'static str>,
 }
 
-impl<S: Storage, C: Curve> Device<S, C> {
-    /// Starts the device. At its first start it makes its key, which takes at least one scalar multiplication.
-    pub fn start(config: Config, storage: S, mut curve: C, mut rng: impl RngCore + CryptoRng) -> Self {
+impl<S: Storage> Device<S> {
+    /// Starts the device. At its first start it makes its key, which takes a scalar multiplication.
+    pub fn start(config: Config, storage: S, mut rng: impl CryptoRngCore) -> Self {
+        Self::start_as(Profile::Minimal, config, storage, &mut rng)
+    }
+
+    pub(crate) fn start_as(profile: Profile, config: Config, storage: S, rng: &mut impl CryptoRngCore) -> Self {
         let mut store = Store::new(storage);
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
-        let public = match store.open() {
-            Ok(Opened::Ready(public)) => Some(public),
+        let key = match store.open() {
+            Ok(Opened::Ready(key)) => Some(key),
             Ok(Opened::FirstStart) => {
-                let pair = KeyPair::generate(&mut curve, &mut rng);
-                store.set_key(&pair).is_ok().then_some(pair.public)
+                let key = PrivateKey::generate(rng);
+                store.set_key(&key).is_ok().then_some(key)
             }
             Ok(Opened::Fault) | Err(_) => None,
         };
         let endpoint = Endpoint::new(rng.next_u32() as u16);
-        let key = public.as_ref().map(cose_key);
-        let mut device = Device { config, store, curve, endpoint, nonce, key, factory: None };
+        let mut device = Device { config, profile, store, endpoint, nonce, key, factory: None };
         if device.look_at_factory().is_err() {
             device.key = None;
         }
         device
+    }
+
+    /// The device's key; none if its storage is at fault.
+    pub(crate) fn key(&self) -> Option<&PrivateKey> {
+        self.key.as_ref()
     }
 
     /// What the device says of itself.
@@ -121,7 +140,7 @@ impl<S: Storage, C: Curve> Device<S, C> {
         let state = if self.factory.is_some() { SlotState::Certified } else { SlotState::Empty };
         DeviceInfo {
             device: self.config.device,
-            credential: self.key,
+            credential: self.key.as_ref().map(|key| key.public().cose_key()),
             generation: 1,
             key_origin: KeyOrigin::Generated,
             factory: state,
@@ -131,7 +150,7 @@ impl<S: Storage, C: Curve> Device<S, C> {
             watermarks: Watermarks { factory: self.factory.map(|held| held.issued_at), owner: None },
             nonce: self.nonce,
             firmware: self.config.firmware,
-            profile: Profile::Minimal,
+            profile: self.profile,
             limits: Limits { datagram: DATAGRAM_LEN as u16, body: DATAGRAM_LEN as u16, list_keys: 0 },
             operation_ms: self.config.operation_ms,
             condition: if self.key.is_some() { Condition::Ok } else { Condition::Fault },
@@ -159,31 +178,45 @@ impl<S: Storage, C: Curve> Device<S, C> {
             Incoming::Nothing => return None,
         };
         let mut body = [0; BODY_LEN];
-        let answer = self.serve(&request, &mut body).unwrap_or_else(|problem| problem.answer(&mut body));
+        let answer = self.answer(&request.message(), Caller::Writer, &mut body);
         write(&exchange, &answer, body.get(..answer.len)?, out).ok()
     }
 
-    fn serve(&mut self, request: &Datagram<'_>, body: &mut [u8; BODY_LEN]) -> Result<Answer, Problem> {
-        let request = request.message();
-        if unsupported_option(&request, OPTIONS).is_some() {
-            return Err(Problem::new(code::BAD_OPTION, "unsupported critical option"));
+    /// Answers a request.
+    pub(crate) fn answer<R>(&mut self, request: &R, caller: Caller, body: &mut [u8; BODY_LEN]) -> Answer
+    where
+        R: ReadableMessage + WithSortedOptions,
+    {
+        self.serve(request, caller, body).unwrap_or_else(|problem| problem.answer(body))
+    }
+
+    fn serve<R>(&mut self, request: &R, caller: Caller, body: &mut [u8; BODY_LEN]) -> Result<Answer, Problem>
+    where
+        R: ReadableMessage + WithSortedOptions,
+    {
+        if unsupported_option(request, OPTIONS).is_some() {
+            return Err(Problem::BAD_OPTION);
         }
         let paths =
             [(CORE, content_format::LINK_FORMAT), (INFO, content_format::CBOR), (FACTORY, content_format::CBOR)];
-        let found = paths.into_iter().find(|(path, _)| is_path(path, &request));
+        let found = paths.into_iter().find(|(path, _)| is_path(path, request));
         let (path, answers) = found.ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
-        if uint_option(&request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
+        if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
             return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
         }
-        let len = match (path, request.code()) {
+        let len = match (path, request.code().into()) {
             (CORE, code::GET) => {
-                body.get_mut(..LINKS.len()).ok_or(Problem::DOES_NOT_FIT)?.copy_from_slice(LINKS);
-                LINKS.len()
+                let links = if self.profile == Profile::Full { LINKS_PROVING } else { LINKS };
+                body.get_mut(..links.len()).ok_or(Problem::DOES_NOT_FIT)?.copy_from_slice(links);
+                links.len()
             }
             (INFO, code::GET) => self.info().encode(body)?,
             (FACTORY, code::GET) => self.show_factory(body)?,
             (FACTORY, code::PUT) => {
-                if uint_option(&request, option::CONTENT_FORMAT).is_some_and(|format| format != content_format::CBOR) {
+                if caller != Caller::Writer {
+                    return Err(Problem::UNAUTHORIZED);
+                }
+                if uint_option(request, option::CONTENT_FORMAT).is_some_and(|format| format != content_format::CBOR) {
                     return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
                 }
                 let len = self.write_factory(request.payload())?.encode(body)?;
@@ -196,7 +229,7 @@ impl<S: Storage, C: Curve> Device<S, C> {
 
     fn show_factory(&mut self, body: &mut [u8; BODY_LEN]) -> Result<usize, Problem> {
         let mut contents = [0; CONTENTS_LEN];
-        let held = match self.key {
+        let held = match &self.key {
             Some(_) => self.store.factory(&mut contents).map_err(|_| Problem::STORAGE)?,
             None => None,
         };
@@ -210,7 +243,7 @@ impl<S: Storage, C: Curve> Device<S, C> {
     }
 
     fn write_factory(&mut self, body: &[u8]) -> Result<Receipt, Problem> {
-        let own_key = self.key.ok_or(Problem::FAULT)?;
+        let own_key = self.key.as_ref().ok_or(Problem::FAULT)?.public().cose_key();
         let SlotRequest { anchor, certificate, voucher } =
             SlotRequest::decode(body).map_err(|_| Problem::malformed("not an anchor and a certificate"))?;
         if voucher.is_some() {
@@ -237,10 +270,8 @@ impl<S: Storage, C: Curve> Device<S, C> {
 
     /// Whether `anchor` certified this device and its key.
     fn verify(&mut self, anchor: &CoseKey, certificate: &[u8], own_key: &CoseKey) -> Result<(), Problem> {
-        if anchor.y.last().is_none_or(|last| last & 1 == 1) || Thumbprint::of(&anchor.x, &anchor.y).kid() != anchor.kid
-        {
-            return Err(Problem::malformed("the anchor is not a key as issuers make them"));
-        }
+        let key = PublicKey::from_cose(anchor)
+            .map_err(|_| Problem::malformed("the anchor is not a key as issuers make them"))?;
         if anchor.x == own_key.x {
             return Err(Problem::malformed("the anchor is the device's own key"));
         }
@@ -248,14 +279,7 @@ impl<S: Storage, C: Curve> Device<S, C> {
             |detail| Problem { detail: Some(detail), ..Problem::new(code::BAD_REQUEST, "certificate rejected") };
         let (object, _) = DeviceCertificateClaims::read_signed(certificate, anchor, &self.config.device, own_key)
             .map_err(rejected)?;
-        let mut hash = Sha256::new();
-        Sign1::to_be_signed(object.kind, object.payload, &mut |bytes| hash.update(bytes));
-        // A point off the curve is refused by the curve.
-        let point: Point = whole(&anchor.x, &anchor.y);
-        match self.curve.verifies(&point, &hash.finalize().into(), &object.signature) {
-            true => Ok(()),
-            false => Err(rejected("the anchor did not sign it")),
-        }
+        sign1::verify(&key, &object).map_err(|_| rejected("the anchor did not sign it"))
     }
 
     /// Reads what the factory slot holds.
@@ -274,7 +298,7 @@ impl<S: Storage, C: Curve> Device<S, C> {
 }
 
 impl Problem {
-    const fn new(code: u8, title: &'static str) -> Self {
+    pub(crate) const fn new(code: u8, title: &'static str) -> Self {
         Problem { code, title, detail: None }
     }
 
@@ -282,6 +306,9 @@ impl Problem {
         Problem { code: code::BAD_REQUEST, title: "malformed request", detail: Some(detail) }
     }
 
+    pub(crate) const BAD_OPTION: Problem = Problem::new(code::BAD_OPTION, "unsupported critical option");
+    /// The one answer to everyone not authenticated.
+    pub(crate) const UNAUTHORIZED: Problem = Problem::new(code::UNAUTHORIZED, "not authorized");
     const DOES_NOT_FIT: Problem = Problem::new(code::INTERNAL_SERVER_ERROR, "the answer does not fit");
     const FAULT: Problem = Problem {
         code: code::SERVICE_UNAVAILABLE,
@@ -300,7 +327,7 @@ impl Problem {
     };
 
     /// Writes the problem details.
-    fn answer(&self, body: &mut [u8; BODY_LEN]) -> Answer {
+    pub(crate) fn answer(&self, body: &mut [u8; BODY_LEN]) -> Answer {
         let details = ProblemDetails { title: Some(self.title), detail: self.detail };
         // Without room for the details the code alone would have to tell; there is.
         let len = details.encode(body).unwrap_or(0);
@@ -315,17 +342,26 @@ impl From<Error> for Problem {
     }
 }
 
-fn write(exchange: &Exchange<()>, answer: &Answer, body: &[u8], out: &mut [u8]) -> Result<usize, NoSpace> {
+/// Puts a response together that is not protected.
+pub(crate) fn write(exchange: &Exchange<()>, answer: &Answer, body: &[u8], out: &mut [u8]) -> Result<usize, NoSpace> {
     let mut writer = Writer::new(out, &exchange.response_header(answer.code))?;
     let mut message = writer.message();
-    let mut fill = || {
-        message.set_code(coap_message::Code::new(answer.code)?);
-        message.add_option_uint(coap_message::OptionNumber::new(option::CONTENT_FORMAT)?, answer.content_format)?;
-        message.set_payload(body)
-    };
-    fill().map_err(|_: _| NoSpace)?;
+    fill(&mut message, answer, body)?;
     let len = message.finish().0;
     writer.finish(len)
+}
+
+/// Fills in a response.
+pub(crate) fn fill<M: MinimalWritableMessage>(message: &mut M, answer: &Answer, body: &[u8]) -> Result<(), NoSpace> {
+    use coap_message::{Code as _, OptionNumber as _};
+
+    let (Ok(code), Ok(content_format)) = (M::Code::new(answer.code), M::OptionNumber::new(option::CONTENT_FORMAT))
+    else {
+        return Err(NoSpace);
+    };
+    message.set_code(code);
+    message.add_option_uint(content_format, answer.content_format).map_err(|_| NoSpace)?;
+    message.set_payload(body).map_err(|_| NoSpace)
 }
 
 #[cfg(test)]
