@@ -84,6 +84,11 @@ impl DeviceInfo<'_> {
     /// The longest firmware name in bytes.
     pub const MAX_FIRMWARE: usize = 32;
 
+    /// Whether the device can have an owner. One that keeps no list of devices has no owner slot: only its maker certifies it.
+    pub const fn has_owner_slot(&self) -> bool {
+        self.limits.list_keys > 0
+    }
+
     fn check(&self) -> Result<(), Error> {
         match (self.credential, self.condition) {
             (None, Condition::Ok) => Err(Error::MissingKey),
@@ -179,7 +184,7 @@ pub struct Limits {
     pub datagram: u16,
     /// The largest body sent block-wise, in bytes.
     pub body: u16,
-    /// The number of keys that fit into the device list.
+    /// The number of keys that fit into the device list: 0 if there is no owner slot.
     pub list_keys: u16,
 }
 

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use cbor_schemas::DeviceInfo;
 use coap_lite::{MessageClass, MessageType, Packet};
-use protocol::coap::BlockSize;
 use rand_core::{OsRng, RngCore};
 use tokio::time::{Instant, timeout_at};
 
@@ -183,9 +182,9 @@ impl Client {
         }
     }
 
-    /// The largest block that fits into one of the device's datagrams beside `overhead` bytes of protection.
-    pub(crate) fn block_size_beside(&self, overhead: usize) -> BlockSize {
-        BlockSize::fitting(self.largest_datagram.saturating_sub(REQUEST_OVERHEAD + overhead)).unwrap_or(BlockSize::MIN)
+    /// The longest payload that fits into one of the device's datagrams beside `overhead` bytes of protection.
+    pub(crate) fn room_beside(&self, overhead: usize) -> usize {
+        self.largest_datagram.saturating_sub(REQUEST_OVERHEAD + overhead)
     }
 
     /// Gets a confirmable message through, and waits for what comes back.
@@ -324,8 +323,8 @@ impl Exchange for Client {
         }
     }
 
-    fn block_size(&self) -> BlockSize {
-        self.block_size_beside(0)
+    fn room(&self) -> usize {
+        self.room_beside(0)
     }
 }
 

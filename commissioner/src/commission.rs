@@ -65,6 +65,11 @@ impl Terms<'_> {
         vouchers: &[],
         programming_cable: false,
     };
+
+    /// The slot of this device that is meant: whatever the terms say, one without an owner slot has only the other.
+    pub fn slot_of(&self, info: &DeviceInfo<'_>) -> Slot {
+        if info.has_owner_slot() { self.slot } else { Slot::Factory }
+    }
 }
 
 /// How it ended, when it ended well.
@@ -122,11 +127,11 @@ pub enum Error {
          programmed over, with --trusted, if you trust whoever has access to that line"
     )]
     Unproven,
-    /// What takes more than the minimal profile.
+    /// What takes an owner slot.
     #[error(
-        "the device has the minimal profile: it has no owner slot, takes no voucher and no key; it gets the certificate of its maker"
+        "the device has no owner slot: it takes no voucher and no key, and gets the certificate of its maker alone"
     )]
-    MinimalHasNoOwner,
+    NoOwnerSlot,
     /// A certificate request has to say what was proved.
     #[error("nothing is proved of a device of the minimal profile, so it is commissioned where the issuer's key is")]
     NoRequest,
@@ -173,11 +178,14 @@ pub async fn commission(
     if info.condition == Condition::Fault {
         return Err(Error::Fault);
     }
+    if !info.has_owner_slot() && !terms.vouchers.is_empty() {
+        return Err(Error::NoOwnerSlot);
+    }
     if info.profile == Profile::Minimal {
         return commission_minimal(client, seen, station, terms, progress).await;
     }
     let known = station.registry.device_by_id(&info.device).await?;
-    if terms.slot == Slot::Factory {
+    if terms.slot_of(&info) == Slot::Factory {
         return commission_as_factory(client, seen, known.as_ref(), station, terms, progress).await;
     }
     let is_ours = may_be_ours(known.as_ref(), seen);
@@ -274,9 +282,6 @@ async fn commission_minimal(
     terms: &Terms<'_>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    if !terms.vouchers.is_empty() {
-        return Err(Error::MinimalHasNoOwner);
-    }
     if terms.place != Place::Trusted || !terms.programming_cable {
         return Err(Error::Unproven);
     }
@@ -460,6 +465,9 @@ async fn take_key(visit: &mut Visit<'_>, key: &PrivateKey) -> Result<u32, Error>
 /// See [`Error`]. If the answer is lost, repeating the command finds the slot empty and finishes.
 pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progress: &Progress) -> Result<(), Error> {
     let device = seen.info().device;
+    if !seen.info().has_owner_slot() {
+        return Err(visit::Error::NoOwnerSlot.into());
+    }
     let key = if seen.info().owner == SlotState::Empty {
         // An earlier run may have come this far. Only what is proved counts.
         *Visit::stranger(client, seen, progress).await?.key()
@@ -691,7 +699,7 @@ impl From<Error> for CommandError {
             | Error::NotMadeHere
             | Error::NeedsVoucher
             | Error::Unproven
-            | Error::MinimalHasNoOwner
+            | Error::NoOwnerSlot
             | Error::ForeignCertificate(_)
             | Error::Refused(_)
             | Error::NoReset(_)

@@ -49,7 +49,7 @@ pub struct Sighting {
     pub found: Result<Found, visit::Error>,
 }
 
-/// Tries one link: a device answers a CoAP ping within 3 s.
+/// Tries one link: a device answers a CoAP ping within 6 s.
 pub async fn at(link: &Link) -> Result<Found, visit::Error> {
     let mut client = Client::open(link).await?;
     let account = Account::probe(&mut client).await?;

@@ -6,7 +6,6 @@
 
 use coap_lite::{CoapOption, Packet};
 use coap_message::{MessageOption, ReadableMessage};
-use protocol::coap::BlockSize;
 use protocol::edhoc::{self, ConnId, IdCred, Initiator, PeerError, Pending};
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::oscore;
@@ -172,9 +171,9 @@ impl Exchange for Session<'_> {
         self.unprotect(&answer, &correlation)
     }
 
-    fn block_size(&self) -> BlockSize {
+    fn room(&self) -> usize {
         let message_3 = self.message_3.as_ref().map_or(0, |message_3| message_3.len());
-        self.client.block_size_beside(OVERHEAD + message_3)
+        self.client.room_beside(OVERHEAD + message_3)
     }
 }
 

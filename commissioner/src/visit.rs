@@ -62,6 +62,9 @@ pub enum Error {
     /// The device speaks EDHOC, so it has to.
     #[error("the device can prove its key, so nothing less will do")]
     NotMinimal,
+    /// The device has no owner, and so no station either.
+    #[error("the device has no owner slot: it knows no station, and takes neither a list nor a reset nor another key")]
+    NoOwnerSlot,
     /// The device says one thing to anyone and another under protection.
     #[error(
         "the device's {COMM} under protection differs from what was answered before ({}); \
@@ -110,7 +113,7 @@ impl Account {
         Ok(account)
     }
 
-    /// The same for a link that may have no device: finds that out by a CoAP ping, in 3 s.
+    /// The same for a link that may have no device: finds that out by a CoAP ping, in 6 s.
     pub async fn probe(client: &mut Client) -> Result<Self, Error> {
         let timers = client.set_timers(Timers::PROBE);
         let answer = client.ping().await;
@@ -280,6 +283,9 @@ impl<'c> Visit<'c> {
     ) -> Result<Self, Error> {
         let expected = seen.provable_key()?;
         let info = seen.info();
+        if !info.has_owner_slot() {
+            return Err(Error::NoOwnerSlot);
+        }
         progress.working("asking the device to prove its key");
         session::prove(client, expected).await?;
         let (token, issued_at) = match &station.token {
@@ -414,6 +420,7 @@ impl From<Error> for CommandError {
             | Error::NoKey
             | Error::Minimal
             | Error::NotMinimal
+            | Error::NoOwnerSlot
             | Error::Differs(_)
             | Error::TokenRefused(_) => ExitCode::Refused,
             Error::NoToken | Error::TokenExpired(_) => ExitCode::Usage,

@@ -17,8 +17,8 @@ pub(crate) trait Exchange {
     type Error: From<Error>;
     /// Sends a request, whose message ID and token are not set yet, and returns the response to it.
     async fn exchange(&mut self, request: Packet) -> Result<Packet, Self::Error>;
-    /// The largest block that fits into a request.
-    fn block_size(&self) -> BlockSize;
+    /// The longest payload that fits into a request, in bytes.
+    fn room(&self) -> usize;
 }
 
 /// Exchanges a whole request for a whole response, in as many messages as that takes. None is begun after [`MAX_TIME`].
@@ -35,11 +35,13 @@ pub(crate) async fn transfer<E: Exchange>(over: &mut E, request: &Request) -> Re
 async fn send_body<E: Exchange>(over: &mut E, request: &Request, deadline: Instant) -> Result<Packet, E::Error> {
     let mut tag = [0; 4];
     OsRng.fill_bytes(&mut tag);
-    let mut size = over.block_size();
+    // A body goes whole if it can: then the device needs no memory for what came before.
+    let mut whole = over.room().min(BlockSize::MAX.bytes().into());
+    let mut size = BlockSize::fitting(whole).unwrap_or(BlockSize::MIN);
     let mut sent = 0;
     loop {
         let rest = request.payload.get(sent..).unwrap_or_default();
-        let chunk = rest.get(..size.bytes().into()).unwrap_or(rest);
+        let chunk = if rest.len() <= whole { rest } else { rest.get(..size.bytes().into()).unwrap_or(rest) };
         let block = block_at(sent, chunk.len() < rest.len(), size)?;
 
         let mut message = request.head();
@@ -56,13 +58,17 @@ async fn send_body<E: Exchange>(over: &mut E, request: &Request, deadline: Insta
         match (Code(answer.header.code.into()), block_option(&answer, option::BLOCK1)?) {
             (Code::CONTINUE, Some(taken)) if block.more && taken.number() == block.number() && taken.size <= size => {
                 sent += chunk.len();
-                size = taken.size;
+                (size, whole) = (taken.size, 0);
             }
             (Code::CONTINUE, _) => {
                 return Err(Error::Malformed("2.31 Continue that does not fit the block sent").into());
             }
             // Nothing is accepted yet: begin again with the smaller blocks that the device asks for.
-            (Code::REQUEST_ENTITY_TOO_LARGE, Some(wanted)) if sent == 0 && wanted.size < size => size = wanted.size,
+            (Code::REQUEST_ENTITY_TOO_LARGE, Some(wanted))
+                if sent == 0 && usize::from(wanted.size.bytes()) < chunk.len() =>
+            {
+                (size, whole) = (wanted.size, 0);
+            }
             (code, _) if code.is_success() && block.more => {
                 return Err(Error::Malformed("success before the whole body was sent").into());
             }
@@ -148,7 +154,7 @@ mod tests {
     /// A peer that answers each request by a function, and keeps what it was sent.
     struct Script<F> {
         answer: F,
-        size: BlockSize,
+        room: usize,
         seen: Vec<Packet>,
     }
 
@@ -160,17 +166,17 @@ mod tests {
             Ok((self.answer)(&request))
         }
 
-        fn block_size(&self) -> BlockSize {
-            self.size
+        fn room(&self) -> usize {
+            self.room
         }
     }
 
     async fn run(
         request: &Request,
-        size: usize,
+        room: usize,
         answer: impl FnMut(&Packet) -> Packet,
     ) -> (Result<Response, Error>, Vec<Packet>) {
-        let mut script = Script { answer, size: size_of(size), seen: Vec::new() };
+        let mut script = Script { answer, room, seen: Vec::new() };
         let response = transfer(&mut script, request).await;
         (response, script.seen)
     }
@@ -239,6 +245,20 @@ mod tests {
         assert_eq!(seen.len(), 1);
         assert!(single_option(&seen[0], option::BLOCK1).is_none());
         assert_eq!(taken, body(64));
+    }
+
+    #[tokio::test]
+    async fn a_body_between_two_block_sizes_goes_whole_if_there_is_room() {
+        for (length, messages) in [(100, 1), (101, 2), (164, 3)] {
+            let mut taken = Vec::new();
+            let (response, seen) = run(&Request::put("/x", 60, body(length)), 100, taking(1024, &mut taken)).await;
+            assert_eq!((response.unwrap().code, taken, seen.len()), (Code::CHANGED, body(length), messages));
+        }
+        // ... and in blocks if the server cannot.
+        let mut taken = Vec::new();
+        let (response, seen) = run(&Request::put("/x", 60, body(100)), 100, taking(64, &mut taken)).await;
+        assert_eq!((response.unwrap().code, taken), (Code::CHANGED, body(100)));
+        assert!(seen[1..].iter().all(|message| single_option(message, option::BLOCK1).is_some()));
     }
 
     #[tokio::test]

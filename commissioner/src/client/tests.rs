@@ -256,7 +256,7 @@ async fn a_ping_is_an_empty_message_and_its_answer_a_reset() {
     });
     assert_eq!(client.ping().await.unwrap(), Duration::from_millis(100));
     let _link = device.await.unwrap();
-    let waited = Duration::from_millis(200 + 400 + 800 + 1600);
+    let waited = Duration::from_millis(200 + 400 + 800 + 1600 + 3200);
     assert!(matches!(client.ping().await, Err(Error::NoAnswer { waited: w, .. }) if w == waited));
 }
 
@@ -412,18 +412,17 @@ async fn a_link_that_loses_doubles_and_reorders_delivers_each_response_to_its_re
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_device_with_small_datagrams_gets_time_and_small_blocks() {
+async fn a_slow_device_with_small_datagrams_gets_time_and_small_payloads() {
     let info = DeviceInfo {
         limits: Limits { datagram: 160, body: 1024, list_keys: 0 },
         operation_ms: 4300,
         ..info(&id("slow"), None)
     };
     let (mut client, _device) = client(EXACT);
-    assert_eq!(client.block_size(), BlockSize::MAX);
     client.adapt(&info);
-    assert_eq!(client.block_size().bytes(), 64);
-    assert_eq!(client.block_size_beside(60).bytes(), 32);
-    assert_eq!(client.block_size_beside(600).bytes(), 16);
+    assert_eq!(client.room(), 96);
+    assert_eq!(client.room_beside(60), 36);
+    assert_eq!(client.room_beside(600), 0);
     let start = Instant::now();
     client.ping().await.unwrap_err();
     assert_eq!(start.elapsed(), Duration::from_millis(19_200 * 31));

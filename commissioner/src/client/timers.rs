@@ -36,11 +36,12 @@ impl Timers {
     /// For a serial line, which loses frames to noise but never delays them; gives up after 15 to 23 s.
     pub const SERIAL: Self = Self { ack_timeout: Duration::from_millis(500), ..Self::NETWORK };
 
-    /// To find out whether anybody is there; gives up after 3 s.
+    /// To find out whether anybody is there; gives up after 6 s. A device that was asked nothing may be at a P-256 operation of its
+    /// own: 4 s on an ATmega.
     pub const PROBE: Self = Self {
         ack_timeout: Duration::from_millis(200),
         ack_random_factor: 1.0,
-        max_retransmit: 3,
+        max_retransmit: 4,
         response: Duration::from_secs(3),
     };
 

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use cbor_schemas::Profile;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use tokio::{
@@ -161,7 +160,7 @@ impl Work {
                 Ok(outcome) => {
                     let info = found.account.info();
                     let device = info.device;
-                    let slot = if info.profile == Profile::Minimal { Slot::Factory } else { self.slot };
+                    let slot = self.terms(&found.link).slot_of(&info);
                     // The list is its owner's business.
                     let without_list = match (slot, outcome) {
                         (Slot::Factory, _) | (_, Outcome::Requested) => None,
@@ -176,11 +175,9 @@ impl Work {
 
     async fn commission_at(&self, found: &mut Found, progress: &Progress) -> Result<Outcome, commission::Error> {
         let Found { link, client, account, .. } = found;
-        let Self { place, accept_new_key, slot, ref vouchers, .. } = *self;
-        let programming_cable = self.one_device && matches!(link, Link::Serial { .. });
-        let terms = Terms { place, accept_new_key, slot, vouchers, programming_cable };
-        if account.info().profile == Profile::Minimal && self.seal.is_some() {
-            return Err(commission::Error::MinimalHasNoOwner);
+        let terms = self.terms(link);
+        if !account.info().has_owner_slot() && self.seal.is_some() {
+            return Err(commission::Error::NoOwnerSlot);
         }
         let outcome = commission::commission(client, account, &self.station, &terms, progress).await?;
         if outcome == Outcome::Requested {
@@ -194,6 +191,12 @@ impl Work {
         commission::inject(client, &seen, &self.station, seal, progress).await?;
         let seen = Account::read(client).await?;
         commission::commission(client, &seen, &self.station, &Terms::OWNER, progress).await
+    }
+
+    fn terms(&self, link: &Link) -> Terms<'_> {
+        let Self { place, accept_new_key, slot, ref vouchers, .. } = *self;
+        let programming_cable = self.one_device && matches!(link, Link::Serial { .. });
+        Terms { place, accept_new_key, slot, vouchers, programming_cable }
     }
 
     async fn give_list(&self, mut found: Found) -> Result<(), CommandError> {

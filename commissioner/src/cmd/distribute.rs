@@ -25,7 +25,7 @@ pub struct Args {
     /// Where the devices are; left out, exactly one device must answer
     #[arg(value_name = "LINK", conflicts_with = "all")]
     links: Vec<Link>,
-    /// All devices of yours that answer, side by side
+    /// All devices of yours that answer and keep a list, side by side
     #[arg(long)]
     all: bool,
     /// What the list says: whose keys are mine (up to some tens), or which are not any more. Left out, as last time
@@ -91,9 +91,9 @@ impl Args {
         let mut ours = Vec::new();
         for device in found {
             match is_ours(&station.registry, &device.account).await {
+                // Others may be plugged in, too; and of ours, those that keep no list.
+                Ok(is_ours) if self.all && !(is_ours && device.account.info().has_owner_slot()) => {}
                 Ok(true) => ours.push(device),
-                // Others may be plugged in, too.
-                Ok(false) if self.all => {}
                 Ok(false) => failures.push((device.link.to_string(), not_ours(&device.account))),
                 Err(error) => failures.push((device.link.to_string(), error)),
             }

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "standard output is the board's console")]
 
 mod flash;
-mod minimal;
+mod small;
 mod usb;
 
 use std::{
@@ -76,9 +76,12 @@ struct Args {
     /// Device ID (DEV URN, RFC 9039).
     #[arg(long, value_name = "URN", default_value = "urn:dev:ops:32473-sim-{}")]
     id: String,
-    /// How much of the protocol it speaks. `minimal` is for targets too small for EDHOC: one serial line, and a report line.
+    /// How much of the protocol it speaks. `minimal` is for targets too small for EDHOC, so it implies --small.
     #[arg(long, value_name = "PROFILE", default_value = "full", value_parser = one_of::<Profile>(Profile::ALL.iter().map(|it| it.as_str())))]
     profile: Profile,
+    /// The device of small targets: one serial line, a report line, and no owner slot.
+    #[arg(long)]
+    small: bool,
     /// Who may claim the device while nobody owns it. A long press of the button, which shows that somebody is there, is the
     /// signal USR2: of each device in this process. Once a factory has been there, `open` acts as `voucher`.
     #[arg(long, value_name = "POLICY", default_value = "open", value_parser = one_of::<ClaimPolicy>(ClaimPolicy::ALL.iter().map(|it| it.as_str())))]
@@ -153,8 +156,8 @@ where
 
 /// Starts one device and its links.
 fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
-    if args.profile == Profile::Minimal {
-        let device = minimal::start(args)?;
+    if args.small || args.profile == Profile::Minimal {
+        let device = small::start(args)?;
         running.spawn_local(device);
         return Ok(());
     }
@@ -475,6 +478,7 @@ impl Args {
             },
             usb_speed: self.usb_speed,
             profile: self.profile,
+            small: self.small,
             claim_policy: self.claim_policy,
             reset_by_presence: self.reset_by_presence,
             takes_keys: self.takes_keys,

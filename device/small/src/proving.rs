@@ -137,8 +137,8 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
         let ciphertext = match is_combined {
             false => payload,
             true => {
-                let (message_3, ciphertext) = oscore::split_combined_mut(payload)
-                    .ok_or_else(|| edhoc_error(edhoc::Error::Malformed, body))?;
+                let (message_3, ciphertext) =
+                    oscore::split_combined_mut(payload).ok_or_else(|| edhoc_error(edhoc::Error::Malformed, body))?;
                 let kid = option.kid.ok_or_else(|| refused(oscore::Error::BadOption, body))?;
                 self.message_3(kid, message_3, None).map_err(|error| edhoc_error(error, body))?;
                 ciphertext

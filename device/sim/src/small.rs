@@ -1,11 +1,11 @@
-//! A device of the minimal profile: one serial line, and an EEPROM in a file.
+//! A small device: one serial line, and an EEPROM in a file. Without EDHOC, or with it and without an owner slot.
 
 use std::{fs::File, future::Future, io, os::unix::fs::FileExt};
 
 use anyhow::{Context, Result, bail};
-use cbor_schemas::report;
+use cbor_schemas::{Profile, report};
 use device_sim::pty;
-use device_small::{Config, DATAGRAM_LEN, Device, Line, STORAGE_LEN, line::FrameType};
+use device_small::{Config, DATAGRAM_LEN, Device, Line, ProvingDevice, STORAGE_LEN, line::FrameType};
 use embedded_storage::{ReadStorage, Storage};
 use rand_core::OsRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,9 +14,9 @@ use crate::{Args, flash};
 
 /// Starts the device; what is returned serves it.
 pub(crate) fn start(args: &Args) -> Result<impl Future<Output = Result<()>> + 'static> {
-    let [path] = &args.pty[..] else { bail!("--profile minimal: it has one serial line; give one --pty") };
+    let [path] = &args.pty[..] else { bail!("a small device has one serial line; give one --pty") };
     if !args.udp.is_empty() || args.usb.is_some() {
-        bail!("--profile minimal: it has neither UDP nor USB");
+        bail!("a small device has neither UDP nor USB");
     }
     let eeprom = match &args.flash {
         Some(path) => flash::image("an EEPROM image", path, STORAGE_LEN)
@@ -28,9 +28,19 @@ pub(crate) fn start(args: &Args) -> Result<impl Future<Output = Result<()>> + 's
         Config { device: args.device()?, firmware: concat!("device-sim ", env!("CARGO_PKG_VERSION")), operation_ms: 1 };
     let (mut port, line) = pty::open(path).with_context(|| format!("pty {}", path.display()))?;
     eprintln!("device-sim: {} at serial:{}", args.id, path.display());
-    let mut device = Device::start(config, eeprom, OsRng);
     let mut report = String::with_capacity(report::MAX_LINE);
-    device.report(&mut report)?;
+    let mut handle: Handle = match args.profile {
+        Profile::Minimal => {
+            let mut device = Device::start(config, eeprom, OsRng);
+            device.report(&mut report)?;
+            Box::new(move |datagram, out| device.handle(datagram, out))
+        }
+        Profile::Full => {
+            let mut device = ProvingDevice::start(config, eeprom, OsRng);
+            device.report(&mut report)?;
+            Box::new(move |datagram, out| device.handle(datagram, out))
+        }
+    };
     println!("{report}");
     Ok(async move {
         let _line = line;
@@ -40,12 +50,15 @@ pub(crate) fn start(args: &Args) -> Result<impl Future<Output = Result<()>> + 's
         loop {
             let byte = port.read_u8().await.context("serial line")?;
             let Some(datagram) = receiver.take(byte) else { continue };
-            if let Some(len) = device.handle(datagram, &mut out) {
+            if let Some(len) = handle(datagram, &mut out) {
                 port.write_all(&framed(FrameType::Configuration, &out[..len])).await?;
             }
         }
     })
 }
+
+/// Answers a datagram.
+type Handle = Box<dyn FnMut(&mut [u8], &mut [u8; DATAGRAM_LEN]) -> Option<usize>>;
 
 fn framed(frame_type: FrameType, data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
