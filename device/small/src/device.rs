@@ -110,6 +110,7 @@ impl<S: Storage> Device<S> {
         Self::start_as(Profile::Minimal, config, storage, &mut rng)
     }
 
+    #[inline(never)]
     pub(crate) fn start_as(profile: Profile, config: Config, storage: S, rng: &mut impl CryptoRngCore) -> Self {
         let mut store = Store::new(storage);
         let mut nonce = [0; 8];
@@ -183,6 +184,7 @@ impl<S: Storage> Device<S> {
     }
 
     /// Answers a request.
+    #[inline(never)]
     pub(crate) fn answer<R>(&mut self, request: &R, caller: Caller, body: &mut [u8; BODY_LEN]) -> Answer
     where
         R: ReadableMessage + WithSortedOptions,
@@ -210,7 +212,7 @@ impl<S: Storage> Device<S> {
                 body.get_mut(..links.len()).ok_or(Problem::DOES_NOT_FIT)?.copy_from_slice(links);
                 links.len()
             }
-            (INFO, code::GET) => self.info().encode(body)?,
+            (INFO, code::GET) => self.show_info(body)?,
             (FACTORY, code::GET) => self.show_factory(body)?,
             (FACTORY, code::PUT) => {
                 if caller != Caller::Writer {
@@ -227,6 +229,12 @@ impl<S: Storage> Device<S> {
         Ok(Answer { code: code::CONTENT, content_format: answers, len })
     }
 
+    #[inline(never)]
+    fn show_info(&self, body: &mut [u8; BODY_LEN]) -> Result<usize, Problem> {
+        Ok(self.info().encode(body)?)
+    }
+
+    #[inline(never)]
     fn show_factory(&mut self, body: &mut [u8; BODY_LEN]) -> Result<usize, Problem> {
         let mut contents = [0; CONTENTS_LEN];
         let held = match &self.key {
@@ -242,6 +250,7 @@ impl<S: Storage> Device<S> {
         Ok(view.encode(body)?)
     }
 
+    #[inline(never)]
     fn write_factory(&mut self, body: &[u8]) -> Result<Receipt, Problem> {
         let own_key = self.key.as_ref().ok_or(Problem::FAULT)?.public().cose_key();
         let SlotRequest { anchor, certificate, voucher } =
@@ -249,23 +258,27 @@ impl<S: Storage> Device<S> {
         if voucher.is_some() {
             return Err(Problem::malformed("vouchers are for the owner slot"));
         }
-        let mut contents = [0; CONTENTS_LEN];
-        let len = SlotContents { anchor, certificate }.encode(&mut contents)?;
-        let contents = contents.get(..len).unwrap_or_default();
-        let digest: [u8; 32] = Sha256::digest(contents).into();
+        let contents = SlotContents { anchor, certificate };
         match self.factory {
             // Again, because the answer got lost. What it takes was checked then.
-            Some(held) if held.digest == digest => {}
+            Some(held) if held.digest == digest(&contents)? => {}
             Some(_) => return Err(Problem::WRITTEN_ONCE),
             None => {
                 let certificate = certificate.ok_or(Problem::malformed("the certificate is missing"))?;
                 self.verify(&anchor, certificate, &own_key)?;
-                self.store.set_factory(contents).map_err(|_| Problem::STORAGE)?;
+                self.keep(&contents)?;
                 self.look_at_factory()?;
             }
         }
         let held = self.factory.ok_or(Problem::STORAGE)?;
         Ok(Receipt { device: own_key.x, claim_counter: 0, generation: 1, digest: held.digest })
+    }
+
+    #[inline(never)]
+    fn keep(&mut self, contents: &SlotContents<'_>) -> Result<(), Problem> {
+        let mut encoded = [0; CONTENTS_LEN];
+        let len = contents.encode(&mut encoded)?;
+        self.store.set_factory(encoded.get(..len).unwrap_or_default()).map_err(|_| Problem::STORAGE)
     }
 
     /// Whether `anchor` certified this device and its key.
@@ -333,6 +346,13 @@ impl Problem {
         let len = details.encode(body).unwrap_or(0);
         Answer { code: self.code, content_format: content_format::PROBLEM_DETAILS, len }
     }
+}
+
+#[inline(never)]
+fn digest(contents: &SlotContents<'_>) -> Result<[u8; 32], Problem> {
+    let mut encoded = [0; CONTENTS_LEN];
+    let len = contents.encode(&mut encoded)?;
+    Ok(Sha256::digest(encoded.get(..len).unwrap_or_default()).into())
 }
 
 /// Our own answers fit, and what is in storage was checked before it was written.
