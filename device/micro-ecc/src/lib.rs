@@ -27,7 +27,9 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The point of the scalar `d`. `None` unless that is between 1 and n - 1. One scalar multiplication.
+/// The point of the scalar `d`. One scalar multiplication.
+///
+/// `None` unless that is between 1 and n - 1, and for 1, n - 1 and n - 2, where this way to multiply fails: nobody draws them.
 pub fn public_key(d: &Number) -> Option<Point> {
     let mut public = [0; 64];
     // SAFETY: for this curve, it reads 32 bytes and writes 64.
@@ -45,14 +47,15 @@ pub fn point_of(x: &Number) -> Option<Point> {
     is_valid(&point).then_some(point)
 }
 
-/// The x-coordinate of `d` times the point `other`, which [`point_of`] gave; `d` is a private key.
+/// The x-coordinate of `d` times the point `other`; `d` is a private key.
 ///
 /// `None` where that point is none of the curve. One scalar multiplication.
 pub fn shared_secret(d: &Number, other: &Point) -> Option<Number> {
     let mut secret = [0; 32];
     // SAFETY: for this curve, it reads 64 and 32 bytes and writes 32.
-    let is_done = unsafe { uECC_shared_secret(other.as_ptr(), d.as_ptr(), secret.as_mut_ptr(), uECC_secp256r1()) };
-    (is_done == 1).then_some(secret)
+    let is_done = is_valid(other)
+        && unsafe { uECC_shared_secret(other.as_ptr(), d.as_ptr(), secret.as_mut_ptr(), uECC_secp256r1()) == 1 };
+    is_done.then_some(secret)
 }
 
 /// Whether `key` made the ECDSA `signature` (r and s) over what has this SHA-256 `digest`. False also where `key` is no point

@@ -41,8 +41,6 @@ pub struct ProvingDevice<S, R> {
     ephemeral: Option<PrivateKey>,
     pending: Option<Responder>,
     session: Option<Context>,
-    /// Our identifier in the next handshake.
-    conn_id: ConnId,
 }
 
 impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
@@ -51,8 +49,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
     pub fn start(config: Config, storage: S, mut rng: R) -> Self {
         let device = Device::start_as(Profile::Full, config, storage, &mut rng);
         let endpoint = Endpoint::new(rng.next_u32() as u16);
-        let conn_id = FIRST_CONN_ID;
-        ProvingDevice { device, rng, endpoint, ephemeral: None, pending: None, session: None, conn_id }
+        ProvingDevice { device, rng, endpoint, ephemeral: None, pending: None, session: None }
     }
 
     /// What the device says of itself.
@@ -219,15 +216,14 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
 
     /// An identifier that the session does not use, and its successor neither: the responder takes that one if the peer
     /// chose the same.
-    fn unused_conn_id(&mut self) -> ConnId {
+    fn unused_conn_id(&self) -> ConnId {
         let used = self.session.as_ref().map(Context::recipient);
         let is_used = |id: ConnId| used == Some(id.into());
-        let mut id = self.conn_id;
+        let mut id = FIRST_CONN_ID;
         // At most two steps: one identifier is in use.
         while is_used(id) || is_used(id.next()) {
             id = id.next();
         }
-        self.conn_id = id.next().next();
         id
     }
 }
@@ -252,3 +248,6 @@ fn refused(error: oscore::Error, body: &mut [u8; BODY_LEN]) -> Answer {
     };
     Problem::new(error.code(), title).answer(body)
 }
+
+#[cfg(test)]
+mod tests;

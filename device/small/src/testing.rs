@@ -3,9 +3,14 @@
 use std::{cell::RefCell, rc::Rc, vec::Vec};
 
 use cbor_schemas::{DeviceCertificateClaims, DeviceInfo, IssuerId, Kind, ProofLevel, Sign1, SlotRequest};
+use coap_message::MinimalWritableMessage as _;
+use coap_numbers::option;
 use embedded_storage::{ReadStorage, Storage};
 use p256::ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner};
-use protocol::key::PrivateKey;
+use protocol::{
+    coap::{Header, Writer},
+    key::PrivateKey,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::STORAGE_LEN;
@@ -103,6 +108,23 @@ impl Storage for Eeprom {
         }
         Ok(())
     }
+}
+
+/// A datagram with a request.
+pub(crate) fn compose(header: &Header, path: &str, options: &[(u16, &[u8])], body: &[u8]) -> Vec<u8> {
+    let mut datagram = [0; 1024];
+    let mut writer = Writer::new(&mut datagram, header).unwrap();
+    let mut message = writer.message();
+    let path = path.split('/').skip(1).map(|segment| (option::URI_PATH, segment.as_bytes()));
+    let mut all: Vec<_> = path.chain(options.iter().copied()).collect();
+    all.sort_by_key(|(number, _)| *number);
+    for (number, value) in all {
+        message.add_option(number, value).unwrap();
+    }
+    message.set_payload(body).unwrap();
+    let len = message.finish().0;
+    let len = writer.finish(len).unwrap();
+    datagram[..len].to_vec()
 }
 
 /// The body of a `PUT` to the factory slot by `issuer`, about what `info` says.

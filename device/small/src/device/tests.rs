@@ -11,7 +11,7 @@ use rand_core::OsRng;
 use super::*;
 use crate::{
     STORAGE_LEN,
-    testing::{Eeprom, certificate, request, signed},
+    testing::{Eeprom, certificate, compose, request, signed},
 };
 
 type TestDevice = Device<Eeprom>;
@@ -22,21 +22,9 @@ fn start(eeprom: &Eeprom) -> TestDevice {
 }
 
 fn ask(device: &mut TestDevice, code: u8, path: &str, options: &[(u16, &[u8])], body: &[u8]) -> (u8, Vec<u8>) {
-    let mut datagram = [0; 1024];
     let header = Header { type_: Type::Con, code, message_id: 7, token: Token::new(b"tok").unwrap() };
-    let mut writer = Writer::new(&mut datagram, &header).unwrap();
-    let mut message = writer.message();
-    let path = path.split('/').skip(1).map(|segment| (option::URI_PATH, segment.as_bytes()));
-    let mut all: Vec<_> = path.chain(options.iter().copied()).collect();
-    all.sort_by_key(|(number, _)| *number);
-    for (number, value) in all {
-        message.add_option(number, value).unwrap();
-    }
-    message.set_payload(body).unwrap();
-    let len = message.finish().0;
-    let len = writer.finish(len).unwrap();
     let mut out = [0; DATAGRAM_LEN];
-    let len = device.handle(&datagram[..len], &mut out).unwrap();
+    let len = device.handle(&compose(&header, path, options, body), &mut out).unwrap();
     let response = Datagram::parse(&out[..len]).unwrap();
     assert_eq!((response.header.type_, response.header.message_id), (Type::Ack, 7));
     assert_eq!(response.header.token.as_slice(), b"tok");
