@@ -106,6 +106,11 @@ pub fn firmware(board: &str, target: &str) -> PathBuf {
     firmware
 }
 
+/// The serial number of an ATmega, and the name that it makes of that.
+pub const ATMEGA_UID: &str = "00000000000000a1";
+/// See [`ATMEGA_UID`].
+pub const ATMEGA_ID: &str = "urn:dev:ops:32473-atmega-00000000000000a1";
+
 /// Where the programs are that were built with the test.
 fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
@@ -150,6 +155,16 @@ impl Bench {
             }
         };
         Device::start(command.args(options).arg("--flash").arg(self.path(flash)))
+    }
+
+    /// What runs an ATmega1284P in simavr with an image of `make firmware`, at the end of its UART.
+    pub fn atmega(&self, image: &str, eeprom: &str) -> Command {
+        let mut command = Command::new(program("device-emulator"));
+        command.args(["--board", "atmega1284p", "--uid", ATMEGA_UID]);
+        command.arg("--simavr").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/simavr/board"));
+        command.arg("--pty").arg(self.path(&format!("{eeprom}.port"))).arg("--flash").arg(self.path(eeprom));
+        command.arg(firmware(image, "avr-none"));
+        command
     }
 
     /// Runs the commissioner with the state directory `state`.

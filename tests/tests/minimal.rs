@@ -1,14 +1,11 @@
 //! The minimal profile: a device that cannot prove its key, at the cable that it is programmed by. It ends up among "my
 //! devices", marked as unproven, and only there and only in that place.
 
-use std::{path::Path, process::Command};
+use std::process::Command;
 
 use cbor_schemas::{Condition, DeviceInfo, DeviceListClaims, Kind, Sign1, report};
-use end_to_end::{Bench, Cable, Device, Finished, Running, firmware, program};
+use end_to_end::{ATMEGA_ID as ID, Bench, Cable, Device, Finished, Running};
 use serde_json::Value;
-
-const ID: &str = "urn:dev:ops:32473-atmega-00000000000000a1";
-const UID: &str = "00000000000000a1";
 
 fn bench() -> Bench {
     Bench::initialised(Cable::Pty)
@@ -25,12 +22,7 @@ fn start_atmega(bench: &Bench, eeprom: &str) -> Device {
 }
 
 fn atmega(bench: &Bench, eeprom: &str) -> Command {
-    let mut command = Command::new(program("device-emulator"));
-    command.args(["--board", "atmega1284p", "--uid", UID]);
-    command.arg("--simavr").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/simavr/board"));
-    command.arg("--pty").arg(bench.path(&format!("{eeprom}.port"))).arg("--flash").arg(bench.path(eeprom));
-    command.arg(firmware("atmega1284p.elf", "avr-none"));
-    command
+    bench.atmega("atmega1284p.elf", eeprom)
 }
 
 fn commission(bench: &Bench, device: &Device, options: &[&str]) -> Finished {
@@ -183,7 +175,7 @@ const SEED: u32 = 32;
 #[test]
 fn a_power_cut_leaves_an_atmega_with_the_key_that_it_reported() {
     let bench = bench();
-    for cut in [SEED / 2, SEED, SEED + 60, SEED + 104] {
+    for cut in [SEED / 2, SEED, SEED + 40, SEED + 72] {
         let eeprom = format!("first-{cut}");
         runs_until_it_is_dark(&bench, &eeprom, cut);
         let first = credential(&start_atmega(&bench, &eeprom));
