@@ -24,11 +24,11 @@ use protocol::key::PrivateKey;
 use rand_core::OsRng;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout},
+    process::{Child, ChildStderr, ChildStdout},
 };
 
 /// The boards, and the targets that they are built for.
-const BOARDS: [(&str, &str); 8] = [
+const BOARDS: [(&str, &str); 9] = [
     ("emcraft-sf2", CORTEX_M3),
     ("lm3s6965evb", CORTEX_M3),
     ("nrf52840-dk", "thumbv7em-none-eabihf"),
@@ -36,8 +36,12 @@ const BOARDS: [(&str, &str); 8] = [
     ("nucleo-l476rg", "thumbv7em-none-eabihf"),
     ("rpi-pico", "thumbv6m-none-eabi"),
     ("rpi-pico-usb", "thumbv6m-none-eabi"),
-    ("atmega1284p", AVR),
+    (MINIMAL, AVR),
+    (PROVING, AVR),
 ];
+/// The images for an ATmega1284P.
+const MINIMAL: &str = "atmega1284p";
+const PROVING: &str = "atmega1284p-edhoc";
 const AVR: &str = "avr-none";
 /// Where the tools say that the RAM of an AVR is.
 const AVR_RAM_START: u64 = 0x0080_0000;
@@ -130,7 +134,7 @@ async fn sizes() -> Result<()> {
         }
         let stack = match target {
             CORTEX_M3 => Some(stack(board, &elf).await?),
-            AVR => Some(atmega().await?.stack),
+            AVR => Some(Atmega::measure(board).await?.stack),
             _ => None,
         };
         let or_dash = |bytes: Option<u64>| bytes.map_or("–".to_owned(), |bytes| bytes.to_string());
@@ -175,27 +179,59 @@ async fn stack(board: &str, elf: &object::File<'_>) -> Result<u64> {
 /// What an ATmega1284P took, in cycles and in bytes.
 struct Atmega {
     makes_a_key: u64,
-    takes_a_certificate: u64,
+    /// Each answer of a commissioning.
+    answers: Vec<u64>,
     stack: u64,
 }
 
-/// A first start, a commissioning, and another start.
-async fn atmega() -> Result<Atmega> {
-    let scratch = tempfile::tempdir()?;
-    let (eeprom, state) = (scratch.path().join("eeprom"), scratch.path().join("state"));
-    let start_at = |port: &Path| -> Result<(Child, Lines<BufReader<tokio::process::ChildStderr>>)> {
+impl Atmega {
+    /// A first start, a commissioning, and another start.
+    async fn measure(image: &str) -> Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        let eeprom = scratch.path().join("eeprom");
+        let port = scratch.path().join("port");
+        let mut device = InSimavr::start(image, &port, &eeprom)?;
+        let [first_start, mut last, mut stack] = device.frame().await?.context("a report")?;
+        let (state, link) = (scratch.path().join("state"), format!("serial:{}", port.display()));
+        for arguments in [&["init"][..], &["commission", &link, "--trusted"]] {
+            let mut commissioner = command("commissioner")?;
+            let done = commissioner.arg("--state-dir").arg(&state).args(arguments).output().await?;
+            ensure!(done.status.success(), "commissioner {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        device.process.start_kill()?;
+        device.process.wait().await?;
+        let mut answers = Vec::new();
+        while let Some([begin, end, deepest]) = device.frame().await? {
+            answers.push(begin - last);
+            (last, stack) = (end, stack.max(deepest));
+        }
+        let mut device = InSimavr::start(image, &scratch.path().join("again"), &eeprom)?;
+        let [second_start, ..] = device.frame().await?.context("a report")?;
+        Ok(Self { makes_a_key: first_start - second_start, answers, stack })
+    }
+}
+
+/// An ATmega1284P that counts.
+struct InSimavr {
+    process: Child,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl InSimavr {
+    fn start(image: &str, port: &Path, eeprom: &Path) -> Result<Self> {
         let mut emulator = command("device-emulator")?;
         emulator.args(["--board", "atmega1284p", "--count-instructions", "--pty"]).arg(port);
-        emulator.arg("--simavr").arg(built()?.join("simavr/board")).arg("--flash").arg(&eeprom);
-        let emulator = emulator.arg(firmware("atmega1284p", AVR)?).stdout(Stdio::null()).stderr(Stdio::piped());
+        emulator.arg("--simavr").arg(built()?.join("simavr/board")).arg("--flash").arg(eeprom);
+        let emulator = emulator.arg(firmware(image, AVR)?).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = start(emulator)?;
         let said = BufReader::new(process.stderr.take().context("piped")?).lines();
-        Ok((process, said))
-    };
-    // A frame tells at its beginning, and at its end.
-    let frame = async |said: &mut Lines<BufReader<tokio::process::ChildStderr>>| -> Result<Option<[u64; 3]>> {
+        Ok(Self { process, said })
+    }
+
+    /// The next frame that it sends: the cycles at its beginning and at its end, and the deepest stack by then.
+    async fn frame(&mut self) -> Result<Option<[u64; 3]>> {
         let mut seen = Vec::new();
-        while let Some(line) = said.next_line().await? {
+        while let Some(line) = self.said.next_line().await? {
             if let Some((cycles, stack)) = line.strip_prefix("cycles ").and_then(|line| line.split_once(" stack ")) {
                 seen.push((cycles.parse()?, stack.parse()?));
             }
@@ -204,28 +240,7 @@ async fn atmega() -> Result<Atmega> {
             }
         }
         Ok(None)
-    };
-    let port = scratch.path().join("port");
-    let (mut device, mut said) = start_at(&port)?;
-    let [first_start, mut last, stack] = frame(&mut said).await?.context("a report")?;
-    let link = format!("serial:{}", port.display());
-    for arguments in [&["init"][..], &["commission", &link, "--trusted"]] {
-        let mut commissioner = command("commissioner")?;
-        let done = commissioner.arg("--state-dir").arg(&state).args(arguments).output().await?;
-        ensure!(done.status.success(), "commissioner {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
-    // What came after the report, to the end: the answer that took longest is that to the certificate.
-    device.start_kill()?;
-    device.wait().await?;
-    let (mut takes_a_certificate, mut deepest) = (0, stack);
-    while let Some([begin, end, stack]) = frame(&mut said).await? {
-        takes_a_certificate = takes_a_certificate.max(begin - last);
-        (last, deepest) = (end, deepest.max(stack));
-    }
-    let port = scratch.path().join("again");
-    let (_device, mut said) = start_at(&port)?;
-    let [second_start, ..] = frame(&mut said).await?.context("a report")?;
-    Ok(Atmega { makes_a_key: first_start - second_start, takes_a_certificate, stack: deepest })
 }
 
 async fn instructions() -> Result<()> {
@@ -279,11 +294,18 @@ async fn instructions() -> Result<()> {
     }
     publish("instructions", &table)?;
 
-    let Atmega { makes_a_key, takes_a_certificate, .. } = atmega().await?;
+    let (minimal, proving) = (Atmega::measure(MINIMAL).await?, Atmega::measure(PROVING).await?);
+    let takes_a_certificate = *minimal.answers.last().context("an answer to the certificate")?;
+    let [.., message_1, message_3, under_oscore] = proving.answers[..] else { bail!("{:?}", proving.answers) };
     let mut table = "| what an ATmega1284P does | cycles | at 16 MHz |\n|---|---:|---:|\n".to_owned();
     for (what, cycles) in [
-        ("makes a key: one scalar multiplication", makes_a_key),
+        ("makes a key: one scalar multiplication", minimal.makes_a_key),
         ("takes a certificate: checks the signature, two of them", takes_a_certificate),
+        ("with EDHOC, makes a key", proving.makes_a_key),
+        ("... message_1 to message_2, ephemeral key made before: two of them", message_1),
+        ("... message_3, and `GET /comm` in the same message: one", message_3),
+        ("... handshake, both together", message_1 + message_3),
+        ("... takes a certificate under OSCORE", under_oscore),
     ] {
         let (millions, tenths) = (millions(cycles / 1000), cycles / 1_600_000);
         table.push_str(&format!("| {what} | {millions} | {}.{} s |\n", tenths / 10, tenths % 10));
