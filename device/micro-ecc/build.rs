@@ -13,9 +13,10 @@ fn main() {
         build
             .compiler("avr-gcc")
             .no_default_flags(true)
-            .flag("-mmcu=atmega1284p")
+            .flag(format!("-mmcu={}", processor()))
             // The assembly needs the frame pointer's registers.
             .flags(["-O2", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections"])
+            // Assembly with loops: without, it takes two thirds of the time, and 16 kB more.
             .define("uECC_OPTIMIZATION_LEVEL", "2")
             .define("uECC_SQUARE_FUNC", "1");
         println!("cargo:rustc-link-arg=-lgcc");
@@ -29,6 +30,13 @@ fn main() {
         .file(source().join("uECC.c"))
         .compile("uECC");
     println!("cargo:rerun-if-changed=build.rs");
+}
+
+/// Which AVR rustc compiles for.
+fn processor() -> String {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let processor = flags.split('\x1f').find_map(|flag| flag.split_once("target-cpu=")).map(|(_, name)| name.to_owned());
+    processor.expect("-C target-cpu=PROCESSOR in RUSTFLAGS, as rustc itself asks for")
 }
 
 /// Where the source of micro-ecc is.

@@ -221,7 +221,7 @@ impl<S: Storage> Device<S> {
                 if uint_option(request, option::CONTENT_FORMAT).is_some_and(|format| format != content_format::CBOR) {
                     return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
                 }
-                let len = self.write_factory(request.payload())?.encode(body)?;
+                let len = self.write_factory(request.payload(), body)?;
                 return Ok(Answer { code: code::CHANGED, content_format: answers, len });
             }
             _ => return Err(Problem::new(code::METHOD_NOT_ALLOWED, "no such method here")),
@@ -251,10 +251,10 @@ impl<S: Storage> Device<S> {
     }
 
     #[inline(never)]
-    fn write_factory(&mut self, body: &[u8]) -> Result<Receipt, Problem> {
+    fn write_factory(&mut self, request: &[u8], receipt: &mut [u8; BODY_LEN]) -> Result<usize, Problem> {
         let own_key = self.key.as_ref().ok_or(Problem::FAULT)?.public().cose_key();
         let SlotRequest { anchor, certificate, voucher } =
-            SlotRequest::decode(body).map_err(|_| Problem::malformed("not an anchor and a certificate"))?;
+            SlotRequest::decode(request).map_err(|_| Problem::malformed("not an anchor and a certificate"))?;
         if voucher.is_some() {
             return Err(Problem::malformed("vouchers are for the owner slot"));
         }
@@ -271,7 +271,7 @@ impl<S: Storage> Device<S> {
             }
         }
         let held = self.factory.ok_or(Problem::STORAGE)?;
-        Ok(Receipt { device: own_key.x, claim_counter: 0, generation: 1, digest: held.digest })
+        Ok(Receipt { device: own_key.x, claim_counter: 0, generation: 1, digest: held.digest }.encode(receipt)?)
     }
 
     #[inline(never)]
