@@ -35,7 +35,8 @@ fn main() {
 /// Which AVR rustc compiles for.
 fn processor() -> String {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    let processor = flags.split('\x1f').find_map(|flag| flag.split_once("target-cpu=")).map(|(_, name)| name.to_owned());
+    let processor =
+        flags.split('\x1f').find_map(|flag| flag.split_once("target-cpu=")).map(|(_, name)| name.to_owned());
     processor.expect("-C target-cpu=PROCESSOR in RUSTFLAGS, as rustc itself asks for")
 }
 

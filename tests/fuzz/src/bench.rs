@@ -125,6 +125,35 @@ pub(crate) fn piece(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u16).to_be_bytes(), bytes].concat()
 }
 
+/// Something that answers datagrams.
+pub(crate) trait Talks {
+    /// One datagram in, and the one that comes out.
+    fn ask(&mut self, from: u8, datagram: &[u8]) -> Option<Vec<u8>>;
+    fn info(&self) -> DeviceInfo<'static>;
+
+    /// It goes on serving.
+    #[track_caller]
+    fn check_serves(&mut self) {
+        const GET_COMM: &[u8] = b"\x42\x01\xfe\xdc\xba\x98\xb4comm";
+        let answer = self.ask(STATION, GET_COMM).expect("an answer");
+        assert_eq!(answer.get(1), Some(&0x45));
+    }
+
+    /// What strangers can never change.
+    fn unchanging(&self) -> DeviceInfo<'static> {
+        DeviceInfo { nonce: [0; 8], ..self.info() }
+    }
+}
+
+/// The certificate is the anchor's, about this device and its key.
+#[track_caller]
+pub(crate) fn check_certificate(info: &DeviceInfo<'_>, anchor: &PublicKey, certificate: &[u8]) {
+    let object = Sign1::decode_as(Kind::DeviceCertificate, certificate).expect("a certificate");
+    sign1::verify(anchor, &object).expect("signed by the anchor");
+    let claims = DeviceCertificateClaims::decode(object.payload).expect("claims");
+    assert_eq!((claims.subject, Some(claims.key)), (info.device, info.credential));
+}
+
 /// A device, and all that it heard. By its clock, each datagram takes a second.
 pub(crate) struct Bench {
     device: OnBench,
@@ -138,30 +167,6 @@ impl Bench {
         Bench { device, heard: Vec::new() }
     }
 
-    /// One datagram in, and the one that comes out.
-    pub(crate) fn ask(&mut self, from: u8, datagram: &[u8]) -> Option<Vec<u8>> {
-        let mut answer = [0; DATAGRAM_LEN];
-        let len = self.handle(from, &mut datagram.to_vec(), 0, &mut answer)?;
-        Some(answer[..len].to_vec())
-    }
-
-    pub(crate) fn info(&self) -> DeviceInfo<'static> {
-        self.device.info()
-    }
-
-    /// What strangers can never change.
-    pub(crate) fn unchanging(&self) -> DeviceInfo<'static> {
-        DeviceInfo { nonce: [0; 8], ..self.info() }
-    }
-
-    /// The device goes on serving.
-    #[track_caller]
-    pub(crate) fn check_serves(&mut self) {
-        const GET_COMM: &[u8] = b"\x42\x01\xfe\xdc\xba\x98\xb4comm";
-        let answer = self.ask(STATION, GET_COMM).expect("an answer");
-        assert_eq!(answer.get(1), Some(&0x45));
-    }
-
     /// What the device says is what another start finds; and a certificate that it holds is its owner's, about its key.
     #[track_caller]
     pub(crate) fn check_durable(&mut self) {
@@ -170,15 +175,23 @@ impl Bench {
             let slot = self.device.owner_slot();
             assert_eq!(said.owner == SlotState::Empty, slot.is_none());
             if let Some((anchor, Some(certificate))) = slot {
-                let anchor = PublicKey::from_x(&anchor).expect("a key");
-                let object = Sign1::decode_as(Kind::DeviceCertificate, &certificate).expect("a certificate");
-                sign1::verify(&anchor, &object).expect("signed by the anchor");
-                let claims = DeviceCertificateClaims::decode(object.payload).expect("claims");
-                assert_eq!((claims.subject, Some(claims.key)), (said.device, said.credential));
+                check_certificate(&said, &PublicKey::from_x(&anchor).expect("a key"), &certificate);
             }
         }
         self.device.reset();
         assert_eq!(self.unchanging(), said, "after a restart");
+    }
+}
+
+impl Talks for Bench {
+    fn ask(&mut self, from: u8, datagram: &[u8]) -> Option<Vec<u8>> {
+        let mut answer = [0; DATAGRAM_LEN];
+        let len = self.handle(from, &mut datagram.to_vec(), 0, &mut answer)?;
+        Some(answer[..len].to_vec())
+    }
+
+    fn info(&self) -> DeviceInfo<'static> {
+        self.device.info()
     }
 }
 
@@ -198,7 +211,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// A key that nobody vouches for.
-    pub(crate) fn stranger(bench: &mut Bench) -> Self {
+    pub(crate) fn stranger(bench: &mut impl Talks) -> Self {
         Peer::connect(bench, 0, &PrivateKey::generate(&mut Dice(6)), Transfer::ByValue)
     }
 
@@ -211,7 +224,7 @@ impl Peer {
     }
 
     /// All of EDHOC, message_3 sent alone.
-    fn connect(bench: &mut Bench, from: u8, key: &PrivateKey, transfer: Transfer) -> Self {
+    fn connect(bench: &mut impl Talks, from: u8, key: &PrivateKey, transfer: Transfer) -> Self {
         let device = bench.info().credential.expect("the device is whole");
         let device = PublicKey::from_cose(&device).expect("a key");
         let c_i = ConnId::new(0).expect("a connection identifier");
@@ -236,7 +249,7 @@ impl Peer {
     }
 
     /// The code of the protected answer; `None` if the request cannot be protected, or the session is over.
-    pub(crate) fn ask(&mut self, bench: &mut Bench, code: u8, tail: &[u8]) -> Option<u8> {
+    pub(crate) fn ask(&mut self, bench: &mut impl Talks, code: u8, tail: &[u8]) -> Option<u8> {
         let (datagram, correlation) = self.protect(code, tail)?;
         let answer = bench.ask(self.from, &datagram)?;
         let answer = Datagram::parse(&answer).expect("CoAP");

@@ -19,8 +19,8 @@ use protocol::{
 use crate::{
     Seeds,
     bench::{
-        Bench, Peer, STATES, State, WATERMARK, certified_contents, edhoc, encoded, next_piece, owner, piece, request,
-        signed, station, token_claims,
+        Bench, Peer, STATES, State, Talks, WATERMARK, certified_contents, edhoc, encoded, next_piece, owner, piece,
+        request, signed, station, token_claims,
     },
     recording::{self, recordings},
 };

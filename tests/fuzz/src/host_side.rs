@@ -20,7 +20,7 @@ use protocol::{
 
 use crate::{
     Seeds,
-    bench::{Bench, State, encoded, next_piece, owner, piece},
+    bench::{Bench, State, Talks, encoded, next_piece, owner, piece},
     recording::recordings,
 };
 

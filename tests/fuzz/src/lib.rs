@@ -8,6 +8,7 @@ mod device_side;
 mod host_side;
 mod recording;
 mod schemas;
+mod small_side;
 
 pub use recording::{Recording, recordings, replay};
 
@@ -42,6 +43,7 @@ pub const ENTRY_POINTS: &[EntryPoint] = &[
     EntryPoint { name: "session", run: device_side::session, seeds: device_side::session_seeds },
     EntryPoint { name: "protected", run: device_side::protected, seeds: device_side::protected_seeds },
     EntryPoint { name: "responder", run: device_side::responder, seeds: device_side::responder_seeds },
+    EntryPoint { name: "small", run: small_side::small, seeds: small_side::small_seeds },
     EntryPoint { name: "initiator", run: host_side::initiator, seeds: host_side::initiator_seeds },
     EntryPoint { name: "client", run: host_side::client, seeds: host_side::client_seeds },
     EntryPoint { name: "server", run: host_side::server, seeds: host_side::server_seeds },

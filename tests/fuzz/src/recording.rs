@@ -20,7 +20,7 @@ use commissioner::{
 use end_to_end::one_process::{quiet, station};
 use protocol::coap::Datagram as Message;
 
-use crate::bench::{Bench, State};
+use crate::bench::{Bench, State, Talks};
 
 /// A conversation.
 #[derive(Debug)]

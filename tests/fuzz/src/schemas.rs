@@ -8,7 +8,7 @@ use cbor_schemas::{
 
 use crate::{
     Seeds,
-    bench::{Bench, STATES, encoded},
+    bench::{Bench, STATES, Talks, encoded},
 };
 
 /// One encoding of each rule of the CDDL at least.

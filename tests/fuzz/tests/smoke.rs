@@ -128,6 +128,7 @@ smoke_tests! {
     session: 300,
     protected: 500,
     responder: 1_500,
+    small: 300,
     initiator: 1_500,
     client: 1_500,
     server: 1_500,
