@@ -7,11 +7,12 @@ use serde_json::Value;
 /// Who may depend on whom within the workspace; `None` is everybody.
 const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("cbor-schemas", Some(&[])),
-    ("device-protocol", Some(&["cbor-schemas", "device-protocol"])), // its tests turn its feature on
+    ("device-micro-ecc", Some(&[])),
+    ("device-protocol", Some(&["cbor-schemas", "device-micro-ecc"])), // on some processors
     ("device", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-small", Some(&["cbor-schemas", "device-protocol", "device-small"])), // the same
-    ("device-board", Some(&["cbor-schemas", "device"])),                          // for its tests only
-    ("embassy-usb-usbip", Some(&[])),                                             // publishable by itself
+    ("device-small", Some(&["cbor-schemas", "device-protocol"])),
+    ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
+    ("embassy-usb-usbip", Some(&[])),                    // publishable by itself
     ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "device-small", "embassy-usb-usbip"])),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
@@ -20,7 +21,8 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// The crates that have to do without an operating system, and what would bring one in.
-const NO_STD: &[&str] = &["cbor-schemas", "device-protocol", "device", "device-small", "device-board"];
+const NO_STD: &[&str] =
+    &["cbor-schemas", "device-micro-ecc", "device-protocol", "device", "device-small", "device-board"];
 const NEEDS_STD: &[&str] = &["getrandom", "tokio", "libc"];
 
 #[test]

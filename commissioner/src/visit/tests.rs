@@ -232,7 +232,7 @@ async fn a_device_of_another_issuer_refuses_the_token() {
 #[tokio::test]
 async fn an_account_that_differs_under_protection_ends_the_visit() {
     type Edit = fn(&mut DeviceInfo<'_>);
-    let edits: [(&str, Edit); 14] = [
+    let edits: [(&str, Edit); 15] = [
         ("device ID", |info| info.device = "urn:dev:ops:32473-test-02".parse().unwrap()),
         ("key", |info| info.credential = Some(PrivateKey::generate(&mut OsRng).public().cose_key())),
         ("generation", |info| info.generation = 2),
@@ -246,6 +246,7 @@ async fn an_account_that_differs_under_protection_ends_the_visit() {
         ("nonce", |info| info.nonce = [8; 8]),
         ("firmware", |info| info.firmware = "blinky 1.1"),
         ("limits", |info| info.limits.body = 1),
+        ("limits", |info| info.limits.list_keys = 0),
         ("speed", |info| info.operation_ms = 2),
     ];
     for (name, edit) in edits {

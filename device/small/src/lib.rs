@@ -15,6 +15,9 @@
 //! Read [`device`] for the resources, [`proving`] for how a key is proved, and [`store`] for what survives a power cut.
 //!
 //! No input of a peer makes anything here panic, and nothing is answered before it is durable.
+//!
+//! Stack is scarce. Functions with large variables that run one after the other are `#[inline(never)]`: inlined into one, their
+//! variables would lie side by side.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(

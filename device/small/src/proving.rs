@@ -186,8 +186,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
 
     /// The new handshake takes the place of an older one. Its identifier is not that of the session.
     ///
-    /// Writes message_2, and returns how long it is. A function of its own, as others here: what it needs of the stack is in
-    /// use for as long as it runs.
+    /// Writes message_2, and returns how long it is.
     #[inline(never)]
     fn message_1(&mut self, message_1: &[u8], answer: &mut [u8; BODY_LEN]) -> Result<usize, edhoc::Error> {
         let c_r = self.unused_conn_id();

@@ -9,6 +9,7 @@ use core::{
 #[derive(Clone, Copy)]
 pub(crate) struct Register(u16);
 
+pub(crate) const TIFR1: Register = Register(0x36);
 pub(crate) const EECR: Register = Register(0x3f);
 pub(crate) const EEDR: Register = Register(0x40);
 pub(crate) const EEARL: Register = Register(0x41);

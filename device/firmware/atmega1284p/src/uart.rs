@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
-use crate::registers::{TCCR1B, TCNT1H, TCNT1L, TIMSK1, UBRR0H, UBRR0L, UCSR0A, UCSR0B, UCSR0C, UDR0, sleep_until};
+use crate::registers::{TCCR1B, TCNT1H, TCNT1L, TIFR1, TIMSK1, UBRR0H, UBRR0L, UCSR0A, UCSR0B, UCSR0C, UDR0, sleep_until};
 
 const U2X: u8 = 1;
 const UDRE: u8 = 5;
@@ -10,6 +10,7 @@ const TXEN: u8 = 3;
 const RXEN: u8 = 4;
 const RXCIE: u8 = 7;
 const TOIE: u8 = 0;
+const TOV: u8 = 0;
 
 // One index written by the interrupt, the other by everybody else; each wraps by itself. What does not fit is lost, and
 // with it the frame, by its checksum.
@@ -40,6 +41,8 @@ pub fn receive_soon() -> Option<u8> {
     IS_OVER.store(false, Relaxed);
     TCNT1H.write(0);
     TCNT1L.write(0);
+    // One from when the timer was in use for something else.
+    TIFR1.write(1 << TOV);
     TCCR1B.write(0b101);
     TIMSK1.write(1 << TOIE);
     sleep_until(|| is_there() || IS_OVER.load(Relaxed));
