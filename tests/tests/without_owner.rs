@@ -144,3 +144,19 @@ fn a_power_cut_leaves_an_atmega_with_its_key_and_without_half_a_certificate() {
     assert_eq!(record["certificates"].as_array().map(Vec::len), Some(1), "the one that was signed first");
     assert_eq!(bench.statuses(), ["active"]);
 }
+
+/// The certificate says what was known when it was signed, and stays: it is written once.
+#[test]
+fn a_firmware_with_edhoc_goes_on_with_the_key_of_one_without() {
+    let bench = bench();
+    let device = bench.start_with("eeprom", ID, &["--profile", "minimal"]);
+    at(&bench, "state", &device, &["commission", "--trusted"]).succeeded();
+    let before = shown(&bench);
+    assert_eq!(before["proof"], "unproven");
+    drop(device);
+    let device = start(&bench, "eeprom");
+    assert!(at(&bench, "state", &device, &["commission"]).succeeded().stdout.contains("already"));
+    let after = shown(&bench);
+    assert_eq!((&after["thumbprint"], &after["proof"]), (&before["thumbprint"], &"proved".into()));
+    assert_eq!(after["certificates"], before["certificates"]);
+}

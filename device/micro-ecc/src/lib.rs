@@ -2,6 +2,8 @@
 //!
 //! All numbers are big-endian, of 32 bytes; a point is x and then y. Scalars are made regular before they are multiplied, and
 //! the ladder has no branch on a secret; there is no other protection against who measures power or radiation.
+//!
+//! micro-ecc is under the BSD 2-Clause licence: its notice belongs to a product with this in it.
 #![no_std]
 
 use core::ffi::{c_int, c_uint, c_void};
