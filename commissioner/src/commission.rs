@@ -72,6 +72,9 @@ impl Terms<'_> {
     }
 }
 
+/// From so many milliseconds for a P-256 operation on, it is said that the device is checking a signature.
+const SLOW_MS: u32 = 500;
+
 /// How it ended, when it ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -621,6 +624,9 @@ async fn install(
 
     let request = SlotRequest { anchor: station.issuer.anchor(), certificate: Some(&certificate), voucher };
     progress.step(Step::Sent { cti: cti.to_string() });
+    if visit.account().info().operation_ms >= SLOW_MS {
+        progress.working("waiting until the device has checked and stored its certificate");
+    }
     let response = visit.request(&put_slot(slot, &request)?).await?;
     let receipt = match response.success() {
         Ok(response) => Receipt::decode(&response.payload)?,

@@ -36,19 +36,20 @@ fn shown(bench: &Bench) -> Value {
 
 #[test]
 fn a_simulated_device_proves_its_key_and_gets_the_certificate_of_its_maker() {
-    proves_its_key_and_gets_the_certificate_of_its_maker(start);
+    proves_its_key_and_gets_the_certificate_of_its_maker(start, false);
 }
 
 #[test]
 fn an_atmega_proves_its_key_and_gets_the_certificate_of_its_maker() {
-    proves_its_key_and_gets_the_certificate_of_its_maker(start_atmega);
+    proves_its_key_and_gets_the_certificate_of_its_maker(start_atmega, true);
 }
 
-fn proves_its_key_and_gets_the_certificate_of_its_maker(start: fn(&Bench, &str) -> Device) {
+fn proves_its_key_and_gets_the_certificate_of_its_maker(start: fn(&Bench, &str) -> Device, is_slow: bool) {
     let bench = bench();
     let device = start(&bench, "eeprom");
     let done = at(&bench, "state", &device, &["commission"]).succeeded();
     assert!(done.stdout.contains("as its maker now"), "{}", done.stdout);
+    assert_eq!(done.stderr.contains("waiting until the device has checked"), is_slow, "{}", done.stderr);
     let record = shown(&bench);
     let certificate = &record["certificates"][0];
     assert_eq!((&record["status"], &record["provenance"]), (&"active".into(), &"proved".into()));
