@@ -215,11 +215,11 @@ impl<S: Storage> Device<S> {
             (INFO, code::GET) => self.show_info(body)?,
             (FACTORY, code::GET) => self.show_factory(body)?,
             (FACTORY, code::PUT) => {
-                if caller != Caller::Writer {
-                    return Err(Problem::UNAUTHORIZED);
-                }
                 if uint_option(request, option::CONTENT_FORMAT).is_some_and(|format| format != content_format::CBOR) {
                     return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
+                }
+                if caller != Caller::Writer {
+                    return Err(Problem::UNAUTHORIZED);
                 }
                 let len = self.write_factory(request.payload(), body)?;
                 return Ok(Answer { code: code::CHANGED, content_format: answers, len });
