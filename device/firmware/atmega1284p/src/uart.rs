@@ -2,7 +2,9 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
-use crate::registers::{TCCR1B, TCNT1H, TCNT1L, TIFR1, TIMSK1, UBRR0H, UBRR0L, UCSR0A, UCSR0B, UCSR0C, UDR0, sleep_until};
+use crate::registers::{
+    TCCR1B, TCNT1H, TCNT1L, TIFR1, TIMSK1, UBRR0H, UBRR0L, UCSR0A, UCSR0B, UCSR0C, UDR0, sleep_until,
+};
 
 const U2X: u8 = 1;
 const UDRE: u8 = 5;
