@@ -18,7 +18,7 @@ use crate::{
 /// with the same random numbers. Each datagram has its length in front.
 pub(crate) fn small(mut input: &[u8]) -> bool {
     let eeprom = Eeprom::blank();
-    let mut bench = Bench::start(&eeprom);
+    let mut bench = Bench::start(&eeprom, 3);
     while let Some((datagram, rest)) = next_piece(input) {
         bench.ask(0, datagram);
         input = rest;
@@ -33,12 +33,12 @@ pub(crate) fn small(mut input: &[u8]) -> bool {
     if let (Some(anchor), Some(certificate)) = (view.anchor, view.certificate) {
         check_certificate(&said, &PublicKey::from_cose(&anchor).expect("a key"), certificate);
     }
-    assert_eq!(Bench::start(&eeprom).unchanging(), said, "after a restart");
+    assert_eq!(Bench::start(&eeprom, 4).unchanging(), said, "after a restart");
     said.factory == SlotState::Certified
 }
 
 pub(crate) fn small_seeds() -> Seeds {
-    let mut bench = Bench::start(&Eeprom::blank());
+    let mut bench = Bench::start(&Eeprom::blank(), 3);
     let info = bench.info();
     let claims = DeviceCertificateClaims {
         issuer: IssuerId(owner().public().kid()),
@@ -69,10 +69,10 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(eeprom: &Eeprom) -> Self {
+    fn start(eeprom: &Eeprom, seed: u64) -> Self {
         let device = "urn:dev:ops:32473-fuzz".parse().expect("a device ID");
         let config = Config { device, firmware: "fuzz", operation_ms: 1 };
-        Self { device: ProvingDevice::start(config, eeprom.clone(), Dice(3)), heard: Vec::new() }
+        Self { device: ProvingDevice::start(config, eeprom.clone(), Dice(seed)), heard: Vec::new() }
     }
 }
 
