@@ -111,6 +111,14 @@ pub const ATMEGA_UID: &str = "00000000000000a1";
 /// See [`ATMEGA_UID`].
 pub const ATMEGA_ID: &str = "urn:dev:ops:32473-atmega-00000000000000a1";
 
+/// An age recipient whose identity nobody has.
+pub const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+/// So many bytes that mean nothing; always the same ones.
+pub fn noise(len: u32) -> Vec<u8> {
+    (0..len).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
 /// Where the programs are that were built with the test.
 fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
@@ -190,6 +198,14 @@ impl Bench {
             .expect("the commissioner starts");
         process.stdin.take().expect("piped").write_all(input).expect("the commissioner takes its input");
         Finished::from(process.wait_with_output().expect("the commissioner ends"))
+    }
+
+    /// The signed list of my devices, as others get it.
+    pub fn signed_list(&self) -> Vec<u8> {
+        let file = self.path("list");
+        let output = file.display().to_string();
+        self.commissioner(&["export", "--format", "signed-list", "--output", &output]).succeeded();
+        std::fs::read(file).expect("the list")
     }
 
     /// Copies the state directory `from` to `to`, by a backup.

@@ -1,6 +1,6 @@
 //! The main job, end to end: one list of cases, over a serial line, over UDP, and with real firmware on an emulated board.
 
-use end_to_end::{Bench, Cable, Device, cases};
+use end_to_end::{Bench, Cable, Device, cases, noise};
 use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-sf2-00000000000024be";
@@ -222,7 +222,7 @@ fn a_device_that_goes_away_is_a_failed_link(bench: &Bench) {
 
 fn garbage_on_the_link_disturbs_nobody(bench: &Bench) {
     let device = bench.start("flash", ID);
-    let noise: Vec<u8> = (0..3000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise = noise(3000);
     match device.link.strip_prefix("serial:") {
         Some(port) => {
             // Noise, a frame that never ends well, and a frame with a wrong checksum.

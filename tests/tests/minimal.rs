@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use cbor_schemas::{Condition, DeviceInfo, DeviceListClaims, Kind, Sign1, report};
-use end_to_end::{ATMEGA_ID as ID, Bench, Cable, Device, Finished, Running};
+use end_to_end::{ATMEGA_ID as ID, Bench, Cable, Device, Finished, RECIPIENT, Running, noise};
 use serde_json::Value;
 
 fn bench() -> Bench {
@@ -82,9 +82,7 @@ fn is_one_of_my_devices_and_marked_as_unproven(start: fn(&Bench, &str) -> Device
     let full = bench.start_with("full", "urn:dev:ops:32473-sim-01", &[]);
     commission(&bench, &full, &[]).succeeded();
     bench.commissioner(&["distribute", &full.link]).succeeded();
-    let list = bench.path("list").display().to_string();
-    bench.commissioner(&["export", "--format", "signed-list", "--output", &list]).succeeded();
-    let list = std::fs::read(list).expect("the list");
+    let list = bench.signed_list();
     let object = Sign1::decode_as(Kind::DeviceList, &list).expect("a list");
     let claims = DeviceListClaims::decode(object.payload).expect("claims");
     assert!(claims.unproven.contains(&credential(&device)), "its key is on the list, marked");
@@ -130,9 +128,6 @@ fn it_is_believed_at_the_programming_cable_alone() {
         .saying("where the issuer's key is");
     assert_eq!(comm(&bench, &device), before);
 }
-
-/// To which nobody has the identity.
-const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 
 #[test]
 fn another_makers_device_stays_that() {
@@ -213,7 +208,6 @@ fn garbage_on_the_line_does_not_bother_an_atmega() {
     let bench = bench();
     let device = start_atmega(&bench, "eeprom");
     let port = device.link.strip_prefix("serial:").expect("a port");
-    let garbage: Vec<u8> = (0..4000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    std::fs::write(port, garbage).expect("the line takes it");
+    std::fs::write(port, noise(4000)).expect("the line takes it");
     commission(&bench, &device, &["--trusted"]).succeeded();
 }

@@ -135,10 +135,7 @@ fn anyone_gets_the_signed_list_block_by_block_as_soon_as_it_is_signed() {
     devices.iter().for_each(|device| links.push(device.link.as_str()));
     bench.commissioner(&[&["commission"], &links[..]].concat()).succeeded();
     bench.commissioner(&["distribute", links[0]]).succeeded();
-    let exported = bench.path("list");
-    let file = exported.display().to_string();
-    bench.commissioner(&["export", "--format", "signed-list", "--output", &file]).succeeded();
-    let expected = hex::encode(fs::read(exported).expect("a list"));
+    let expected = hex::encode(bench.signed_list());
     let stranger = key_file(&bench, "stranger", &PrivateKey::generate(&mut OsRng));
     // It is looked for each second.
     let list = loop {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use cbor_schemas::{DeviceListClaims, Kind, Sign1};
-use end_to_end::{ATMEGA_ID as ID, Bench, Cable, Device, Finished};
+use end_to_end::{ATMEGA_ID as ID, Bench, Cable, Device, Finished, RECIPIENT, noise};
 use serde_json::Value;
 
 fn bench() -> Bench {
@@ -97,9 +97,6 @@ fn what_takes_an_owner_says_so_and_changes_nothing() {
     at(&bench, "other", &device, &["commission", "--voucher", &file]).ended_with(5).saying("no owner slot");
 }
 
-/// To which nobody has the identity.
-const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
-
 #[test]
 fn others_learn_that_it_is_one_of_my_devices() {
     let bench = bench();
@@ -108,9 +105,7 @@ fn others_learn_that_it_is_one_of_my_devices() {
     let full = bench.start_with("full", "urn:dev:ops:32473-sim-01", &[]);
     bench.commissioner(&["commission", &full.link]).succeeded();
     bench.commissioner(&["distribute", &full.link]).succeeded();
-    let list = bench.path("list").display().to_string();
-    bench.commissioner(&["export", "--format", "signed-list", "--output", &list]).succeeded();
-    let list = std::fs::read(list).expect("the list");
+    let list = bench.signed_list();
     let claims = DeviceListClaims::decode(Sign1::decode_as(Kind::DeviceList, &list).expect("a list").payload);
     let claims = claims.expect("claims");
     assert_eq!((claims.keys.iter().count(), claims.unproven.iter().count()), (2, 0), "proved, both of them");
@@ -138,8 +133,7 @@ fn a_power_cut_leaves_an_atmega_with_its_key_and_without_half_a_certificate() {
     let device = start_atmega(&bench, "eeprom");
     assert_ne!(device.report(), report, "the nonce");
     let port = device.link.strip_prefix("serial:").expect("a port");
-    let garbage: Vec<u8> = (0..4000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    std::fs::write(port, garbage).expect("the line takes it");
+    std::fs::write(port, noise(4000)).expect("the line takes it");
     at(&bench, "state", &device, &["commission"]).succeeded();
     let record = shown(&bench);
     assert_eq!(record["certificates"].as_array().map(Vec::len), Some(1), "the one that was signed first");

@@ -136,15 +136,18 @@ impl<S: Storage> Device<S> {
         self.key.as_ref()
     }
 
+    pub(crate) fn factory_state(&self) -> SlotState {
+        if self.factory.is_some() { SlotState::Certified } else { SlotState::Empty }
+    }
+
     /// What the device says of itself.
     pub fn info(&self) -> DeviceInfo<'static> {
-        let state = if self.factory.is_some() { SlotState::Certified } else { SlotState::Empty };
         DeviceInfo {
             device: self.config.device,
             credential: self.key.as_ref().map(|key| key.public().cose_key()),
             generation: 1,
             key_origin: KeyOrigin::Generated,
-            factory: state,
+            factory: self.factory_state(),
             owner: SlotState::Empty,
             claim_policy: ClaimPolicy::Open,
             claim_counter: 0,
@@ -243,7 +246,7 @@ impl<S: Storage> Device<S> {
         };
         let held = held.map(SlotContents::decode).transpose().map_err(|_| Problem::STORAGE)?;
         let view = SlotView {
-            state: self.info().factory,
+            state: self.factory_state(),
             anchor: held.map(|held| held.anchor),
             certificate: held.and_then(|held| held.certificate),
         };

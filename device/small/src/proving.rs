@@ -144,7 +144,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
         let context = self.session.as_mut().ok_or(oscore::Error::ContextNotFound);
         let opened = context.and_then(|context| context.open_request(&option, ciphertext));
         let (request, correlation) = opened.map_err(|error| refused(error, body))?;
-        let before = self.device.info().factory;
+        let before = self.device.factory_state();
         let answer = self.device.answer(&request, Caller::Writer, body);
         let header = exchange.response_header(answer.code);
         let context = self.session.as_mut().ok_or(oscore::Error::ContextNotFound);
@@ -156,7 +156,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
             let len = message.finish().0;
             response.seal(context, len)
         });
-        if self.device.info().factory != before {
+        if self.device.factory_state() != before {
             self.session = None;
         }
         sealed.map_err(|error| refused(error, body))
