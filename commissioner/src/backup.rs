@@ -13,6 +13,7 @@ use age::secrecy::SecretString;
 use age::{DecryptError, Decryptor, Encryptor, scrypt};
 use zeroize::Zeroizing;
 
+use crate::files;
 use crate::state_dir::{self, FILES, NEEDED, REGISTRY, StateDir};
 
 /// All but the registry is far smaller.
@@ -24,6 +25,9 @@ pub enum Error {
     /// The state directory cannot be used.
     #[error(transparent)]
     StateDir(#[from] state_dir::Error),
+    /// The backup cannot be written.
+    #[error("{0}; nothing was changed")]
+    Write(#[from] files::Error),
     /// A file cannot be read or written.
     #[error("cannot use {path}: {source}; nothing was changed")]
     Io {
@@ -56,7 +60,7 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub fn write(dir: &StateDir, snapshot: &Path, file: &Path, passphrase: SecretString) -> Result<(), Error> {
-    let written = state_dir::create_private_with(file, |out| {
+    let written = files::create_private_with(file, |out| {
         let sealed = Encryptor::with_user_passphrase(passphrase).wrap_output(out)?;
         let mut archive = tar::Builder::new(sealed);
         for name in FILES {
@@ -72,10 +76,7 @@ pub fn write(dir: &StateDir, snapshot: &Path, file: &Path, passphrase: SecretStr
         }
         archive.into_inner()?.finish().map(drop)
     });
-    written.map_err(|error| match error {
-        state_dir::Error::Io { source, .. } => Error::Io { path: file.to_owned(), source },
-        other => other.into(),
-    })
+    written.map_err(Error::from)
 }
 
 /// Puts what `file` holds into the state directory at `path`, which must not have anything else.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{hsm, issuer, keys, registry, state_dir};
+use crate::{files, hsm, issuer, keys, registry, state_dir};
 
 /// The exit codes, which scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,18 @@ impl From<state_dir::Error> for CommandError {
             Error::Missing(_) | Error::NotADirectory(_) | Error::WritableByOthers { .. } | Error::NoHome => {
                 ExitCode::Usage
             }
+            Error::File(error) => return error.into(),
+            Error::Io { .. } => ExitCode::Internal,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<files::Error> for CommandError {
+    fn from(error: files::Error) -> Self {
+        use files::Error;
+        let exit = match error {
+            Error::Exists(_) | Error::NotAFile(_) => ExitCode::Usage,
             Error::Io { .. } => ExitCode::Internal,
         };
         Self::new(exit, error.to_string())

@@ -21,7 +21,7 @@ use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use crate::{hsm, state_dir};
+use crate::{files, hsm};
 
 /// Longest key file that is read, in bytes; ours have about 240.
 const MAX_FILE: u64 = 4096;
@@ -59,14 +59,14 @@ pub enum Error {
     },
     /// A new key file could not be written.
     #[error(transparent)]
-    Write(#[from] state_dir::Error),
+    Write(#[from] files::Error),
 }
 
 /// Makes a key and writes it to a new file at `path`, durably. An existing file is left alone, and an error.
 pub fn create(path: &Path) -> Result<PrivateKey, Error> {
     let key = PrivateKey::generate(&mut OsRng);
     let pem = to_pem(&key).ok_or_else(|| Error::NotAKey(path.to_owned()))?;
-    state_dir::create_private(path, pem.as_bytes())?;
+    files::create_private(path, pem.as_bytes())?;
     Ok(key)
 }
 

@@ -21,6 +21,7 @@ pub mod distribute;
 pub mod edn;
 pub mod error;
 pub mod escrow;
+pub mod files;
 pub mod hsm;
 pub mod issuer;
 pub mod keys;

@@ -2,12 +2,14 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use directories::ProjectDirs;
+
+use crate::files;
 
 /// Read and write for the owner, nothing for anybody else.
 const PRIVATE: u32 = 0o600;
@@ -51,6 +53,9 @@ pub enum Error {
     /// Neither `HOME` nor the XDG variables say where it could be.
     #[error("there is no home directory to keep state in; name a directory with --state-dir")]
     NoHome,
+    /// A file in it cannot be written.
+    #[error(transparent)]
+    File(#[from] files::Error),
     /// The operating system refused.
     #[error("cannot use {path}: {source}")]
     Io {
@@ -158,32 +163,6 @@ impl StateDir {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
-/// Writes a file that only the owner can read, whole or not at all, and never over an existing one. Durable on return.
-///
-/// # Errors
-/// [`Error::Io`], with [`io::ErrorKind::AlreadyExists`] if there is a file at `path`.
-pub fn create_private(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    create_private_with(path, |file| file.write_all(contents))
-}
-
-/// The same for contents that `write` writes.
-pub fn create_private_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
-    let unfinished = path.with_added_extension("unfinished");
-    let written = match fs::remove_file(&unfinished) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
-        _ => OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&unfinished),
-    }
-    .and_then(|mut file| {
-        write(&mut file)?;
-        file.sync_all()?;
-        // A link, not a rename: a rename would replace what is there.
-        fs::hard_link(&unfinished, path)
-    });
-    let _ = fs::remove_file(&unfinished);
-    written.map_err(io_error(path))?;
-    sync_parent(path)
-}
-
 /// Makes sure that the file at `path` exists and that only its owner can read it.
 pub fn make_private(path: &Path) -> Result<(), Error> {
     let file = OpenOptions::new().append(true).create(true).mode(PRIVATE).open(path).map_err(io_error(path))?;
@@ -191,20 +170,7 @@ pub fn make_private(path: &Path) -> Result<(), Error> {
     if mode & 0o7777 != PRIVATE {
         file.set_permissions(fs::Permissions::from_mode(PRIVATE)).map_err(io_error(path))?;
     }
-    sync_parent(path)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => Path::new("/"),
-    }
-}
-
-fn sync_parent(path: &Path) -> Result<(), Error> {
-    let parent = parent(path);
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error(parent))
+    Ok(files::sync_parent(path)?)
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
@@ -225,7 +191,7 @@ mod tests {
         let dir = StateDir::create(&temp.path().join("a/b/state")).unwrap();
         assert_eq!(mode(dir.path()), 0o700);
 
-        create_private(&dir.issuer_key(), b"secret").unwrap();
+        files::create_private(&dir.issuer_key(), b"secret").unwrap();
         assert_eq!(mode(&dir.issuer_key()), 0o600);
         assert_eq!(fs::read(dir.issuer_key()).unwrap(), b"secret");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no leftover");
@@ -234,42 +200,6 @@ mod tests {
         fs::set_permissions(dir.registry(), fs::Permissions::from_mode(0o644)).unwrap();
         make_private(&dir.registry()).unwrap();
         assert_eq!(mode(&dir.registry()), 0o600);
-    }
-
-    #[test]
-    fn an_existing_file_is_never_replaced() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("issuer.key");
-        create_private(&path, b"first").unwrap();
-        let error = create_private(&path, b"second").unwrap_err();
-        assert!(matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists));
-        assert_eq!(fs::read(&path).unwrap(), b"first");
-    }
-
-    #[test]
-    fn a_half_written_file_of_a_killed_run_is_no_obstacle() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("issuer.key");
-        fs::write(path.with_added_extension("unfinished"), b"fir").unwrap();
-        create_private(&path, b"first").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"first");
-    }
-
-    #[test]
-    fn files_of_others_beside_it_are_left_alone() {
-        let temp = tempfile::tempdir().unwrap();
-        let other = temp.path().join("mine.unfinished");
-        fs::write(&other, b"other").unwrap();
-        create_private(&temp.path().join("mine.age"), b"first").unwrap();
-        create_private(&other, b"second").unwrap_err();
-        assert_eq!(fs::read(&other).unwrap(), b"other");
-    }
-
-    #[test]
-    fn a_bare_name_is_in_the_current_directory() {
-        assert_eq!(parent(Path::new("mine.age")), Path::new("."));
-        assert_eq!(parent(Path::new("/mine.age")), Path::new("/"));
-        assert_eq!(parent(Path::new("/")), Path::new("/"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::Context;
 use super::show::Entry;
 use crate::clock::rfc3339;
 use crate::error::CommandError;
+use crate::files::{self, Readers};
 use crate::registry::Sealed;
 
 const HELP: &str = "\
@@ -85,11 +86,8 @@ impl Args {
         let object = issuer.seal(&seal)?;
         registry.sealed(&seal, &object).await?;
         if let Some(path) = &self.output {
-            fs::write(path, &object).map_err(|error| {
-                CommandError::usage(format!(
-                    "the trail is sealed, but {} cannot be written: {error}; seal it again with another file",
-                    path.display()
-                ))
+            files::replace(path, Readers::Anyone, &object).map_err(|error| {
+                CommandError::usage(format!("the trail is sealed, but {error}; seal it again with another file"))
             })?;
         }
         let record = serde_json::json!({ "sealed": seal.seq, "seal": hex::encode(&object) });

@@ -83,7 +83,7 @@ impl From<backup::Error> for CommandError {
             backup::Error::StateDir(error) => return error.into(),
             backup::Error::Passphrase(_) => ExitCode::Refused,
             backup::Error::InTheWay(_) => ExitCode::Conflict,
-            backup::Error::Io { .. } | backup::Error::Damaged { .. } => ExitCode::Usage,
+            backup::Error::Write(_) | backup::Error::Io { .. } | backup::Error::Damaged { .. } => ExitCode::Usage,
         };
         Self::new(exit, error.to_string())
     }

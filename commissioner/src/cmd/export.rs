@@ -1,9 +1,8 @@
 //! `commissioner export --format FORMAT`: the list for other programs, device by device, in constant memory.
 
-use std::fs::{self, File};
+use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use cbor_schemas::CoseKey;
@@ -16,6 +15,7 @@ use crate::{
     clock::rfc3339,
     discover, distribute,
     error::{CommandError, ExitCode},
+    files::{Readers, Unfinished},
     link::{DEFAULT_PORT, Link},
     registry::{Device, Key, KeyStatus, Provenance, Reading, Registry, Slot},
 };
@@ -87,16 +87,15 @@ impl Args {
         }
         let registry = context.registry().await?;
         // Whatever fails while it is written leaves the file as it was.
-        let unfinished = self.output.as_ref().map(|path| path.with_added_extension("part"));
+        let unfinished = self.output.as_ref().map(|path| Unfinished::beside(path, Readers::Anyone)).transpose();
+        let unfinished = unfinished.map_err(unwritable)?;
         let out: Box<dyn Write> = match &unfinished {
-            Some(path) => Box::new(
-                File::options().write(true).create(true).truncate(true).mode(0o644).open(path).map_err(unwritable)?,
-            ),
+            Some(unfinished) => Box::new(unfinished.file().try_clone().map_err(unwritable)?),
             None => Box::new(io::stdout().lock()),
         };
         let keys = self.write(context, &registry, BufWriter::new(out)).await?;
-        if let (Some(unfinished), Some(path)) = (&unfinished, &self.output) {
-            fs::rename(unfinished, path).map_err(unwritable)?;
+        if let (Some(unfinished), Some(path)) = (unfinished, &self.output) {
+            unfinished.replace().map_err(unwritable)?;
             let record = serde_json::json!({ "file": path, "keys": keys });
             context.output.result(&record, format_args!("{} has {keys} keys", path.display()));
         }
@@ -194,7 +193,7 @@ impl Args {
 }
 
 /// A reader that goes away is no failure of ours, but there is nothing more to do.
-fn unwritable(error: io::Error) -> CommandError {
+fn unwritable(error: impl fmt::Display) -> CommandError {
     CommandError::usage(format!("cannot write the export: {error}; nothing else was changed"))
 }
 

@@ -1,7 +1,7 @@
 //! `commissioner init`: issuer key, station key, registry.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -15,10 +15,11 @@ use crate::{
     clock::Clock,
     error::{CommandError, ExitCode},
     escrow::SealTo,
+    files::{self, Readers},
     hsm,
     keys::{self, Anchor},
     registry::{self, Registry},
-    state_dir::{self, StateDir},
+    state_dir::StateDir,
 };
 
 /// Make the issuer key, the station key and the registry
@@ -169,26 +170,20 @@ impl Keep<'_> {
             Self::Hsm(place, context) => {
                 let key = hsm::Key::open_or_create(place, context.unlock.pin(place)?)?;
                 let place = serde_json::to_vec(place).map_err(CommandError::internal)?;
-                replace(&dir.issuer_in_hsm(), &place)?;
+                files::replace(&dir.issuer_in_hsm(), Readers::Owner, &place)?;
                 *key.public()
             }
             Self::Sealed(context) => {
                 let (key, seal) =
                     (PrivateKey::generate(&mut OsRng), SealTo::Passphrase(context.unlock.new_passphrase()?));
-                replace(&dir.sealed_issuer_key(), &seal.seal(&key)?)?;
+                files::replace(&dir.sealed_issuer_key(), Readers::Owner, &seal.seal(&key)?)?;
                 *key.public()
             }
         };
         let pem = Anchor(issuer).to_pem().ok_or_else(|| CommandError::internal("the key has no PEM form"))?;
-        replace(&dir.issuer_anchor(), pem.as_bytes())?;
+        files::replace(&dir.issuer_anchor(), Readers::Owner, pem.as_bytes())?;
         Ok(issuer)
     }
-}
-
-/// Writes a file in place of what an interrupted run may have left.
-fn replace(path: &Path, contents: &[u8]) -> Result<(), state_dir::Error> {
-    let _ = fs::remove_file(path);
-    state_dir::create_private(path, contents)
 }
 
 fn load_or_create(path: &Path) -> Result<PrivateKey, keys::Error> {

@@ -1,7 +1,7 @@
 //! `commissioner issuer show|export|sign`: the key that devices know us by, to publish and to compare; and what stations ask
 //! to have signed by it.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use cbor_schemas::{IssuerId, Profile, ProofLevel};
 use clap::{Args as ClapArgs, Subcommand};
@@ -10,6 +10,7 @@ use protocol::key::PublicKey;
 use super::{Context, station::Answer};
 use crate::{
     error::CommandError,
+    files::{self, Readers},
     issuer::Issuer,
     keys::Anchor,
     registry::{
@@ -77,10 +78,8 @@ impl Sign {
                 Err(error) => failures.push((request.certificate.device.to_string(), error)),
             }
         }
-        fs::write(&self.output, &answers).map_err(|error| {
-            let path = self.output.display();
-            CommandError::usage(format!("cannot write {path}: {error}; repeat the command with another file"))
-        })?;
+        files::replace(&self.output, Readers::Anyone, answers.as_bytes())
+            .map_err(|error| CommandError::usage(format!("{error}; repeat the command with another file")))?;
         context.output.text(format_args!("{signed} certificates are in {}", self.output.display()));
         let Some((_, first)) = failures.first() else { return Ok(()) };
         let candidates = failures.iter().map(|(device, error)| format!("{device}: {error}"));
@@ -163,9 +162,8 @@ impl Args {
             }
             Action::Export { output: None } => context.output.result(&record, pem.trim_end()),
             Action::Export { output: Some(path) } => {
-                fs::write(&path, &pem).map_err(|error| {
-                    CommandError::usage(format!("cannot write {}: {error}; name another file", path.display()))
-                })?;
+                files::replace(&path, Readers::Anyone, pem.as_bytes())
+                    .map_err(|error| CommandError::usage(format!("{error}; name another file")))?;
                 context.output.result(&record, format_args!("the public key of issuer {id} is in {}", path.display()));
             }
         }

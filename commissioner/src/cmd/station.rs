@@ -11,9 +11,9 @@ use super::Context;
 use crate::{
     clock::rfc3339,
     error::CommandError,
+    files::{self, Readers},
     keys::Anchor,
     registry::{self, StationScope, StationToken},
-    state_dir,
     visit::InstalledToken,
 };
 
@@ -119,11 +119,8 @@ impl New {
         let (token, grant) = registry.grant_station(&self.key.0, self.scope.into(), seconds).await?;
         let object = issuer.station_token(&grant)?;
         registry.station_signed(&token, &object).await?;
-        fs::write(&self.output, &object).map_err(|error| {
-            let path = self.output.display();
-            CommandError::usage(format!(
-                "cannot write {path}: {error}; make another token, to a place that you can write to"
-            ))
+        files::replace(&self.output, Readers::Anyone, &object).map_err(|error| {
+            CommandError::usage(format!("{error}; make another token, to a place that you can write to"))
         })?;
         let shown = Shown::new(&token, registry.now());
         context.output.result(&shown, format_args!("{shown}; the token is in {}", self.output.display()));
@@ -169,9 +166,8 @@ async fn requests(output: Option<PathBuf>, context: &Context) -> Result<(), Comm
         None => lines.iter().zip(&requests).for_each(|(line, request)| context.output.result(request, line)),
         Some(path) => {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            fs::write(&path, text).map_err(|error| {
-                CommandError::usage(format!("cannot write {}: {error}; name another file", path.display()))
-            })?;
+            files::replace(&path, Readers::Anyone, text.as_bytes())
+                .map_err(|error| CommandError::usage(format!("{error}; name another file")))?;
             let record = serde_json::json!({ "requests": requests.len(), "file": path });
             context.output.result(&record, format_args!("{} requests are in {}", requests.len(), path.display()));
         }
@@ -206,9 +202,7 @@ async fn install(file: PathBuf, context: &Context) -> Result<(), CommandError> {
                      `commissioner init` prints here",
                 )
             })?;
-            let path = dir.station_token();
-            let _ = fs::remove_file(&path);
-            state_dir::create_private(&path, token.object())?;
+            files::replace(&dir.station_token(), Readers::Owner, token.object())?;
             let until = rfc3339(token.expires_at());
             let record = serde_json::json!({ "installed": "token", "expires_at": until });
             context

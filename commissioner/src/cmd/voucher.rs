@@ -14,6 +14,7 @@ use super::Context;
 use crate::{
     clock::rfc3339,
     error::CommandError,
+    files::{self, Readers},
     issuer::Issuer,
     keys::Anchor,
     registry::{DeviceRef, Registry, Slot, VoucherRequest},
@@ -71,7 +72,8 @@ impl Args {
             return self.options.issue(device, Slot::Factory, self.owner.0, &registry, &issuer, context).await;
         }
         let folder = self.options.output.as_deref().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+        fs::create_dir_all(folder)
+            .map_err(|error| unwritable(&format!("cannot make {}: {error}", folder.display())))?;
         let devices = registry.made_here().await?;
         for &device in &devices {
             let voucher = self.options.sign(device, Slot::Factory, self.owner.0, &registry, &issuer).await?;
@@ -186,12 +188,9 @@ fn is_png(path: &Path) -> bool {
 }
 
 fn write(path: &Path, contents: &[u8]) -> Result<(), CommandError> {
-    fs::write(path, contents).map_err(|error| unwritable(path, &error))
+    files::replace(path, Readers::Anyone, contents).map_err(|error| unwritable(&error))
 }
 
-fn unwritable(path: &Path, error: &std::io::Error) -> CommandError {
-    CommandError::usage(format!(
-        "cannot write {}: {error}; make another voucher, to a place that you can write to",
-        path.display()
-    ))
+fn unwritable(error: &dyn fmt::Display) -> CommandError {
+    CommandError::usage(format!("{error}; make another voucher, to a place that you can write to"))
 }
