@@ -7,6 +7,7 @@ use minicbor::data::Type;
 use crate::client::content_format::{
     ACE_TRL, CBOR, CID_EDHOC, COSE_SIGN1, CWT, EDHOC, JSON, LINK_FORMAT, PROBLEM_DETAILS, TEXT,
 };
+use crate::text;
 
 /// Deepest nesting that is shown as structure. The notation is written recursively, so that a few kilobytes of array
 /// heads would exhaust the stack.
@@ -21,7 +22,7 @@ pub fn show(payload: &[u8], content_format: Option<u16>) -> String {
         Some(TEXT | LINK_FORMAT | JSON) => std::str::from_utf8(payload).ok().map(str::to_owned),
         _ => None,
     };
-    readable.map_or_else(|| hex::encode(payload), |text| escape(text.trim_end()))
+    readable.map_or_else(|| hex::encode(payload), |readable| text::lines(readable.trim_end()))
 }
 
 /// CBOR items, one after the other.
@@ -72,19 +73,6 @@ fn is_shallow(payload: &[u8]) -> Option<bool> {
             return Some(false);
         }
     }
-}
-
-/// The notation escapes C0 controls inside strings, but not DEL and the C1 controls.
-fn escape(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => shown.push(c),
-            c if c.is_control() => shown.extend(c.escape_unicode()),
-            c => shown.push(c),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{files, hsm, issuer, keys, registry, state_dir};
+use crate::{files, hsm, issuer, keys, registry, state_dir, text};
 
 /// The exit codes, which scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +97,8 @@ impl CommandError {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        self.candidates.iter().try_for_each(|candidate| write!(f, "\n  {candidate}"))
+        f.write_str(&text::line(&self.message))?;
+        self.candidates.iter().try_for_each(|candidate| write!(f, "\n  {}", text::line(candidate)))
     }
 }
 

@@ -34,5 +34,6 @@ pub mod report_scanner;
 pub mod serve;
 pub mod session;
 pub mod state_dir;
+pub mod text;
 pub mod visit;
 pub mod voucher;

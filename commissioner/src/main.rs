@@ -1,15 +1,13 @@
 //! The `commissioner` program: reads the command line, runs the command, and says how it ended.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use clap::Parser;
 use commissioner::{
     cmd::Cli,
     error::{self, CommandError},
-    output::Output,
+    output::{Output, complain, complain_in_lines},
+    text::LogWriter,
 };
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -31,7 +29,7 @@ fn main() -> ExitCode {
     };
     match output.finish() {
         Err(error) if result.is_ok() => {
-            complain(&format!("cannot write to standard output: {error}"));
+            complain(format_args!("cannot write to standard output: {error}"));
             error::ExitCode::Internal.into()
         }
         _ => code,
@@ -40,36 +38,28 @@ fn main() -> ExitCode {
 
 /// Help, version, or what is wrong with the command line.
 fn answer(error: &clap::Error) -> ExitCode {
-    // Nobody can be told that the terminal is gone.
-    let _ = error.print();
     if !error.use_stderr() {
+        // Nobody can be told that the terminal is gone.
+        let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
-    let output = Output::stdout(json);
     let text = error.render().to_string();
-    let first_line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    output.json(&CommandError::usage(first_line).as_json());
+    complain_in_lines(text.trim_end());
+    let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
+    let message = text.trim().trim_start_matches("error: ");
+    Output::stdout(json).json(&CommandError::usage(message).as_json());
     error::ExitCode::Usage.into()
 }
 
 /// The error as a sentence for people, and as a line for scripts.
 fn fail(output: &Output, error: &CommandError) -> ExitCode {
-    complain(&format!("error: {error}"));
+    complain_in_lines(format_args!("error: {error}"));
     output.json(&error.as_json());
     error.exit().into()
 }
 
-fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// Diagnostics for developers, as RUST_LOG asks for them; warnings without it.
+/// Diagnostics for developers, as RUST_LOG asks for them; warnings without it. Without colours, which are escape sequences.
 fn log_to_stderr() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogWriter(io::stderr())).with_ansi(false).init();
 }

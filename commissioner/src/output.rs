@@ -1,4 +1,6 @@
-//! Standard output: JSON Lines with `--json`, text for people without, and nothing else.
+//! Standard output: JSON Lines with `--json`, text for people without, and nothing else. Standard error: what is said beside.
+//!
+//! Whatever is said passes through [`text`](crate::text) on its way out.
 
 use std::{
     fmt,
@@ -7,6 +9,8 @@ use std::{
 };
 
 use serde::Serialize;
+
+use crate::text;
 
 /// Where a command's result goes. Clones write to the same place, one whole line at a time.
 ///
@@ -40,14 +44,14 @@ impl Output {
     }
 
     /// One result: a JSON line with `--json`, else `text`.
-    pub fn result(&self, record: &impl Serialize, text: impl fmt::Display) {
+    pub fn result(&self, record: &(impl Serialize + ?Sized), text: impl fmt::Display) {
         if self.json { self.json(record) } else { self.text(text) }
     }
 
     /// One JSON line, only with `--json`.
-    pub fn json(&self, record: &impl Serialize) {
+    pub fn json(&self, record: &(impl Serialize + ?Sized)) {
         if self.json {
-            match serde_json::to_string(record) {
+            match text::json(record) {
                 Ok(line) => self.line(&line),
                 Err(error) => self.lock().failed = Some(error.into()),
             }
@@ -57,7 +61,7 @@ impl Output {
     /// Lines for people, only without `--json`.
     pub fn text(&self, text: impl fmt::Display) {
         if !self.json {
-            self.line(&text.to_string());
+            self.line(&text::lines(&text.to_string()));
         }
     }
 
@@ -87,6 +91,17 @@ impl Output {
     fn lock(&self) -> MutexGuard<'_, Stream> {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Says something on standard error, beside the result: one line, whatever is in it.
+pub fn complain(problem: impl fmt::Display) {
+    complain_in_lines(text::line(&problem.to_string()));
+}
+
+/// The same for what is several lines, of which each has been looked at: a [`CommandError`](crate::error::CommandError).
+pub fn complain_in_lines(problem: impl fmt::Display) {
+    // Nobody can be told that standard error is gone.
+    let _ = io::stderr().write_all(format!("{}\n", text::lines(&problem.to_string())).as_bytes());
 }
 
 #[cfg(test)]
@@ -130,6 +145,18 @@ mod tests {
     fn json_has_json_lines_and_nothing_else() {
         assert_eq!(written(true), "[1,2]\n\"scripts\"\n");
         assert_eq!(written(false), "one and two\npeople\n");
+    }
+
+    #[test]
+    fn neither_people_nor_scripts_are_led_astray() {
+        for (json, expected) in
+            [(true, "\"a\\u001b[2J\\n\\u202eb\\u009b\"\n"), (false, "a\\u{1b}[2J\n\\u{202e}b\\u{9b}\n")]
+        {
+            let shared = Shared::default();
+            let said = "a\u{1b}[2J\n\u{202e}b\u{9b}";
+            Output::new(json, Box::new(shared.clone())).result(said, said);
+            assert_eq!(String::from_utf8(shared.0.lock().unwrap().clone()).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,11 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::{clock::rfc3339, output::Output};
+use crate::{
+    clock::rfc3339,
+    output::{Output, complain},
+    text,
+};
 
 /// One step. Everything but [`Step::Working`] has happened when it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -141,7 +145,7 @@ impl fmt::Display for Step {
             Self::Working { what } => write!(f, "{what} ..."),
             Self::LinkOpened => write!(f, "link open"),
             Self::DeviceFound { device, firmware, generation, profile } => {
-                write!(f, "found {device} ({firmware}, {profile} profile, key generation {generation})")
+                write!(f, "found {device} ({}, {profile} profile, key generation {generation})", text::line(firmware))
             }
             Self::Reported { device, thumbprint } => write!(f, "{device} reports key {}", short(thumbprint)),
             Self::Authenticated { thumbprint } => write!(f, "the device proved its key {}", short(thumbprint)),
@@ -268,8 +272,7 @@ struct Plain;
 
 impl Sink for Plain {
     fn event(&self, event: &Event<'_>) {
-        // Nobody can be told that standard error is gone.
-        let _ = writeln!(io::stderr(), "{}", line(event));
+        complain(line(event));
     }
 }
 
@@ -290,8 +293,7 @@ impl Sink for Terminal {
     fn event(&self, event: &Event<'_>) {
         self.clear();
         if !matches!(event.step, Step::Working { .. }) {
-            let _ = writeln!(io::stderr(), "\u{2713} {}", line(event));
-            return;
+            return complain(format_args!("\u{2713} {}", line(event)));
         }
         let spinner = ProgressBar::new_spinner().with_message(line(event));
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
@@ -308,11 +310,12 @@ impl Drop for Terminal {
     }
 }
 
+/// A step is one line, whatever a device has to do with it.
 fn line(event: &Event<'_>) -> String {
-    match event.link {
+    text::line(&match event.link {
         Some(link) => format!("{link}: {}", event.step),
         None => event.step.to_string(),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@ use protocol::oscore;
 use rand_core::OsRng;
 use zeroize::Zeroize;
 
-use crate::client::{
-    self, Client, Code, Exchange, Refusal, Request, Response, content_format, printable, summary, transfer,
-};
+use crate::client::{self, Client, Code, Exchange, Refusal, Request, Response, content_format, summary, transfer};
 use crate::error::{CommandError, ExitCode};
+use crate::text;
 
 pub use protocol::edhoc::Transfer;
 
@@ -220,7 +219,7 @@ fn handshake_refused(response: &Response) -> Option<Error> {
         return None;
     }
     Some(Error::HandshakeRefused(match edhoc::parse_error(&response.payload)? {
-        PeerError::Unspecified(text) => printable(text),
+        PeerError::Unspecified(said) => text::line(said),
         PeerError::WrongSuite { offers_ours: true } => {
             "it asks for another cipher suite first, although it knows ours".into()
         }

@@ -16,7 +16,7 @@ use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
 use rand_core::OsRng;
 
-use crate::client::{self, Client, Code, Refusal, Request, Response, Timers, content_format, printable};
+use crate::client::{self, Client, Code, Refusal, Request, Response, Timers, content_format};
 use crate::clock::rfc3339;
 use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
@@ -132,9 +132,9 @@ impl Account {
         self.key.as_ref()
     }
 
-    /// Name and version of the firmware, fit to be shown.
+    /// Name and version of the firmware, as the device has it.
     pub fn firmware(&self) -> String {
-        printable(self.info().firmware)
+        self.info().firmware.to_owned()
     }
 
     /// The step of having read this account.

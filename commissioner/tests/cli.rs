@@ -384,6 +384,11 @@ fn usage_errors_are_exit_2_and_one_json_line() {
         outcome.error();
         assert!(!outcome.stderr.is_empty());
     }
+    // All that is missing is named, and the way to write it.
+    let missing = state.run(&["station", "new", "--json"]);
+    let told = missing.error()["error"].as_str().unwrap().to_owned();
+    assert!(["--output <FILE>", "<KEY>", "Usage: "].iter().all(|part| told.contains(part)), "{told}");
+    assert!(missing.stderr.contains(&told), "{}", missing.stderr);
     let plain = state.run(&["frobnicate"]);
     assert_eq!((plain.code, plain.stdout.as_str()), (2, ""));
 }

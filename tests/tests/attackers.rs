@@ -55,7 +55,10 @@ fn commissioner(bench: &Bench, args: &[&str]) -> Finished {
     let finished = Finished::from(output);
     for said in [&finished.stdout, &finished.stderr] {
         assert!(!said.contains("panicked"), "{said}");
-        assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+        assert!(
+            !said.contains(|c: char| c.is_control() && c != '\n' || matches!(c, '\u{2028}'..='\u{202e}')),
+            "{said:?}"
+        );
     }
     finished
 }
@@ -293,8 +296,12 @@ fn lies_about_who_it_is_are_refused(bench: &Bench) {
             ),
             (Lie::Answer(|_, _| steering(code::NOT_FOUND)), 3, "no commissioning device"),
             (Lie::Answer(|_, _| steering(code::SERVICE_UNAVAILABLE)), 3, "no commissioning device"),
-            // A name that would clear the screen is shown without that; it differs from what is said under protection.
-            (Lie::Answer(|_, answer| with_info(answer, |info| info.firmware = "\x1b[2J\x07liar")), 5, "[2Jliar"),
+            // A name that would clear the screen is shown, and does not; it differs from what is said under protection.
+            (
+                Lie::Answer(|_, answer| with_info(answer, |info| info.firmware = "\x1b[2J\u{202e}liar")),
+                5,
+                "\\u{1b}[2J\\u{202e}liar",
+            ),
             // However slow it says it is: it answers at once.
             (Lie::Answer(|_, answer| with_info(answer, |info| info.operation_ms = u32::MAX)), 5, "speed"),
             (
@@ -357,7 +364,7 @@ fn lies_in_the_handshake_are_refused(bench: &Bench) {
             ),
             (Lie::Answer(|_, _| response(code::BAD_REQUEST, 64, b"\x02\x02")), 5, "another cipher suite first"),
             (Lie::Answer(|_, _| response(code::BAD_REQUEST, 64, b"\x02\x03")), 5, "does not speak cipher suite 2"),
-            (Lie::Answer(|_, _| response(code::BAD_REQUEST, 64, b"\x01\x65\x1b[2Jx")), 5, "[2Jx"),
+            (Lie::Answer(|_, _| response(code::BAD_REQUEST, 64, b"\x01\x65\x1b[2Jx")), 5, "\\u{1b}[2Jx"),
             (Lie::Answer(|_, _| response(code::BAD_REQUEST, 64, b"\x01\x7b\xff\xff\xff\xff\xff")), 5, "no EDHOC"),
             (Lie::Answer(|_, _| steering(code::NOT_FOUND)), 5, "no EDHOC"),
         ],

@@ -7,6 +7,8 @@ use cbor_schemas::{Method, ProblemDetails};
 use coap_lite::{CoapOption, Packet};
 use coap_numbers::{code, option};
 
+use crate::text;
+
 /// CoAP content formats that occur here (IANA's CoAP Content-Formats registry).
 pub mod content_format {
     /// `text/plain;charset=utf-8`
@@ -187,15 +189,10 @@ impl From<&Response> for Refusal {
             .flatten();
         Self {
             code: response.code,
-            title: problem.as_ref().and_then(|problem| problem.title).map(printable),
-            detail: problem.as_ref().and_then(|problem| problem.detail).map(printable),
+            title: problem.as_ref().and_then(|problem| problem.title).map(text::line),
+            detail: problem.as_ref().and_then(|problem| problem.detail).map(text::line),
         }
     }
-}
-
-/// A device's words without anything that could steer the terminal they are shown on.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The value of an option that is an unsigned integer; `None` if it is absent, repeated or too long.

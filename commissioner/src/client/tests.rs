@@ -485,7 +485,7 @@ fn a_refusal_is_a_sentence_without_control_characters() {
     };
     assert_eq!(refusal(None, b"\x1b[2J"), "the device refused with 4.03 Forbidden");
     assert_eq!(refusal(Some(257), b"\xff"), "the device refused with 4.03 Forbidden");
-    let sentence = "the device refused with 4.03 Forbidden: not empty (ask [2Jits owner)";
+    let sentence = "the device refused with 4.03 Forbidden: not empty (ask \\u{1b}[2Jits owner)";
     assert_eq!(problem(Some("not empty"), Some("ask \x1b[2Jits owner")), sentence);
     assert_eq!(problem(Some("not empty"), None), "the device refused with 4.03 Forbidden: not empty");
     assert_eq!(problem(None, None), "the device refused with 4.03 Forbidden");

@@ -11,6 +11,7 @@ use crate::clock::rfc3339;
 use crate::error::CommandError;
 use crate::files::{self, Readers};
 use crate::registry::Sealed;
+use crate::text;
 
 const HELP: &str = "\
 Each entry's hash covers the one before. That alone proves nothing to whoever can rewrite all of them: so each signed list
@@ -110,7 +111,11 @@ async fn show(context: &Context) -> Result<(), CommandError> {
                 record.insert("device".to_owned(), entry.device.clone().into());
                 record.insert("hash".to_owned(), entry.hash.clone().into());
             }
-            let device = if entry.device.is_empty() { String::new() } else { format!("  device: {}", entry.device) };
+            let device = if entry.device.is_empty() {
+                String::new()
+            } else {
+                format!("  device: {}", text::line(&entry.device))
+            };
             context.output.result(&record, format_args!("{}{device}", Entry(entry)));
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     error::CommandError,
     progress::short,
     registry::{Device, Key, KeyStatus, Provenance, Slot},
+    text,
 };
 
 /// List "my devices"
@@ -77,7 +78,7 @@ fn row(device: &Device, key: &Key, newest: Option<u64>) -> [String; 8] {
         .collect();
     [
         device.id.to_string(),
-        device.nickname.clone().unwrap_or_else(|| "-".to_owned()),
+        device.nickname.as_deref().map_or_else(|| "-".to_owned(), text::line),
         short(&key.thumbprint).to_owned(),
         key.status.to_string(),
         key.provenance.to_string(),

@@ -9,6 +9,7 @@ use super::{Context, complain};
 use crate::discover::{self, Found, Twins};
 use crate::error::{CommandError, ExitCode};
 use crate::link::{self, Link, Port};
+use crate::text;
 use crate::visit;
 
 /// List serial ports and USB network links, and which devices answer
@@ -118,13 +119,16 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Outcome::Nothing { error, usb_serial } => {
-                write!(f, "{}\n  {error}", self.link)?;
+                write!(f, "{}\n  {}", self.link, text::line(error))?;
                 match usb_serial {
-                    Some(device) => write!(f, "\n  its USB numbers are those of a commissioning device: {device}"),
+                    Some(device) => {
+                        write!(f, "\n  its USB numbers are those of a commissioning device: {}", text::line(device))
+                    }
                     None => Ok(()),
                 }
             }
             Outcome::Device { links, device, thumbprint, profile, owner, firmware, condition, .. } => {
+                let firmware = text::line(firmware);
                 write!(f, "{}\n  {device}", links.join(", "))?;
                 write!(f, "\n  key {}", thumbprint.as_deref().unwrap_or("none"))?;
                 write!(f, "\n  {profile} profile, owner slot {owner}, condition {condition}, firmware {firmware}")

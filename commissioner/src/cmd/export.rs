@@ -18,6 +18,7 @@ use crate::{
     files::{Readers, Unfinished},
     link::{DEFAULT_PORT, Link},
     registry::{Device, Key, KeyStatus, Provenance, Reading, Registry, Slot},
+    text,
 };
 
 const HELP: &str = "\
@@ -222,8 +223,8 @@ struct Json<W>(W);
 
 impl<W: Write> Sink for Json<W> {
     fn key(&mut self, device: &Device, key: &Key) -> io::Result<()> {
-        serde_json::to_writer(&mut self.0, &device.full_record(key))?;
-        self.0.write_all(b"\n")
+        let line = text::json(&device.full_record(key))? + "\n";
+        self.0.write_all(line.as_bytes())
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -260,9 +261,9 @@ impl<W: Write> Sink for Csv<W> {
     fn key(&mut self, device: &Device, key: &Key) -> io::Result<()> {
         let installed = [Slot::Factory, Slot::Owner].into_iter().filter(|slot| key.installed(*slot).is_some());
         let (revoked_at, reason) = key.revoked.as_ref().map(|it| (rfc3339(it.at), it.reason.as_str())).unzip();
-        self.0.write_record([
+        let cells = [
             device.id.as_str(),
-            &harmless(device.nickname.as_deref().unwrap_or_default()),
+            device.nickname.as_deref().unwrap_or_default(),
             &key.thumbprint,
             &hex::encode(key.x),
             key.status.as_str(),
@@ -274,20 +275,15 @@ impl<W: Write> Sink for Csv<W> {
             &rfc3339(key.first_seen),
             &rfc3339(key.last_seen),
             revoked_at.as_deref().unwrap_or_default(),
-            &harmless(reason.unwrap_or_default()),
-        ])?;
+            reason.unwrap_or_default(),
+        ];
+        self.0.write_record(cells.map(text::cell))?;
         Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-/// Text that no spreadsheet takes for a formula.
-fn harmless(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@']);
-    if is_formula { format!("'{text}") } else { text.to_owned() }
 }
 
 struct PeersYml<W>(W);

@@ -16,6 +16,7 @@ use crate::{
     registry::{
         self, CertificateRequest, Conflict, Cti, NewCertificate, Observation, Place, REQUEST_LIFETIME, Registry,
     },
+    text,
 };
 
 /// Show or export the anchor to publish
@@ -69,7 +70,7 @@ impl Sign {
                 Ok(certificate) => {
                     let device = request.certificate.device.to_string();
                     let answer = Answer { device, certificate: hex::encode(certificate) };
-                    let line = serde_json::to_string(&answer).map_err(CommandError::internal)?;
+                    let line = text::json(&answer).map_err(CommandError::internal)?;
                     context.output.json(&answer);
                     answers.push_str(&line);
                     answers.push('\n');

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, fs,
-    io::{self, Write},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -20,7 +19,7 @@ use crate::{
     issuer::Issuer,
     keys::{self, Anchor},
     link::{self, Link},
-    output::Output,
+    output::{Output, complain},
     progress::Progress,
     registry::{DeviceRef, EmptyName, Registry},
     state_dir::StateDir,
@@ -210,12 +209,6 @@ impl Command {
             Self::Completions(args) => args.run(context),
         }
     }
-}
-
-/// Says something beside the result.
-fn complain(problem: impl fmt::Display) {
-    // Nobody can be told that standard error is gone.
-    let _ = writeln!(io::stderr(), "{problem}");
 }
 
 /// What the commands share.

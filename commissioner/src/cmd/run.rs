@@ -25,6 +25,7 @@ use crate::{
     discover::{self, Found},
     error::{CommandError, ExitCode},
     link::{self, Link},
+    output::complain_in_lines,
     program::{self, Program, Signal},
     progress::{Progress, Step},
     registry::{Observation, Place},
@@ -193,7 +194,7 @@ impl Run<'_> {
     }
 
     fn fail(&mut self, error: CommandError) {
-        complain(&error);
+        complain_in_lines(&error);
         self.failure.get_or_insert(error);
     }
 

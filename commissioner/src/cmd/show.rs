@@ -11,6 +11,7 @@ use crate::{
     clock::rfc3339,
     error::CommandError,
     registry::{AuditEntry, Device, DeviceRecord, DeviceRef, Key},
+    text,
 };
 
 /// Show everything known about a device
@@ -59,7 +60,12 @@ impl Page<'_> {
 impl fmt::Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { device, history } = self;
-        writeln!(f, "{}{}", device.id, device.nickname.as_ref().map(|name| format!(" ({name})")).unwrap_or_default())?;
+        writeln!(
+            f,
+            "{}{}",
+            device.id,
+            device.nickname.as_ref().map(|name| format!(" ({})", text::line(name))).unwrap_or_default()
+        )?;
         writeln!(f, "  profile     {}", device.profile)?;
         writeln!(f, "  policy      {}", device.policy)?;
         writeln!(f, "  first seen  {}", rfc3339(device.first_seen))?;
@@ -77,7 +83,7 @@ fn write_key(f: &mut fmt::Formatter<'_>, key: &Key) -> fmt::Result {
     writeln!(f, "\nkey {}", key.thumbprint)?;
     writeln!(f, "  status      {}", key.status)?;
     if let Some(revoked) = &key.revoked {
-        writeln!(f, "  revoked     {}: {}", rfc3339(revoked.at), revoked.reason)?;
+        writeln!(f, "  revoked     {}: {}", rfc3339(revoked.at), text::line(&revoked.reason))?;
     }
     writeln!(f, "  learned     {} (possession {})", key.provenance, key.proof)?;
     if key.escrowed {
@@ -104,12 +110,13 @@ impl fmt::Display for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(entry) = self;
         let elsewhere = if entry.elsewhere { " (imported)" } else { "" };
-        write!(f, "{:>4} {}  {}{elsewhere}", entry.seq, rfc3339(entry.time), entry.event)?;
+        write!(f, "{:>4} {}  {}{elsewhere}", entry.seq, rfc3339(entry.time), text::line(&entry.event))?;
         for (name, value) in entry.particulars() {
-            match value {
-                Value::String(text) => write!(f, "  {name}: {text}")?,
-                other => write!(f, "  {name}: {other}")?,
-            }
+            let value = match value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            write!(f, "  {}: {}", text::line(&name), text::line(&value))?;
         }
         Ok(())
     }

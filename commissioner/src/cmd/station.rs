@@ -14,6 +14,7 @@ use crate::{
     files::{self, Readers},
     keys::Anchor,
     registry::{self, StationScope, StationToken},
+    text,
     visit::InstalledToken,
 };
 
@@ -161,7 +162,7 @@ async fn revoke(station: &str, context: &Context) -> Result<(), CommandError> {
 async fn requests(output: Option<PathBuf>, context: &Context) -> Result<(), CommandError> {
     let requests = context.registry().await?.requests().await?;
     let lines: Vec<String> =
-        requests.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(CommandError::internal)?;
+        requests.iter().map(text::json).collect::<Result<_, _>>().map_err(CommandError::internal)?;
     match output {
         None => lines.iter().zip(&requests).for_each(|(line, request)| context.output.result(request, line)),
         Some(path) => {

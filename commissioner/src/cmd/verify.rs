@@ -14,6 +14,7 @@ use crate::{
     error::{CommandError, ExitCode},
     keys::Anchor,
     link::Link,
+    text,
     visit::{Account, Visit},
 };
 
@@ -171,7 +172,7 @@ impl fmt::Display for Verdict {
             _ => "as it says: it has the minimal profile, and cannot prove it",
         };
         writeln!(f, "key       {}; {possession}", self.thumbprint)?;
-        writeln!(f, "firmware  {}; as it says", self.firmware)?;
+        writeln!(f, "firmware  {}; as it says", text::line(&self.firmware))?;
         match (&self.maker, &self.issued_at, &self.reason) {
             (Some(maker), Some(at), None) => {
                 let (origin, proof) = (self.key_origin.unwrap_or_default(), self.proof.unwrap_or_default());

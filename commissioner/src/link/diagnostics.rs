@@ -10,8 +10,9 @@ use slipmux::{Constants, Decoder, FrameHandler, FrameType};
 use tokio::io::AsyncReadExt;
 use tokio_serial::SerialStream;
 
-use super::serial::{MAX_LOG, failed, open_port, shown};
+use super::serial::{MAX_LOG, failed, open_port};
 use super::{Error, Link};
+use crate::text;
 
 /// Bytes read at a time.
 const CHUNK: usize = 2048;
@@ -111,7 +112,7 @@ impl Lines {
 
     /// The line so far, unless it is empty.
     fn finish(&mut self) -> Option<String> {
-        let line = shown(&self.text);
+        let line = text::log(&self.text);
         self.text.clear();
         (!line.is_empty()).then_some(line)
     }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialPortInfo, SerialPortType, SerialStream};
 
 use super::{Datagram, Datagrams, DeviceLog, Error, Io, MAX_DATAGRAM};
+use crate::text;
 
 /// Bytes of the frame check sequence that ends a configuration frame.
 const FCS_LEN: usize = 2;
@@ -51,7 +52,7 @@ impl From<SerialPortInfo> for Port {
     fn from(port: SerialPortInfo) -> Self {
         let device = match port.port_type {
             SerialPortType::UsbPort(usb) if (usb.vid, usb.pid) == (VENDOR_ID, PRODUCT_ID) => {
-                Some(shown(usb.serial_number.unwrap_or_default().as_bytes()))
+                Some(usb.serial_number.unwrap_or_default())
             }
             _ => None,
         };
@@ -91,7 +92,7 @@ fn holder(path: &Path) -> Option<String> {
         _ => None,
     })?;
     let name = fs::read(format!("/proc/{process}/comm")).ok()?;
-    Some(format!("{} (process {process})", shown(&name)))
+    Some(format!("{} (process {process})", text::line(String::from_utf8_lossy(&name).trim_end())))
 }
 
 /// What an operating system's error on an open port means.
@@ -104,14 +105,6 @@ pub(super) fn failed(port: &str, source: io::Error) -> Error {
         true => Error::Unplugged { port: port.to_owned() },
         false => Error::Failed { what: port.to_owned(), source },
     }
-}
-
-/// What a device prints, without colours, and with everything replaced that could move a terminal's cursor or worse.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let text = anstream::adapter::strip_str(&text).to_string();
-    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
-    text.trim_end().chars().map(shown).collect()
 }
 
 /// A pty outlives its openers, for the simulator keeps it open, and so does the mark "exclusive" that opening leaves on
@@ -209,7 +202,7 @@ impl Frame {
     }
 
     fn text(&self) -> String {
-        shown(self.bytes.get(..MAX_LOG).unwrap_or(&self.bytes))
+        text::log(self.bytes.get(..MAX_LOG).unwrap_or(&self.bytes))
     }
 }
 
@@ -336,11 +329,7 @@ mod tests {
         let colours = "\x1b[1;32mINFO\x1b[0m \x1b]0;title\x07done\r";
         let bytes = [diagnostic("\x07\x1b[2J\u{9b}1m plain\ttext"), diagnostic(colours), diagnostic(&"x".repeat(5000))];
         let (_, log) = received(&bytes.concat()).await;
-        assert!(
-            log[0].ends_with(" plain\ttext") && !log[0].contains(|c: char| c.is_control() && c != '\t'),
-            "{}",
-            log[0]
-        );
+        assert_eq!(log[0], "\\u{9b}1m plain\ttext");
         assert_eq!(log[1], "INFO done");
         assert_eq!(log[2].len(), MAX_LOG);
     }

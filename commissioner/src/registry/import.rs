@@ -35,7 +35,7 @@ use super::{
     sql,
     succession::better,
 };
-use crate::clock::unix_seconds;
+use crate::{clock::unix_seconds, text};
 
 /// The version of this format.
 const FORMAT: u64 = 1;
@@ -171,7 +171,7 @@ impl Registry {
         let lines = Cell::new(0);
         let mut write = |line: Written<'_>| {
             lines.set(lines.get() + 1);
-            let text = serde_json::to_string(&line).map_err(|_| Error::Corrupt("a record"))?;
+            let text = text::json(&line).map_err(|_| Error::Corrupt("a record"))?;
             write(&(text + "\n"))
         };
         let mut reading = self.read().await?;

@@ -322,5 +322,7 @@ async fn an_account_that_cannot_be_used_says_why() {
 #[tokio::test]
 async fn a_firmware_name_cannot_steer_the_terminal() {
     let mut device = device(None, |info| info.firmware = "\x1b[2Jblinky", as_is);
-    assert_eq!(Account::read(&mut device.client).await.unwrap().firmware(), "[2Jblinky");
+    let seen = Account::read(&mut device.client).await.unwrap();
+    assert_eq!(seen.firmware(), "\x1b[2Jblinky", "for scripts, the name itself");
+    assert!(seen.step().to_string().contains("(\\u{1b}[2Jblinky, "), "{}", seen.step());
 }
