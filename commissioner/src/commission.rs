@@ -14,14 +14,15 @@
 //! device got.
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceCertificateClaims, DeviceInfo, Kind, PrivateCoseKey, Profile, ProofLevel, Receipt,
-    RekeyRequest, RekeyResponse, Sign1, SlotContents, SlotRequest, SlotState, SlotView,
+    ClaimPolicy, Condition, DeviceInfo, PrivateCoseKey, Profile, ProofLevel, Receipt, RekeyRequest, RekeyResponse,
+    SlotContents, SlotRequest, SlotState, SlotView,
 };
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::certificate::{self, Flaw};
 use crate::client::{Client, Method, Refusal, Request, content_format};
 use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
@@ -142,7 +143,7 @@ pub enum Error {
     #[error(
         "the certificate in the device's slot is not what this issuer signed ({0}); reset the device, then commission it again"
     )]
-    ForeignCertificate(&'static str),
+    ForeignCertificate(Flaw),
     /// The device refused the certificate.
     #[error("the device refused its certificate: {0}")]
     Refused(Refusal),
@@ -574,17 +575,9 @@ async fn settle_certificate(
 
 /// The ID of a certificate that we signed about this device and its key.
 fn own_certificate(certificate: &[u8], visit: &Visit<'_>, station: &Station) -> Result<Cti, Error> {
-    let foreign = |what| move |_| Error::ForeignCertificate(what);
-    let issuer =
-        PublicKey::from_cose(&station.issuer.anchor()).map_err(|_| Error::ForeignCertificate("the issuer's key"))?;
-    let object =
-        Sign1::decode_as(Kind::DeviceCertificate, certificate).map_err(foreign("it is no device certificate"))?;
-    protocol::sign1::verify(&issuer, &object).map_err(|_| Error::ForeignCertificate("another key signed it"))?;
-    let claims = DeviceCertificateClaims::decode(object.payload).map_err(foreign("its claims"))?;
-    if claims.subject != visit.account().info().device || claims.key.x != *visit.key().x() {
-        return Err(Error::ForeignCertificate("it is about another device or key"));
-    }
-    Ok(Cti(claims.cti))
+    let device = visit.account().info().device;
+    let claims = certificate::check(certificate, station.registry.issuer(), &device, visit.key());
+    Ok(Cti(claims.map_err(Error::ForeignCertificate)?.cti))
 }
 
 /// Journal, sign, send, receipt, record.

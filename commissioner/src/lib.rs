@@ -11,6 +11,7 @@
 //! [`cmd`] takes its time from a [`clock::Clock`] and reports through a [`progress::Progress`], so tests own both.
 
 pub mod backup;
+pub mod certificate;
 pub mod client;
 pub mod clock;
 pub mod cmd;

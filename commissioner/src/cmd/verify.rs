@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use cbor_schemas::{DeviceCertificateClaims, IssuerId, Kind, Profile, ProofLevel, Sign1, SlotState, SlotView};
+use cbor_schemas::{
+    DeviceCertificateClaims, DeviceInfo, IssuerId, Kind, Profile, ProofLevel, Sign1, SlotState, SlotView,
+};
 use clap::Args as ClapArgs;
-use protocol::key::PublicKey;
 use serde::Serialize;
 
 use super::Context;
 use crate::{
+    certificate::{self, Flaw},
     client::Request,
     clock::rfc3339,
     error::{CommandError, ExitCode},
@@ -86,8 +88,10 @@ struct Verdict {
     /// Why it is not certified.
     reason: Option<&'static str>,
     factory: &'static str,
-    /// Who the device says is its maker, or who is.
+    /// Whose anchor the certificate verified under; if under none, who the device says is its maker.
     maker: Option<String>,
+    /// Whether it did.
+    maker_verified: bool,
     issued_at: Option<String>,
     key_origin: Option<&'static str>,
     /// Whether the maker had the key proved.
@@ -98,13 +102,12 @@ struct Verdict {
 impl Verdict {
     fn new(account: &Account, view: &SlotView<'_>, anchors: &[Anchor]) -> Self {
         let info = account.info();
-        let claims = view.certificate.and_then(|certificate| {
-            let object = Sign1::decode_as(Kind::DeviceCertificate, certificate).ok()?;
-            DeviceCertificateClaims::decode(object.payload).ok()
-        });
-        let reason = check(account, view, claims.as_ref(), anchors).err();
-        let is_certified = reason.is_none();
-        let claims = claims.filter(|_| view.state == SlotState::Certified);
+        let (maker, reason) = match check(account, view, anchors) {
+            Ok(maker) => (Some(maker), objection(&info, view, maker)),
+            Err(reason) => (None, Some(reason)),
+        };
+        let shown = claims(view);
+        let named = view.anchor.map(|anchor| IssuerId(anchor.kid));
         Self {
             device: info.device.to_string(),
             thumbprint: account.key().map(|key| key.thumbprint().to_string()).unwrap_or_default(),
@@ -113,55 +116,56 @@ impl Verdict {
                 Profile::Minimal => ProofLevel::Unproven.as_str(),
             },
             firmware: account.firmware(),
-            verdict: if is_certified { "certified" } else { "claimed" },
+            verdict: if reason.is_none() { "certified" } else { "claimed" },
             reason,
             factory: view.state.as_str(),
-            maker: view.anchor.map(|anchor| IssuerId(anchor.kid).to_string()),
-            issued_at: claims.map(|claims| rfc3339(claims.issued_at)),
-            key_origin: claims.map(|claims| claims.key_origin.as_str()),
-            proof: claims.map(|claims| claims.proof.as_str()),
+            maker: maker.map(|maker| IssuerId(maker.0.kid())).or(named).map(|maker| maker.to_string()),
+            maker_verified: maker.is_some(),
+            issued_at: shown.map(|claims| rfc3339(claims.issued_at)),
+            key_origin: shown.map(|claims| claims.key_origin.as_str()),
+            proof: shown.map(|claims| claims.proof.as_str()),
             owner: info.owner.as_str(),
         }
     }
 }
 
-/// Whether one of `anchors` certified this very key of this very device; if not, what is missing.
-fn check(
-    account: &Account,
-    view: &SlotView<'_>,
-    claims: Option<&DeviceCertificateClaims>,
-    anchors: &[Anchor],
-) -> Result<(), &'static str> {
+/// What the certificate in the slot says, whoever signed it.
+fn claims(view: &SlotView<'_>) -> Option<DeviceCertificateClaims> {
+    let certificate = view.certificate.filter(|_| view.state == SlotState::Certified)?;
+    let object = Sign1::decode_as(Kind::DeviceCertificate, certificate).ok()?;
+    DeviceCertificateClaims::decode(object.payload).ok()
+}
+
+/// Which of `anchors` certified this very key of this very device; if none did, what is missing.
+fn check<'a>(account: &Account, view: &SlotView<'_>, anchors: &'a [Anchor]) -> Result<&'a Anchor, &'static str> {
     let certificate = match (view.state, view.certificate) {
         (SlotState::Empty, _) => return Err("no maker left anything on it"),
-        (_, None) => {
-            return Err("it names a maker, and has no certificate of one: its key is newer, or was never certified");
+        (SlotState::Certified, Some(certificate)) => certificate,
+        _ => return Err("it names a maker, and has no certificate of one: its key is newer, or was never certified"),
+    };
+    // A device without a key has a fault, and nothing else of it counts.
+    let (Some(key), Some(_)) = (account.key(), claims(view)) else { return Err("its certificate cannot be read") };
+    let mut reason = "there is no anchor to check its certificate by; ask the maker for one, and give it with --anchor";
+    for anchor in anchors {
+        match certificate::check(certificate, &anchor.0, &account.info().device, key) {
+            Ok(_) => return Ok(anchor),
+            Err(Flaw::NoCertificate | Flaw::Claims) => return Err("its certificate cannot be read"),
+            Err(Flaw::OtherDevice) => return Err("its certificate is for another device"),
+            Err(Flaw::OtherKey) => return Err("its certificate is for another key"),
+            Err(Flaw::OtherIssuer | Flaw::OtherSigner) => reason = "its certificate is not of this maker",
         }
-        (_, Some(certificate)) => certificate,
-    };
-    let claims = claims.ok_or("its certificate cannot be read")?;
-    if anchors.is_empty() {
-        return Err("there is no anchor to check its certificate by; ask the maker for one, and give it with --anchor");
     }
-    let signed_by = |anchor: &PublicKey| {
-        let object = Sign1::decode_as(Kind::DeviceCertificate, certificate).ok()?;
-        protocol::sign1::verify(anchor, &object).ok()
-    };
-    if !anchors.iter().any(|anchor| signed_by(&anchor.0).is_some()) {
-        return Err("its certificate is not of this maker");
+    Err(reason)
+}
+
+/// What is against it, although `maker` certified the device.
+fn objection(info: &DeviceInfo<'_>, view: &SlotView<'_>, maker: &Anchor) -> Option<&'static str> {
+    if view.anchor != Some(maker.0.cose_key()) {
+        return Some("its factory slot names another maker than the one who signed its certificate");
     }
-    if claims.subject != account.info().device {
-        return Err("its certificate is for another device");
-    }
-    if account.key().is_none_or(|key| *key.x() != claims.key.x) {
-        return Err("its certificate is for another key");
-    }
-    if account.info().profile == Profile::Minimal {
-        return Err(
-            "this maker certified a device of this name and key, but one of the minimal profile cannot prove that it is that one",
-        );
-    }
-    Ok(())
+    (info.profile == Profile::Minimal).then_some(
+        "this maker certified a device of this name and key, but one of the minimal profile cannot prove that it is that one",
+    )
 }
 
 impl fmt::Display for Verdict {
@@ -173,8 +177,8 @@ impl fmt::Display for Verdict {
         };
         writeln!(f, "key       {}; {possession}", self.thumbprint)?;
         writeln!(f, "firmware  {}; as it says", text::line(&self.firmware))?;
-        match (&self.maker, &self.issued_at, &self.reason) {
-            (Some(maker), Some(at), None) => {
+        match (&self.maker, &self.issued_at, self.maker_verified) {
+            (Some(maker), Some(at), true) => {
                 let (origin, proof) = (self.key_origin.unwrap_or_default(), self.proof.unwrap_or_default());
                 writeln!(
                     f,
@@ -194,10 +198,11 @@ impl fmt::Display for Verdict {
 
 #[cfg(test)]
 mod tests {
-    use cbor_schemas::{DeviceId, DeviceInfo, KeyOrigin};
+    use protocol::key::PublicKey;
 
     use super::*;
     use crate::{
+        certificate::tests::{claims, signed},
         issuer::Issuer,
         keys::IssuerKey,
         registry::testing::{id, info, key},
@@ -210,21 +215,6 @@ mod tests {
         (Issuer::new(key), anchor)
     }
 
-    fn certificate(by: &Issuer, kind: Kind, device: DeviceId, key: &PublicKey) -> Vec<u8> {
-        let claims = DeviceCertificateClaims {
-            issuer: by.id(),
-            subject: device,
-            issued_at: 1_795_000_000,
-            cti: [7; 8],
-            key: key.cose_key(),
-            key_origin: KeyOrigin::Generated,
-            proof: ProofLevel::Proved,
-        };
-        let mut bytes = [0; DeviceCertificateClaims::MAX_LEN];
-        let len = claims.encode(&mut bytes).unwrap();
-        by.sign_as(kind.typ(), &bytes[..len]).unwrap()
-    }
-
     #[test]
     fn a_certificate_proves_one_key_of_one_device_by_one_maker() {
         let ((maker, anchor), (other, _)) = (maker(), maker());
@@ -234,15 +224,22 @@ mod tests {
             let state = if certificate.is_some() { SlotState::Certified } else { SlotState::Anchored };
             Verdict::new(&account, &SlotView { state, anchor: Some(maker.anchor()), certificate }, anchors)
         };
+        let certificate =
+            |by: &Issuer, kind, device, key: &PublicKey| signed(by, kind, &claims(by.id(), device, key.cose_key()));
         let kind = Kind::DeviceCertificate;
         let good = certificate(&maker, kind, device, &own);
         let minimals = good.clone();
         let certified = verdict(Some(&good), &[Anchor(another), anchor]);
         assert_eq!((certified.verdict, certified.reason, certified.proof), ("certified", None, Some("proved")));
+        // Somebody who signs in the maker's name, and the maker in somebody else's.
+        let in_its_name = signed(&other, kind, &claims(maker.id(), device, own.cose_key()));
+        let in_anothers = signed(&maker, kind, &claims(other.id(), device, own.cose_key()));
         for (certificate, anchors, reason) in [
             (Some(certificate(&maker, kind, id("other"), &own)), &[anchor][..], "for another device"),
             (Some(certificate(&maker, kind, device, &another)), &[anchor], "for another key"),
             (Some(certificate(&other, kind, device, &own)), &[anchor], "not of this maker"),
+            (Some(in_its_name), &[anchor], "not of this maker"),
+            (Some(in_anothers), &[anchor], "not of this maker"),
             (Some(certificate(&maker, Kind::Voucher, device, &own)), &[anchor], "cannot be read"),
             (Some(b"garbage".to_vec()), &[anchor], "cannot be read"),
             (Some(good.clone()), &[Anchor(another)], "not of this maker"),
@@ -250,9 +247,10 @@ mod tests {
             (None, &[anchor], "no certificate of one"),
         ] {
             let claimed = verdict(certificate.as_deref(), anchors);
-            assert_eq!(claimed.verdict, "claimed");
+            assert_eq!((claimed.verdict, claimed.maker_verified), ("claimed", false));
             assert!(claimed.reason.is_some_and(|told| told.contains(reason)), "{:?}, not {reason}", claimed.reason);
             assert!(claimed.to_string().ends_with(claimed.reason.unwrap()), "{claimed}");
+            assert!(claimed.to_string().contains("; as it says\nowner"), "{claimed}");
         }
         let minimal = DeviceInfo { profile: Profile::Minimal, ..info(&device, Some(&own)) };
         let view = SlotView { state: SlotState::Certified, anchor: Some(maker.anchor()), certificate: Some(&minimals) };
@@ -262,5 +260,32 @@ mod tests {
 
         let empty = SlotView { state: SlotState::Empty, anchor: None, certificate: None };
         assert_eq!(Verdict::new(&account, &empty, &[anchor]).reason, Some("no maker left anything on it"));
+    }
+
+    /// What the slot shows as its anchor is the device's word, and names nobody.
+    #[test]
+    fn the_maker_is_the_one_whose_anchor_verified_and_not_the_one_that_the_slot_shows() {
+        let ((maker, anchor), (other, other_anchor)) = (maker(), maker());
+        let (device, own) = (id("device"), key());
+        let account = Account::of(&info(&device, Some(&own)));
+        let certificate = signed(&maker, Kind::DeviceCertificate, &claims(maker.id(), device, own.cose_key()));
+        let other_y = crate::visit::tests::with_other_y(maker.anchor());
+        for shown in [Some(other.anchor()), Some(other_y), None] {
+            let view = SlotView { state: SlotState::Certified, anchor: shown, certificate: Some(&certificate) };
+            for anchors in [&[anchor][..], &[other_anchor, anchor], &[anchor, other_anchor]] {
+                let verdict = Verdict::new(&account, &view, anchors);
+                assert_eq!((verdict.verdict, verdict.maker_verified), ("claimed", true));
+                assert_eq!(verdict.maker.as_ref(), Some(&maker.id().to_string()));
+                assert!(verdict.reason.is_some_and(|reason| reason.contains("another maker")), "{:?}", verdict.reason);
+                assert!(!verdict.to_string().contains(&other.id().to_string()), "{verdict}");
+            }
+            // By the other one's anchor it is neither's.
+            let verdict = Verdict::new(&account, &view, &[other_anchor]);
+            assert_eq!((verdict.verdict, verdict.maker_verified), ("claimed", false));
+        }
+        // A slot that says it has no certificate has none.
+        let view =
+            SlotView { state: SlotState::Anchored, anchor: Some(maker.anchor()), certificate: Some(&certificate) };
+        assert_eq!(Verdict::new(&account, &view, &[anchor]).verdict, "claimed");
     }
 }

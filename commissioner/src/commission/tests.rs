@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use cbor_schemas::{CoseKey, StationTokenClaims, Watermarks};
+use cbor_schemas::{CoseKey, DeviceCertificateClaims, IssuerId, Kind, Sign1, StationTokenClaims, Watermarks};
 use coap_lite::Packet;
 use minicbor::Encoder;
 use protocol::key::PrivateKey;
@@ -236,7 +236,11 @@ async fn only_a_certificate_of_ours_is_taken_for_one() {
     let payload = encoded(|out| claims.encode(out));
     let elsewhere = "urn:dev:ops:32473-test-02".parse().unwrap();
     let mut shown: Vec<(Vec<u8>, &str)> = vec![
-        (host.sign(Kind::DeviceCertificate, &DeviceCertificateClaims { key: other_key(), ..claims }), "another device"),
+        (host.sign(Kind::DeviceCertificate, &DeviceCertificateClaims { key: other_key(), ..claims }), "another key"),
+        (
+            host.sign(Kind::DeviceCertificate, &DeviceCertificateClaims { issuer: IssuerId([7; 8]), ..claims }),
+            "another issuer",
+        ),
         (
             host.sign(Kind::DeviceCertificate, &DeviceCertificateClaims { subject: elsewhere, ..claims }),
             "another device",
@@ -260,7 +264,10 @@ async fn only_a_certificate_of_ours_is_taken_for_one() {
             encoded(|out| SlotView { state, anchor: Some(anchor), certificate }.encode(out))
         });
         let error = device.commission(&host).await.unwrap_err();
-        assert!(matches!(error, Error::ForeignCertificate(what) if what.contains(reason)), "{error}, not {reason}");
+        assert!(
+            matches!(error, Error::ForeignCertificate(what) if what.to_string().contains(reason)),
+            "{error}, not {reason}"
+        );
         assert_eq!(exit(error), ExitCode::Refused);
         assert_eq!(host.known().await, INSTALLED, "nothing was signed or changed");
     }

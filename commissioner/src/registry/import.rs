@@ -35,7 +35,7 @@ use super::{
     sql,
     succession::better,
 };
-use crate::{clock::unix_seconds, text};
+use crate::{certificate, clock::unix_seconds, text};
 
 /// The version of this format.
 const FORMAT: u64 = 1;
@@ -351,12 +351,8 @@ impl Import<'_> {
         key: &PublicKey,
         said: &[CertificateLine],
     ) -> Result<Signed, String> {
-        let signed = Sign1::decode_as(Kind::DeviceCertificate, &object).map_err(|_| "a certificate is none")?;
-        protocol::sign1::verify(&self.registry.issuer, &signed).map_err(|_| "our issuer did not sign a certificate")?;
-        let claims = DeviceCertificateClaims::decode(signed.payload).map_err(|_| "a certificate has odd claims")?;
-        if claims.subject != *device || claims.key.x != *key.x() {
-            return Err("a certificate is about another device or key".to_owned());
-        }
+        let claims = certificate::check(&object, &self.registry.issuer, device, key)
+            .map_err(|flaw| format!("a certificate is none of this key ({flaw})"))?;
         let cti = Cti(claims.cti);
         let said = said.iter().find(|said| said.cti == cti.to_string()).ok_or("nothing is said of a certificate")?;
         let DeviceCertificateClaims { issued_at, key_origin, proof, .. } = claims;

@@ -21,6 +21,7 @@ use super::{
     record::{CertificateStatus, Cti, StationScope},
     sql,
 };
+use crate::certificate;
 
 /// A token for a station elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,7 +218,6 @@ impl Registry {
     pub async fn signed_elsewhere(&self, object: &[u8]) -> Result<DeviceId, Error> {
         let refuse = |reason| Error::NotRequested { reason };
         let signed = Sign1::decode_as(Kind::DeviceCertificate, object).map_err(|_| refuse("it is no certificate"))?;
-        protocol::sign1::verify(&self.issuer, &signed).map_err(|_| refuse("this issuer did not sign it"))?;
         let claims = DeviceCertificateClaims::decode(signed.payload).map_err(|_| refuse("its claims are odd"))?;
         let mut change = Change::begin(self).await?;
         let row = sqlx::query(
@@ -229,10 +229,11 @@ impl Registry {
         .await?;
         let row = row.ok_or_else(|| refuse("it was not requested here"))?;
         let (device, status): (DeviceId, CertificateStatus) = (sql::word(&row, "device")?, sql::word(&row, "status")?);
-        let is_as_requested = claims.subject == device
-            && claims.key.x == sql::bytes::<32>(&row, "x")?
-            && row.try_get::<String, _>("key_origin")? == claims.key_origin.as_str();
-        if !is_as_requested {
+        let key = PublicKey::from_x(&sql::bytes(&row, "x")?).map_err(|_| Error::Corrupt("x"))?;
+        certificate::check(object, &self.issuer, &device, &key).map_err(|flaw| {
+            refuse(if flaw.is_of_others() { "this issuer did not sign it" } else { "it is not what was requested" })
+        })?;
+        if row.try_get::<String, _>("key_origin")? != claims.key_origin.as_str() {
             return Err(refuse("it is not what was requested"));
         }
         if row.try_get::<Option<Vec<u8>>, _>("object")?.is_some_and(|held| held == object) {
