@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::certificate::{self, Flaw};
-use crate::client::{Client, Method, Refusal, Request, content_format};
+use crate::client::{Client, Code, Method, Refusal, Request, content_format};
 use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
 use crate::escrow::{self, SealTo};
@@ -167,11 +167,47 @@ pub enum Error {
     WrongReceipt(&'static str),
 }
 
+impl Error {
+    /// Whether the device, which had proved its key, takes no certificate of ours: it is somebody else's, or wants more than
+    /// we have.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Owned | Self::OtherFactory | Self::NotMadeHere | Self::NeedsVoucher | Self::ForeignCertificate(_) => {
+                true
+            }
+            Self::Refused(_) => true,
+            // Not one that is busy with what others ask of it.
+            Self::Visit(visit::Error::TokenRefused(refusal)) => refusal.code != Code::TOO_MANY_REQUESTS,
+            _ => false,
+        }
+    }
+}
+
 /// Makes the device at the other end of `client` one of "my devices". `seen` is what it says to anyone.
 ///
 /// # Errors
 /// See [`Error`]. An interrupted run leaves an intent in the journal; repeating the command finishes or voids it.
 pub async fn commission(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    terms: &Terms<'_>,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let device = seen.info().device;
+    if let Some(key) = seen.key() {
+        station.registry.refuse_own_key(&device, key).await?;
+    }
+    let outcome = by_profile(client, seen, station, terms, progress).await;
+    if let (Err(error), Some(key)) = (&outcome, seen.key())
+        && error.is_refusal()
+    {
+        station.registry.refused(&device, key).await?;
+    }
+    outcome
+}
+
+async fn by_profile(
     client: &mut Client,
     seen: &Account,
     station: &Station,
@@ -249,6 +285,11 @@ async fn commission_as_factory(
     let info = seen.info();
     if info.factory == SlotState::Empty && info.owner != SlotState::Empty {
         if !may_be_ours(known, seen) {
+            if known.is_some() {
+                // Whose word that is matters, for what is known of it.
+                let visit = Visit::stranger(client, seen, progress).await?;
+                settle_key(&visit, station, terms, progress).await?;
+            }
             return Err(Error::Owned);
         }
         let visit = Visit::station(client, seen, station, progress).await?;
@@ -500,19 +541,19 @@ fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
     seen.info().owner != SlotState::Empty && seen.key().is_some_and(|key| has_ours(known, key))
 }
 
-/// Whether a key counts here, or may have a certificate of ours: one that was sent, and perhaps stored.
+/// Whether a key is a device's of ours, or may have a certificate of ours: one that was sent, and perhaps stored.
 fn has_ours(known: Option<&Device>, key: &PublicKey) -> bool {
     let claimed = |status| matches!(status, CertificateStatus::Issued | CertificateStatus::Installed);
-    known.and_then(|known| known.key(key)).is_some_and(|key| {
-        key.status == KeyStatus::Active || key.certificates.iter().any(|certificate| claimed(certificate.status))
-    })
+    known
+        .and_then(|known| known.key(key))
+        .is_some_and(|key| key.is_settled() || key.certificates.iter().any(|certificate| claimed(certificate.status)))
 }
 
 /// Tells the registry which key was proved, and where, and lets the user overrule a key change.
 async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms<'_>, progress: &Progress) -> Result<(), Error> {
     let registry = &station.registry;
     let (info, key) = (visit.account().info(), *visit.key());
-    let observed = registry.observe_key(&Observation::new(&info, key, terms.place, visit.proof())).await;
+    let observed = registry.observe_visited(&Observation::new(&info, key, terms.place, visit.proof())).await;
     let succession = match observed {
         Err(registry::Error::Conflict(Conflict::KeyChange { .. })) if terms.accept_new_key => {
             registry.accept_new_key(&info.device, &key).await?
@@ -520,15 +561,21 @@ async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms<'_>, pro
         observed => observed?,
     };
     tell(&succession, &key, progress);
+    if visit.proof() == ProofLevel::Proved {
+        let slots = [(Slot::Factory, info.factory), (Slot::Owner, info.owner)];
+        let empty = slots.into_iter().filter(|(_, state)| *state == SlotState::Empty);
+        registry.emptied(&info.device, &key, &empty.map(|(slot, _)| slot).collect::<Vec<_>>()).await?;
+    }
     Ok(())
 }
 
 /// Tells what became of a device's keys.
 pub(crate) fn tell(succession: &Succession, key: &PublicKey, progress: &Progress) {
-    if let Succession::Active { revoked } = succession {
-        for key in revoked {
-            progress.step(Step::KeyRevoked { thumbprint: key.to_string() });
-        }
+    let (Succession::Active { revoked } | Succession::Settled { revoked }) = succession else { return };
+    for key in revoked {
+        progress.step(Step::KeyRevoked { thumbprint: key.to_string() });
+    }
+    if let Succession::Active { .. } = succession {
         progress.step(Step::KeyActive { thumbprint: key.thumbprint().to_string() });
     }
 }

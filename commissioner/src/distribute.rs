@@ -8,7 +8,7 @@
 //! registry: held            recorded
 //! ```
 
-use cbor_schemas::{ListMode, PeersView};
+use cbor_schemas::{DeviceId, ListMode, PeersView};
 
 use crate::client::{Client, Refusal, Request, content_format};
 use crate::crash::{self, Point};
@@ -89,7 +89,8 @@ pub async fn current_list(station: &Station, mode: Option<ListMode>, progress: &
     Ok(list)
 }
 
-/// Gives `list` to a device of ours. `seen` is what it says to anyone.
+/// Gives `list` to a device of ours. `seen` is what it says to anyone. `claimed_now`: nobody owned it until a moment ago, so a
+/// list that is not known here is one that it made up.
 ///
 /// # Errors
 /// See [`Error`]. Nothing is lost: the command can be repeated.
@@ -98,20 +99,21 @@ pub async fn distribute(
     seen: &Account,
     station: &Station,
     list: &List,
+    claimed_now: bool,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
     let mut visit = Visit::station(client, seen, station, progress).await?;
     let info = visit.account().info();
     let (device, limit) = (info.device, info.limits.list_keys);
     let held = view(visit.request(&Request::get(PEERS)).await?.success().map_err(Error::Refused)?.payload)?;
-    station.registry.list_seen(&device, held.version).await?;
+    take_note(station, &device, &held, claimed_now).await?;
     if is_held(list, &held) {
         progress.step(Step::AlreadyDone);
         return Ok(Outcome::AlreadyHeld);
     }
     if held.version == Some(list.version) {
         // Signed in the same second, by somebody who has our issuer key.
-        station.registry.other_list_seen(&device, list.version).await?;
+        station.registry.other_list_seen(&device, list.version, claimed_now).await?;
     }
     if list.keys > usize::from(limit) {
         return Err(Error::TooLong { keys: list.keys, limit });
@@ -120,12 +122,24 @@ pub async fn distribute(
     let object = list.object().unwrap_or_default().to_vec();
     let response = visit.request(&Request::put(PEERS, content_format::CWT, object)).await?;
     let held = view(response.success().map_err(Error::Refused)?.payload)?;
-    station.registry.list_seen(&device, held.version).await?;
+    take_note(station, &device, &held, claimed_now).await?;
     if !is_held(list, &held) {
         return Err(Error::OtherList);
     }
     progress.step(Step::ListInstalled { version: list.version });
     Ok(Outcome::Installed)
+}
+
+async fn take_note(
+    station: &Station,
+    device: &DeviceId,
+    held: &PeersView,
+    claimed_now: bool,
+) -> Result<(), registry::Error> {
+    match claimed_now {
+        true => station.registry.list_seen_after_claim(device, held.version).await,
+        false => station.registry.list_seen(device, held.version).await,
+    }
 }
 
 fn view(payload: Vec<u8>) -> Result<PeersView, Error> {

@@ -191,6 +191,7 @@ impl From<registry::Error> for CommandError {
             | Error::ClockBehind { .. }
             | Error::ClockAhead { .. }
             | Error::NewerList { .. }
+            | Error::ImpossibleList { .. }
             | Error::NotIssuable { .. }
             | Error::NoVoucher { .. }
             | Error::NotRequested { .. }

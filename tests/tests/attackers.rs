@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use cbor_schemas::{DeviceInfo, ProblemDetails, Receipt};
+use cbor_schemas::{DeviceInfo, ListMode, PeersView, ProblemDetails, Receipt};
 use coap_lite::{CoapOption, Packet};
 use coap_numbers::{code, option};
 use end_to_end::{Bench, Cable, Finished, cases, program};
@@ -562,4 +562,35 @@ fn a_device_with_a_damaged_page_is_not_claimed_again(bench: &Bench) {
     }
     assert!(faults > 0);
     assert_eq!(bench.statuses(), ["active"], "whatever the device says, its key is still the one");
+}
+
+/// Nobody owned it until a moment ago, so nobody gave it a list, whatever it says of that.
+#[test]
+fn a_device_that_is_claimed_stops_nobody_by_the_list_that_it_says_it_holds() {
+    fn holds(answer: Packet, version: u64) -> Packet {
+        let view = PeersView { version: Some(version), mode: Some(ListMode::Members), held: 1, capacity: 64 };
+        with_payload(answer, &encoded(|out| view.encode(out)))
+    }
+    let when_asked: fn(&Packet, Packet) -> Packet = |_, answer| holds(answer, 4_000_000_000);
+    let when_given: fn(&Packet, Packet) -> Packet = |request, answer| match u8::from(request.header.code) {
+        code::PUT => holds(answer, 7),
+        _ => with_payload(
+            answer,
+            &encoded(|out| PeersView { version: None, mode: None, held: 0, capacity: 64 }.encode(out)),
+        ),
+    };
+    let bench = &Bench::initialised(Cable::Udp);
+    let mine = bench.start("mine", ID);
+    commissioner(bench, &["commission", &mine.link]).succeeded();
+    commissioner(bench, &["distribute", &mine.link]).succeeded();
+    for (number, lie) in [when_asked, when_given].into_iter().enumerate() {
+        let id = format!("urn:dev:ops:32473-boaster-{number}");
+        let liar = Liar::start(bench.cable, &id, Stage::Other, Lie::Answer(lie));
+        let refused = commissioner(bench, &["commission", &liar.link]).ended_with(6).saying("claimed a moment ago");
+        assert!(!refused.stderr.contains("Nothing is signed"), "{}", refused.stderr);
+        // Everybody else goes on, and so does whatever takes a signature.
+        commissioner(bench, &["distribute", &mine.link]).succeeded();
+        commissioner(bench, &["revoke", &id]).succeeded();
+        commissioner(bench, &["distribute", &mine.link]).succeeded();
+    }
 }

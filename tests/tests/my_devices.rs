@@ -58,12 +58,20 @@ fn a_list_is_brought_to_devices_and_told(bench: &Bench) {
     let table = bench.commissioner(&["devices"]).succeeded().stdout;
     assert_eq!(table.matches("newest").count(), 2, "{table}");
 
+    let are_current =
+        |bench: &Bench| bench.records().iter().map(|record| record["list_is_current"].clone()).collect::<Vec<_>>();
+    assert_eq!(are_current(bench), [true, true]);
+
     // Nothing new is nothing to do.
     let again = given(bench, &[&lamp.link]);
     assert_eq!((&again[0]["list_version"], &again[0]["changed"]), (&version.into(), &false.into()));
 
     // A revocation is news, to the one device that is still mine.
     bench.commissioner(&["revoke", BUTTON]).succeeded();
+    // Though no newer list is signed yet: what the lamp holds is not true any more.
+    let table = bench.commissioner(&["devices"]).succeeded().stdout;
+    assert!(!table.contains("newest"), "{table}");
+    assert_eq!(are_current(bench), [Value::Bool(false), Value::Null]);
     let second = given(bench, &[&lamp.link]);
     assert!(second[0]["list_version"].as_u64() > Some(version) && second[0]["keys"] == 1, "{second:?}");
     bench.commissioner(&["distribute", &button.link]).ended_with(6).saying("is revoked");

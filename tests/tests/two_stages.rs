@@ -254,3 +254,90 @@ fn somebody_has_to_be_there() {
     // The press was used up.
     commission(&bench, "owner", &device, &[]).ended_with(5).saying("4.09");
 }
+
+/// Keys that a party has on its lists: the signed one, and those for other programs; and the status of the device's newest key.
+fn counted(bench: &Bench, party: &str) -> (usize, String) {
+    let file = bench.path("exported").display().to_string();
+    let keys = ["signed-list", "peers-yml", "cose-keyset"].map(|format| {
+        let exported = bench.commissioner_of(party, &["export", "--format", format, "--output", &file, "--json"]);
+        exported.succeeded().json().last().expect("a line")["keys"].as_u64().expect("a number")
+    });
+    assert!(keys.iter().all(|count| *count == keys[0]), "the lists contradict each other: {keys:?}");
+    let records = bench.commissioner_of(party, &["devices", "--all", "--json"]).succeeded().json();
+    let status = records.last().expect("a device")["status"].as_str().expect("a status").to_owned();
+    assert_eq!(records.iter().filter(|record| record["status"] == "active").count() as u64, keys[0]);
+    (usize::try_from(keys[0]).expect("few"), status)
+}
+
+/// Whoever vouches for it: without a certificate it is none of my devices.
+#[test]
+fn a_board_that_takes_no_certificate_is_on_no_list() {
+    let pending = (0, "pending".to_owned());
+    let active = (1, "active".to_owned());
+    // One that wants its button, in the trusted place; and it is mine once it is pressed.
+    let bench = self::bench(Cable::Udp);
+    let mut device = bench.start_with("flash", ID, &["--claim-policy", "presence"]);
+    commission(&bench, "owner", &device, &["--trusted"]).ended_with(5).saying("4.09");
+    assert_eq!(counted(&bench, "owner"), pending);
+    // A report of it does not make more of it than it was.
+    let report = device.report().to_owned();
+    bench.commissioner_of("owner", &["run", "--", "echo", &report]).succeeded().saying("once it has its certificate");
+    assert_eq!(counted(&bench, "owner"), pending);
+    // Where nobody ever visited it, it is enough; until it is visited.
+    bench.commissioner_of("next", &["run", "--", "echo", &report]).succeeded();
+    assert_eq!(counted(&bench, "next"), active);
+    commission(&bench, "next", &device, &[]).ended_with(5).saying("4.09");
+    assert_eq!(counted(&bench, "next"), pending);
+    device.signal("USR2");
+    device.expect_line("presence: somebody is here");
+    commission(&bench, "owner", &device, &[]).succeeded();
+    assert_eq!(counted(&bench, "owner"), active);
+    // It is somebody else's now.
+    commission(&bench, "next", &device, &["--trusted"]).ended_with(5);
+    assert_eq!(counted(&bench, "next"), pending);
+
+    // One that needs a voucher; and another maker's.
+    let bench = self::bench(Cable::Udp);
+    let device = bench.start("flash", ID);
+    made(&bench, &device);
+    commission(&bench, "owner", &device, &["--trusted"]).ended_with(5).saying("takes a voucher");
+    assert_eq!(counted(&bench, "owner"), pending);
+    commission(&bench, "next", &device, &["--trusted", "--as", "factory"]).ended_with(5).saying("another maker");
+    assert_eq!(counted(&bench, "next"), pending);
+    let file = voucher(&bench, "maker", &["voucher", ID, "--for", &key(&bench, "owner")]);
+    commission(&bench, "owner", &device, &["--voucher", &file]).succeeded();
+    assert_eq!(counted(&bench, "owner"), active);
+
+    // A key change that the user accepts, of a board that wants its button: the old key is out, the new one not in.
+    drop(device);
+    fs::remove_file(bench.path("flash")).expect("it is erased");
+    let device = bench.start_with("flash", ID, &["--claim-policy", "presence"]);
+    commission(&bench, "owner", &device, &["--accept-new-key"]).ended_with(5).saying("4.09");
+    assert_eq!(counted(&bench, "owner"), pending);
+    assert_eq!(bench.commissioner_of("owner", &["devices", "--json"]).succeeded().json().len(), 1);
+}
+
+/// Somebody else emptied the owner slot: what was there is gone, whatever the registry knew.
+#[test]
+fn a_device_that_was_reset_by_its_button_is_mine_only_with_a_new_certificate() {
+    let bench = bench(Cable::Udp);
+    let mut device = bench.start_with("flash", ID, &["--claim-policy", "presence", "--reset-by-presence"]);
+    let press = |device: &mut Device| {
+        device.signal("USR2");
+        device.expect_line("presence: somebody is here");
+    };
+    press(&mut device);
+    commission(&bench, "owner", &device, &[]).succeeded();
+    bench.commissioner_of("owner", &["distribute", &device.link]).succeeded();
+    assert_eq!(counted(&bench, "owner"), (1, "active".to_owned()));
+    press(&mut device);
+    bench.commissioner_of("stranger", &["init"]).succeeded();
+    bench.commissioner_of("stranger", &["reset", &device.link, "--present"]).succeeded();
+    commission(&bench, "owner", &device, &[]).ended_with(5).saying("4.09");
+    assert_eq!(counted(&bench, "owner"), (0, "pending".to_owned()));
+    let record = bench.commissioner_of("owner", &["devices", "--json"]).succeeded().json().remove(0);
+    assert!(record["list_version"].is_null() && record["list_is_current"].is_null(), "{record}");
+    press(&mut device);
+    commission(&bench, "owner", &device, &[]).succeeded();
+    assert_eq!(counted(&bench, "owner"), (1, "active".to_owned()));
+}

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use cbor_schemas::SlotState;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use tokio::{
@@ -161,10 +162,11 @@ impl Work {
                     let info = found.account.info();
                     let device = info.device;
                     let slot = self.terms(&found.link).slot_of(&info);
+                    let claimed_now = outcome == Outcome::Commissioned && info.owner == SlotState::Empty;
                     // The list is its owner's business.
                     let without_list = match (slot, outcome) {
                         (Slot::Factory, _) | (_, Outcome::Requested) => None,
-                        (Slot::Owner, _) => self.give_list(found).await.err(),
+                        (Slot::Owner, _) => self.give_list(found, claimed_now).await.err(),
                     };
                     return Ok(Done { device, outcome, slot, without_list });
                 }
@@ -184,7 +186,7 @@ impl Work {
             return Ok(outcome);
         }
         let device = self.station.registry.device_by_id(&account.info().device).await?;
-        let is_kept = device.is_some_and(|device| device.active().is_some_and(|key| key.escrowed));
+        let is_kept = device.is_some_and(|device| device.settled().is_some_and(|key| key.escrowed));
         let Some(seal) = self.seal.as_ref().filter(|_| !is_kept) else { return Ok(outcome) };
         // It has an owner now.
         let seen = Account::read(client).await?;
@@ -199,14 +201,14 @@ impl Work {
         Terms { place, accept_new_key, slot, vouchers, programming_cable }
     }
 
-    async fn give_list(&self, mut found: Found) -> Result<(), CommandError> {
+    async fn give_list(&self, mut found: Found, claimed_now: bool) -> Result<(), CommandError> {
         if self.station.registry.list().await?.is_none() || !self.station.may_distribute() {
             return Ok(());
         }
         let list = distribute::current_list(&self.station, None, &self.progress).await?;
         // It has an owner now.
         found.account = Account::read(&mut found.client).await?;
-        super::distribute::give(found, &self.station, &list, &self.progress).await.map(drop)
+        super::distribute::give(found, &self.station, &list, claimed_now, &self.progress).await.map(drop)
     }
 
     /// Several devices. One failure does not stop the others; the first one decides the exit code.

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use clap::Args as ClapArgs;
+use serde::Serialize;
 
 use super::Context;
 use crate::{
     clock::rfc3339,
     error::CommandError,
     progress::short,
-    registry::{Device, Key, KeyStatus, Provenance, Slot},
+    registry::{Device, DeviceRecord, Key, KeyStatus, Provenance, Slot},
     text,
 };
 
@@ -28,16 +29,18 @@ impl Args {
     /// Runs the command: one record or row for each key.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let registry = context.registry().await?;
-        let newest = registry.list().await?.map(|list| list.version);
+        let mut reading = registry.read().await?;
+        let newest = reading.list_in_force().await?;
         let wanted = |key: &&Key| {
             (self.all || key.status != KeyStatus::Revoked)
                 && (!self.trusted_only || key.provenance == Provenance::Programming)
         };
         let mut rows = vec![NAMES.map(str::to_owned)];
-        let each = registry.each_device(|device| {
+        let each = reading.each_device(|device| {
             for key in device.keys.iter().filter(wanted) {
+                let list_is_current = held(device, key).map(|held| Some(held) == newest);
                 match context.output.is_json() {
-                    true => context.output.json(&device.record(key)),
+                    true => context.output.json(&Record { record: device.record(key), list_is_current }),
                     false => rows.push(row(device, key, newest)),
                 }
             }
@@ -50,6 +53,19 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// A device record, and how the list that the device holds compares to what is true now.
+#[derive(Serialize)]
+struct Record<'a> {
+    #[serde(flatten)]
+    record: DeviceRecord<'a>,
+    list_is_current: Option<bool>,
+}
+
+/// The version of the list that a device with this key was last seen to hold.
+fn held(device: &Device, key: &Key) -> Option<u64> {
+    device.list_version.filter(|_| key.is_settled())
 }
 
 const NAMES: [&str; 8] = ["DEVICE", "NICKNAME", "KEY", "STATUS", "LEARNED", "CERTIFICATE", "LIST", "LAST SEEN"];
@@ -83,7 +99,7 @@ fn row(device: &Device, key: &Key, newest: Option<u64>) -> [String; 8] {
         key.status.to_string(),
         key.provenance.to_string(),
         if slots.is_empty() { "-".to_owned() } else { slots.join("+") },
-        match device.list_version.filter(|_| key.status == KeyStatus::Active) {
+        match held(device, key) {
             None => "-".to_owned(),
             held if held == newest => "newest".to_owned(),
             Some(held) => rfc3339(held),

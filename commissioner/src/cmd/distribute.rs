@@ -55,7 +55,7 @@ impl Args {
             let (station, list, progress) = (station.clone(), list.clone(), context.progress.clone());
             tasks.spawn(async move {
                 let link = found.link.to_string();
-                give(found, &station, &list, &progress).await.map_err(|error| (link, error))
+                give(found, &station, &list, false, &progress).await.map_err(|error| (link, error))
             });
         }
         for result in tasks.join_all().await {
@@ -102,17 +102,19 @@ impl Args {
     }
 }
 
-/// Gives the list to one device, over whichever of its links holds: it may be given twice.
+/// Gives the list to one device, over whichever of its links holds: it may be given twice. `claimed_now`: nobody owned the
+/// device until a moment ago.
 pub(super) async fn give(
     mut found: Found,
     station: &Station,
     list: &List,
+    claimed_now: bool,
     progress: &Progress,
 ) -> Result<Given, CommandError> {
     loop {
         let progress = progress.on_link(&found.link);
         let Found { client, account, .. } = &mut found;
-        match distribute::distribute(client, account, station, list, &progress).await {
+        match distribute::distribute(client, account, station, list, claimed_now, &progress).await {
             Ok(outcome) => return Ok(Given::new(found.account.info().device, list, outcome)),
             Err(error) => found.fall_back(error.into(), &progress).await?,
         }

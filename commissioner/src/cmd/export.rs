@@ -17,19 +17,19 @@ use crate::{
     error::{CommandError, ExitCode},
     files::{Readers, Unfinished},
     link::{DEFAULT_PORT, Link},
-    registry::{Device, Key, KeyStatus, Provenance, Reading, Registry, Slot},
+    registry::{Device, Key, Provenance, Reading, Registry, Slot},
     text,
 };
 
 const HELP: &str = "\
 json         JSON Lines: a record per key, with the key and its certificates; revoked ones too
 csv          a row per key, for spreadsheets; revoked ones too
-peers-yml    active keys, as Ariel OS builds them into a CoAP server: kccs in diagnostic notation, scope allow-all
-cose-keyset  active keys as a COSE_KeySet (RFC 9052 section 7)
+peers-yml    my devices' keys, as Ariel OS builds them into a CoAP server: kccs in diagnostic notation, scope allow-all
+cose-keyset  my devices' keys as a COSE_KeySet (RFC 9052 section 7)
 aiocoap      credentials (.diag) for aiocoap-client: your devices that answer at --link, or on USB networks, by their keys
 signed-list  the signed list, as `distribute` puts it on devices; it is signed now if it has news
 
-Active keys are those of \"my devices\". --trusted-only leaves out what was not learned where devices are programmed.";
+My devices' keys are active, and certified or reported where devices are programmed. --trusted-only leaves out what was not learned where devices are programmed.";
 
 /// Write the list for other programs
 #[derive(Debug, ClapArgs)]
@@ -160,7 +160,9 @@ impl Args {
         for found in &devices {
             let known = registry.device_by_id(&found.account.info().device).await?;
             let trusted = |key: &&Key| !self.trusted_only || key.provenance == Provenance::Programming;
-            let Some(key) = known.as_ref().and_then(Device::active).filter(trusted) else { continue };
+            let Some(key) = known.as_ref().and_then(Device::active).filter(|key| key.mine).filter(trusted) else {
+                continue;
+            };
             let ccs = kccs(&public(key).map_err(unwritable)?.cose_key());
             for host in found.links().filter_map(uri_host) {
                 entries.push(format!(
@@ -185,10 +187,8 @@ impl Args {
         mut take: impl FnMut(&Device, &Key) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
         let with_all = matches!(self.format, Format::Json | Format::Csv);
-        let wanted = |key: &&Key| {
-            (with_all || key.status == KeyStatus::Active)
-                && (!self.trusted_only || key.provenance == Provenance::Programming)
-        };
+        let wanted =
+            |key: &&Key| (with_all || key.mine) && (!self.trusted_only || key.provenance == Provenance::Programming);
         reading.each_device(|device| device.keys.iter().filter(wanted).try_for_each(|key| take(device, key))).await
     }
 }

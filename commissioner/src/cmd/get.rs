@@ -136,8 +136,8 @@ impl Context {
 pub(super) async fn is_ours(registry: &Registry, account: &Account) -> Result<bool, CommandError> {
     let id = account.info().device;
     let (Some(device), Some(key)) = (registry.device_by_id(&id).await?, account.key()) else { return Ok(false) };
-    match (device.active(), device.key(key)) {
-        (Some(active), Some(key)) if active.x == key.x => Ok(true),
+    match (device.settled(), device.key(key)) {
+        (Some(settled), Some(key)) if settled.x == key.x => Ok(true),
         (Some(_), _) => Err(CommandError::new(
             ExitCode::Conflict,
             format!("{id} does not have the key that is known of it; `commissioner commission` says what that means"),

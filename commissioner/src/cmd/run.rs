@@ -28,7 +28,7 @@ use crate::{
     output::complain_in_lines,
     program::{self, Program, Signal},
     progress::{Progress, Step},
-    registry::{Observation, Place},
+    registry::{Observation, Place, Succession},
     report_scanner::Sighting,
     visit,
 };
@@ -174,7 +174,14 @@ impl Run<'_> {
     async fn record(&mut self, seen: &Observation) {
         let registry = &self.work.station.registry;
         let recorded = async {
-            tell(&registry.observe_key(seen).await?, &seen.key, &self.work.progress);
+            let succession = registry.observe_key(seen).await?;
+            tell(&succession, &seen.key, &self.work.progress);
+            if let Succession::Pending | Succession::Settled { .. } = succession {
+                let device = seen.device;
+                complain(format_args!(
+                    "{device} counts once it has its certificate; `commissioner commission --trusted` gives it one"
+                ));
+            }
             self.context.json_record(registry, &seen.device).await
         };
         if let Err(error) = recorded.await {

@@ -22,6 +22,8 @@ struct Liar {
     client: Client,
     key: PublicKey,
     lie: Arc<Mutex<Lie>>,
+    /// The protected request that it refuses.
+    refused: Arc<Mutex<&'static str>>,
     _serving: JoinHandle<()>,
 }
 
@@ -63,10 +65,15 @@ impl Liar {
     fn new() -> Self {
         let lie = Arc::<Mutex<Lie>>::new(Mutex::new(Box::new(|_, truth| truth)));
         let (told, mut stored) = (lie.clone(), Stored::default());
+        let refused = Arc::<Mutex<&'static str>>::default();
+        let refuses = refused.clone();
         let mut device = TestDevice::new(|_, _| Packet::new());
         let (key, known) = (*device.key.public(), device.known.clone());
         device.set_handler(move |request, protection| {
             let asked = summary(request);
+            if protection != Protection::None && asked == *refuses.lock().unwrap() {
+                return response(Code::NOT_FOUND, content_format::TEXT, b"");
+            }
             let (code, truth) = match asked.as_str() {
                 "GET /comm" => (Code::CONTENT, stored.account(&key)),
                 "POST /authz-info" => {
@@ -89,13 +96,18 @@ impl Liar {
             response(code, content_format::CBOR, &told)
         });
         let (client, serving) = device.serve();
-        Self { client, key, lie, _serving: serving }
+        Self { client, key, lie, refused, _serving: serving }
     }
 
     /// From now on, the answer to `asked` is what `lie` makes of the truth.
     fn lies(&mut self, asked: &'static str, lie: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) {
         let lie = move |request: &str, truth| if request == asked { lie(truth) } else { truth };
         *self.lie.lock().unwrap() = Box::new(lie);
+    }
+
+    /// From now on it refuses this request.
+    fn refuses(&mut self, asked: &'static str) {
+        *self.refused.lock().unwrap() = asked;
     }
 
     fn is_honest(&mut self) {
@@ -314,6 +326,62 @@ async fn the_answer_to_a_rekey_has_to_name_a_key_of_ours() {
     let error = rekey(&mut device.client, &seen, &host.station, &host.progress).await.unwrap_err();
     assert!(matches!(error, Error::Malformed(_)), "{error}");
     assert_eq!(host.known().await, INSTALLED);
+}
+
+/// Our own keys are nobody else's: not in the answer to a rekey, and not at `/comm`.
+#[tokio::test]
+async fn no_device_has_a_key_of_ours() {
+    let (host, mut device) = (Host::new().await, Liar::new());
+    device.commission(&host).await.unwrap();
+    let issuer = *host.issuer.public();
+    for own in [issuer, *host.station.key.public()] {
+        device.lies("POST /comm/rekey", move |truth| {
+            let response = RekeyResponse { key: own.cose_key(), ..RekeyResponse::decode(&truth).unwrap() };
+            encoded(|out| response.encode(out))
+        });
+        let seen = Account::read(&mut device.client).await.unwrap();
+        let error = rekey(&mut device.client, &seen, &host.station, &host.progress).await.unwrap_err();
+        assert!(matches!(error, Error::Registry(registry::Error::Conflict(Conflict::OwnKey { .. }))), "{error}");
+        assert_eq!(exit(error), ExitCode::Conflict);
+        assert_eq!(host.known().await, INSTALLED, "the key before is still the one");
+
+        let seen = Account::of(&visits::info(Some(&own)));
+        let terms = Terms { place: Place::Trusted, accept_new_key: true, ..Terms::OWNER };
+        let outcome = commission(&mut device.client, &seen, &host.station, &terms, &host.progress).await;
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, Error::Registry(registry::Error::Conflict(Conflict::OwnKey { .. }))), "{error}");
+        assert_eq!(host.known().await, INSTALLED);
+    }
+}
+
+/// Whatever vouches for a device that takes no certificate: it is not active.
+#[tokio::test]
+async fn a_device_that_refuses_its_certificate_is_never_active() {
+    let trusted = Terms { place: Place::Trusted, ..Terms::OWNER };
+    let accepted = Terms { accept_new_key: true, ..Terms::OWNER };
+    for (terms, is_reported) in [(trusted, false), (trusted, true), (accepted, false), (Terms::OWNER, true)] {
+        let (host, mut device) = (Host::new().await, Liar::new());
+        let id = visits::info(None).device;
+        if is_reported {
+            let report = Observation::new(&visits::info(None), device.key, Place::Trusted, ProofLevel::Unproven);
+            host.station.registry.observe_key(&report).await.unwrap();
+            let known = host.station.registry.device_by_id(&id).await.unwrap().unwrap();
+            assert!(known.keys[0].mine, "the trusted place says so, and nothing else is known");
+        }
+        device.refuses("PUT /comm/owner");
+        for _ in 0..2 {
+            let seen = Account::read(&mut device.client).await.unwrap();
+            let outcome = commission(&mut device.client, &seen, &host.station, &terms, &host.progress).await;
+            assert!(matches!(outcome, Err(Error::Refused(_))), "{outcome:?}");
+            let known = host.station.registry.device_by_id(&id).await.unwrap().unwrap();
+            assert_eq!((known.keys[0].status, known.keys[0].mine), (KeyStatus::Pending, false), "{terms:?}");
+        }
+        device.refuses("");
+        let seen = Account::read(&mut device.client).await.unwrap();
+        commission(&mut device.client, &seen, &host.station, &Terms::OWNER, &host.progress).await.unwrap();
+        let known = host.station.registry.device_by_id(&id).await.unwrap().unwrap();
+        assert_eq!((known.keys[0].status, known.keys[0].mine), (KeyStatus::Active, true), "{terms:?}");
+    }
 }
 
 /// A device that says it took another key than it was sent: that one does not count, and the former one stays.

@@ -28,7 +28,7 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let known = lookup::load(&mut change.tx, device).await?;
         let known = known.ok_or_else(|| Error::UnknownDevice(device.to_string()))?;
-        if policy == Policy::Restore && !known.active().is_some_and(|key| key.escrowed) {
+        if policy == Policy::Restore && !known.settled().is_some_and(|key| key.escrowed) {
             return Err(Error::NoCopy(device.to_string()));
         }
         change.set_policy(&known, policy).await?;
@@ -75,7 +75,7 @@ impl Registry {
     /// [`Error::NoCopy`], also for a device without an active key: a revoked key does not come back.
     pub async fn copy_of_active(&self, device: &Device) -> Result<(PublicKey, Vec<u8>), Error> {
         let no_copy = || Error::NoCopy(device.id.to_string());
-        let active = device.active().ok_or_else(no_copy)?;
+        let active = device.settled().ok_or_else(no_copy)?;
         let row = sqlx::query("SELECT sealed FROM escrow WHERE x = $1")
             .bind(active.x.to_vec())
             .fetch_optional(&self.pool)
@@ -115,6 +115,8 @@ impl Registry {
             }
         }
         if !instead.is_empty() {
+            // It was erased, and claimed again.
+            change.holds_no_list(device).await?;
             change.record(Some(device), &Event::Restored { key, instead }).await?;
         }
         change.commit().await
@@ -171,7 +173,8 @@ mod tests {
         let new = key();
         fixture.registry.begin_injection(device, &old, &new, SEALED).await.unwrap();
         fixture.registry.rekeyed(device, &old, &new, 2).await.unwrap();
-        assert_eq!(fixture.proved(device, &new).await.unwrap(), Succession::Known);
+        assert_eq!(fixture.proved(device, &new).await.unwrap(), Succession::Pending);
+        fixture.certified(device, &new).await;
         new
     }
 
@@ -200,7 +203,7 @@ mod tests {
             let [elsewhere, trusted] = changes(&fixture, &device).await;
             assert!(matches!(elsewhere, Err(Conflict::KeyChange { policy: it, .. }) if it == policy), "{elsewhere:?}");
             match policy {
-                Policy::Rotate => assert!(matches!(trusted, Ok(Succession::Active { .. })), "{trusted:?}"),
+                Policy::Rotate => assert!(matches!(trusted, Ok(Succession::Settled { .. })), "{trusted:?}"),
                 _ => assert_eq!(fixture.device(&device).await.active().unwrap().x, *active.x(), "{policy}"),
             }
             let set = fixture.events(&device).await.iter().filter(|event| *event == "policy-set").count();
@@ -208,7 +211,7 @@ mod tests {
             // A device without an active key has none to keep.
             fixture.registry.revoke(&device, "lost").await.unwrap();
             let [_, trusted] = changes(&fixture, &device).await;
-            assert!(matches!(trusted, Ok(Succession::Active { .. })), "{policy}: {trusted:?}");
+            assert!(matches!(trusted, Ok(Succession::Settled { .. })), "{policy}: {trusted:?}");
         }
     }
 
@@ -259,7 +262,7 @@ mod tests {
         assert!(matches!(fixture.registry.set_policy(&device, Policy::Restore).await, Err(Error::NoCopy(_))));
         // No copy, so nothing to wait for.
         let [_, trusted] = changes(&fixture, &device).await;
-        assert!(matches!(trusted, Ok(Succession::Active { .. })), "{trusted:?}");
+        assert!(matches!(trusted, Ok(Succession::Settled { .. })), "{trusted:?}");
     }
 
     #[tokio::test]
@@ -281,7 +284,7 @@ mod tests {
         let (old, _) = fixture.commissioned(&device).await;
         fixture.registry.begin_injection(&device, &old, &new, SEALED).await.unwrap();
         let succession = fixture.proved(&device, &new).await.unwrap();
-        assert_eq!(succession, Succession::Active { revoked: vec![old.thumbprint()] });
+        assert_eq!(succession, Succession::Settled { revoked: vec![old.thumbprint()] });
         assert_eq!(fixture.device(&device).await.policy, Policy::Restore);
     }
 

@@ -5,10 +5,10 @@
 //! |---|---|
 //! | a key is revoked | it is revoked; nothing un-revokes it |
 //! | a device or a key is unknown here | as it is there |
-//! | a key is active there, and the device has no active key here | active, unless its certificates there are known here as removed |
-//! | one key is active here, another one there, and neither knows of the other's end | ours stays, theirs is pending: a conflict |
+//! | a key is settled there, and the device has no settled key here | settled, and active if its certificate is installed or it counts by a report; not if its certificates there are known here as removed |
+//! | one key is settled here, another one there, and neither knows of the other's end | ours stays, theirs is pending: a conflict |
 //! | a key is active here and was given up there | pending |
-//! | one key under two IDs | left out: a conflict |
+//! | one key under two IDs, or a key of our own | left out: a conflict |
 //! | provenance, proof, profile, first and last sight | the better, the full one, the earliest and the latest |
 //! | nickname, policy | ours, if we have one |
 //! | signed lists | all of them; the newest counts |
@@ -31,7 +31,10 @@ use super::{
     Conflict, Error, Registry,
     audit::{AuditEntry, AuditSummary, BEFORE_FIRST, Change, Event, Tampering},
     lookup,
-    record::{CertificateStatus, Cti, Device, FullRecord, Key, KeyStatus, Nickname, Policy, Provenance, Slot},
+    mine::own_key,
+    record::{
+        CertificateStatus, CountsBy, Cti, Device, FullRecord, Key, KeyStatus, Nickname, Policy, Provenance, Slot,
+    },
     sql,
     succession::better,
 };
@@ -87,6 +90,8 @@ struct KeyLine {
     list_version: Option<u64>,
     policy: String,
     signed: Vec<String>,
+    /// Exports of before do not say.
+    counts_by: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -96,11 +101,32 @@ struct CertificateLine {
     status: String,
 }
 
+impl KeyLine {
+    /// By what the key counts there. Exports of before do not say: they had active keys for the one reason and the other.
+    fn counts_by(&self) -> Result<CountsBy, String> {
+        let is_reported = self.provenance == Provenance::Programming.as_str()
+            && self.proof == ProofLevel::Unproven.as_str()
+            && self.certificates.is_empty();
+        match &self.counts_by {
+            Some(counts_by) => word(counts_by, "counts_by"),
+            None if self.status != KeyStatus::Active.as_str() => Ok(CountsBy::Nothing),
+            None => Ok(if is_reported { CountsBy::Report } else { CountsBy::Certificate }),
+        }
+    }
+}
+
+impl Theirs {
+    fn is_settled(&self) -> bool {
+        self.status != KeyStatus::Revoked && self.counts_by != CountsBy::Nothing
+    }
+}
+
 /// A key as the other registry has it.
 struct Theirs {
     key: PublicKey,
     generation: u32,
     status: KeyStatus,
+    counts_by: CountsBy,
     provenance: Provenance,
     proof: ProofLevel,
     first_seen: u64,
@@ -323,6 +349,7 @@ impl Import<'_> {
             key,
             generation: line.generation,
             status: word(&line.status, "status")?,
+            counts_by: line.counts_by()?,
             provenance: word(&line.provenance, "provenance")?,
             proof: word(&line.proof, "proof")?,
             first_seen: time(&line.first_seen)?,
@@ -417,6 +444,11 @@ impl Import<'_> {
         let known = lookup::load(&mut self.change.tx, &device.id).await?;
         self.merge_record(&device, known.as_ref()).await?;
         for theirs in &device.keys {
+            if let Some(whose) = own_key(&mut self.change.tx, &self.registry.issuer, &theirs.key).await? {
+                let conflict = Conflict::own_key(&device.id, &theirs.key, whose);
+                self.refuse(&device.id, &theirs.key, conflict).await?;
+                continue;
+            }
             let holder = lookup::holder(&mut self.change.tx, &theirs.key).await?;
             if let Some(other) = holder.filter(|holder| *holder != device.id) {
                 let conflict = Conflict::SharedKey {
@@ -430,7 +462,7 @@ impl Import<'_> {
             let ours = known.as_ref().and_then(|known| known.key(&theirs.key));
             self.merge_key(&device.id, theirs, ours).await?;
             self.merge_certificates(&device.id, theirs, ours).await?;
-            if let Some(ours) = ours.filter(|ours| ours.status == KeyStatus::Active) {
+            if let Some(ours) = ours.filter(|ours| ours.is_settled()) {
                 self.release(&device.id, theirs, ours).await?;
             }
         }
@@ -593,17 +625,13 @@ impl Import<'_> {
         if theirs.status != KeyStatus::Pending || has_one || !was_ours(Slot::Owner) {
             return Ok(());
         }
-        sqlx::query("UPDATE keys SET status = 'pending' WHERE x = $1 AND status = 'active'")
-            .bind(key.x.to_vec())
-            .execute(&mut *self.change.tx)
-            .await?;
         self.outcome.released += 1;
-        self.change.record(Some(device), &Event::Released { key: key.thumbprint }).await
+        self.change.give_up(device, &key).await
     }
 
     /// The key that counts there counts here, too, unless that is in doubt.
     async fn merge_active(&mut self, device: &TheirDevice) -> Result<(), Error> {
-        let Some(theirs) = device.keys.iter().find(|key| key.status == KeyStatus::Active) else { return Ok(()) };
+        let Some(theirs) = device.keys.iter().find(|key| key.is_settled()) else { return Ok(()) };
         let known = lookup::load(&mut self.change.tx, &device.id).await?.ok_or(Error::Corrupt("device"))?;
         let Some(key) = known.key(&theirs.key).filter(|key| key.status == KeyStatus::Pending) else { return Ok(()) };
         let gone = |signed: &Signed| {
@@ -615,7 +643,7 @@ impl Import<'_> {
         {
             return Ok(());
         }
-        if let Some(active) = known.active() {
+        if let Some(active) = known.settled().filter(|settled| settled.x != key.x) {
             let conflict = Conflict::TwoActive {
                 device: device.id.to_string(),
                 key: key.thumbprint.clone(),
@@ -623,13 +651,19 @@ impl Import<'_> {
             };
             return self.refuse(&device.id, &theirs.key, conflict).await;
         }
-        sqlx::query("UPDATE keys SET status = 'active' WHERE x = $1")
+        sqlx::query("UPDATE keys SET counts_by = $1 WHERE x = $2 AND counts_by = 'nothing'")
+            .bind(theirs.counts_by.as_str())
             .bind(key.x.to_vec())
             .execute(&mut *self.change.tx)
             .await?;
-        self.outcome.activated += 1;
-        let because = "it is active in the registry that was imported".to_owned();
-        self.change.record(Some(&device.id), &Event::KeyActive { key: key.thumbprint.clone(), because }).await
+        let because = "it is so in the registry that was imported";
+        if self.change.activate(&device.id, &theirs.key, because).await? {
+            self.outcome.activated += 1;
+        } else if !key.is_settled() {
+            let event = Event::KeySettled { key: key.thumbprint.clone(), because: because.to_owned() };
+            self.change.record(Some(&device.id), &event).await?;
+        }
+        Ok(())
     }
 }
 
@@ -853,6 +887,70 @@ mod tests {
         stations.commission(&fresh, &device, &old).await;
         import(&fresh, &b).await;
         assert_eq!(b.status(&device, &old).await, KeyStatus::Revoked);
+    }
+
+    /// What counts there counts here by the same rule: not by being called active.
+    #[tokio::test]
+    async fn what_waits_for_its_certificate_there_waits_for_it_here() {
+        let stations = Stations::new();
+        let (a, b) = (stations.station().await, stations.station().await);
+        let (device, old, new) = (id("device"), key(), key());
+        stations.commission(&a, &device, &old).await;
+        import(&a, &b).await;
+        a.registry.observe_key(&seen(&device, &new, Place::Trusted, ProofLevel::Proved)).await.unwrap();
+        let reported = key();
+        a.registry.observe_key(&seen(&id("reported"), &reported, Place::Trusted, ProofLevel::Unproven)).await.unwrap();
+        let imported = import(&a, &b).await;
+        assert_eq!((imported.revoked, imported.activated), (1, 1), "the old key, and the report");
+        assert_eq!(
+            (b.status(&device, &old).await, b.status(&device, &new).await),
+            (KeyStatus::Revoked, KeyStatus::Pending)
+        );
+        let known = b.device(&id("reported")).await;
+        assert!(known.keys[0].mine && known.keys[0].counts_by == CountsBy::Report, "{known:?}");
+        // Here it gets its certificate without another word.
+        stations.commission(&b, &device, &new).await;
+        assert_eq!(b.status(&device, &new).await, KeyStatus::Active);
+        // The other way round, the one there learns of it.
+        import(&b, &a).await;
+        assert_eq!(a.status(&device, &new).await, KeyStatus::Active);
+        let again = Imported { entries: 0, ..import(&a, &b).await };
+        assert!(!again.has_news() && again.conflicts.is_empty(), "{again:?}");
+    }
+
+    /// Exports of before do not say by what a key counts, and called active what had no certificate.
+    #[tokio::test]
+    async fn an_export_of_before_makes_nothing_active_that_has_no_certificate() {
+        let stations = Stations::new();
+        let (a, b) = (stations.station().await, stations.station().await);
+        let (device, new) = (id("device"), key());
+        stations.commission(&a, &id("certified"), &key()).await;
+        a.registry.observe_key(&seen(&id("reported"), &key(), Place::Trusted, ProofLevel::Unproven)).await.unwrap();
+        a.registry.observe_key(&seen(&device, &new, Place::Trusted, ProofLevel::Proved)).await.unwrap();
+        let of_before = export(&a).await.lines().fold(String::new(), |text, line| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            if line["record"] == "key" {
+                line.as_object_mut().unwrap().remove("counts_by").expect("it says so now");
+                line["status"] = "active".into();
+            }
+            format!("{text}{line}\n")
+        });
+        b.registry.import(of_before.as_bytes()).await.unwrap();
+        let mine: Vec<_> =
+            b.registry.devices().await.unwrap().iter().map(|device| (device.id, device.keys[0].mine)).collect();
+        assert_eq!(mine, [(id("certified"), true), (device, false), (id("reported"), true)]);
+    }
+
+    #[tokio::test]
+    async fn a_key_of_our_own_is_left_out() {
+        let stations = Stations::new();
+        let (a, b) = (stations.station().await, stations.station().await);
+        // To the other one it is a key like any.
+        stations.commission(&a, &id("device"), &b.station).await;
+        let imported = import(&a, &b).await;
+        assert!(matches!(&imported.conflicts[..], [conflict] if conflict.contains("of this station")), "{imported:?}");
+        let device = b.registry.device_by_id(&id("device")).await.unwrap();
+        assert!(device.is_none_or(|device| device.keys.is_empty()));
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use super::{
     Error, Registry,
     audit::{Change, Event},
     lookup,
-    record::{Certificate, CertificateStatus, Cti, Device, Key, KeyStatus, Policy, Provenance, Slot},
+    record::{Certificate, CertificateStatus, CountsBy, Cti, Device, Key, KeyStatus, Policy, Provenance, Slot},
     sql,
     succession::may_become_active,
 };
@@ -206,14 +206,9 @@ impl Registry {
             return Ok(key.status);
         }
         change.set_installed(&device.id, &key, &certificate, receipt).await?;
-        let mut key_status = key.status;
-        if key.status == KeyStatus::Pending && may_become_active(&device, &key) {
-            let public = PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?;
-            change.activate(&device.id, &public, "its certificate is installed").await?;
-            key_status = KeyStatus::Active;
-        }
+        let is_active = change.counts_by_certificate(&device, &key).await?;
         change.commit().await?;
-        Ok(key_status)
+        Ok(if is_active { KeyStatus::Active } else { key.status })
     }
 
     /// The certificate will not be installed: the device refused it, or something else took its place.
@@ -366,6 +361,27 @@ impl Change {
             .await?;
         let event = Event::CertificateInstalled { cti: certificate.cti, receipt: receipt.is_some() };
         self.record(Some(device), &event).await
+    }
+
+    /// A certificate of a key is installed. Whether that makes the key active.
+    async fn counts_by_certificate(&mut self, device: &Device, key: &Key) -> Result<bool, Error> {
+        const BECAUSE: &str = "its certificate is installed";
+        let public = PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?;
+        match (key.status, key.counts_by) {
+            (KeyStatus::Revoked, _) | (KeyStatus::Active, CountsBy::Certificate) => Ok(false),
+            (KeyStatus::Active, _) => {
+                sqlx::query("UPDATE keys SET counts_by = 'certificate' WHERE x = $1")
+                    .bind(key.x.to_vec())
+                    .execute(&mut *self.tx)
+                    .await?;
+                Ok(false)
+            }
+            (KeyStatus::Pending, CountsBy::Nothing) if may_become_active(device, key) => {
+                self.settle(&device.id, &public, CountsBy::Certificate, BECAUSE).await?;
+                Ok(true)
+            }
+            (KeyStatus::Pending, _) => self.activate(&device.id, &public, BECAUSE).await,
+        }
     }
 
     async fn set_void(&mut self, device: &DeviceId, cti: Cti, reason: &str) -> Result<(), Error> {

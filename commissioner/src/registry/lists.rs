@@ -5,26 +5,29 @@
 //! from an old backup: they are at least the time of signing.
 
 use cbor_schemas::{DeviceId, DeviceListClaims, Keys, ListMode, ProofLevel};
-use protocol::key::PublicKey;
 use sha2::{Digest, Sha256};
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
     Error, Reading, Registry,
     audit::{Change, Event},
-    sql,
+    mine::mine,
+    sql, stations,
 };
 
 /// The first list names members if there are no more than this: what devices take, unless their firmware says otherwise.
 const MEMBERS_AT_FIRST: usize = 64;
 
-/// Keys that are "my devices": active, and known to be on a device, or learned where devices are programmed.
-const MEMBERS: &str = "SELECT x, proof FROM keys WHERE status = 'active' AND (provenance = 'programming' OR EXISTS \
-     (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.status = 'installed')) ORDER BY x";
-/// Keys that have a certificate, and must not be believed all the same: revoked ones, and those of devices given up.
-const REVOKED: &str = "SELECT x, proof FROM keys WHERE status <> 'active' AND EXISTS \
-     (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.object IS NOT NULL) ORDER BY x";
-const NEWEST: &str = "SELECT version, mode, keys, claims, object FROM lists ORDER BY version DESC LIMIT 1";
+/// The keys of my devices.
+const MEMBERS: &str = concat!("SELECT x, proof FROM keys WHERE ", mine!(), " ORDER BY x");
+/// Keys that have a certificate, and must not be believed all the same: revoked ones, those of devices given up, and those of
+/// devices that may have a certificate, or refused it.
+const REVOKED: &str = concat!(
+    "SELECT x, proof FROM keys WHERE NOT ",
+    mine!(),
+    " AND EXISTS (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.object IS NOT NULL) ORDER BY x"
+);
+const NEWEST: &str = "SELECT version, mode, keys, claims, object, elsewhere FROM lists ORDER BY version DESC LIMIT 1";
 
 /// A list that may be signed, or is: it is in the registry, durably.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,18 +90,7 @@ impl Registry {
         let last = sqlx::query(NEWEST).fetch_optional(&mut *change.tx).await?;
         let last = last.as_ref().map(List::from_row).transpose()?;
         let said = last.as_ref().map(|last| Contents::decode(&last.claims)).transpose()?;
-
-        let mut wanted = Contents {
-            mode: mode.or(said.as_ref().map(|said| said.mode)).unwrap_or(ListMode::Members),
-            min_iat: said.as_ref().map_or(0, |said| said.min_iat).max(change.min_iat().await?),
-            keys: Vec::new(),
-            unproven: Vec::new(),
-        };
-        change.fill(&mut wanted).await?;
-        if mode.is_none() && said.is_none() && wanted.keys.len() > MEMBERS_AT_FIRST {
-            wanted.mode = ListMode::Revoked;
-            change.fill(&mut wanted).await?;
-        }
+        let wanted = Contents::true_now(&mut change.tx, mode, said.as_ref()).await?;
         if let Some(last) = last.as_ref().filter(|_| said.is_some_and(|said| said == wanted)) {
             return Ok(last.clone());
         }
@@ -164,41 +156,85 @@ impl Registry {
         if let Some(version) = version
             && !change.knows_list(version).await?
         {
-            change.block_signing(device, version).await?;
-            change.commit().await?;
-            return Err(Error::NewerList { device: device.to_string(), version });
+            return change.unknown_list(device, version).await;
         }
-        let held = sqlx::query("SELECT list_version FROM devices WHERE device = $1")
-            .bind(device.as_str())
-            .fetch_optional(&mut *change.tx)
-            .await?;
-        let held: Option<i64> = held.map(|row| row.try_get("list_version")).transpose()?.flatten();
-        let seen = version.map(sql::signed);
-        if held == seen {
-            return Ok(());
+        change.note_list(device, version).await
+    }
+
+    /// The same of a device that was claimed a moment ago, and had no owner: it has had no list that anybody else signed.
+    ///
+    /// # Errors
+    /// [`Error::ImpossibleList`] if no such list is known here: the device lies, and nothing else follows from that.
+    pub async fn list_seen_after_claim(&self, device: &DeviceId, version: Option<u64>) -> Result<(), Error> {
+        let mut change = Change::begin(self).await?;
+        if let Some(version) = version
+            && !change.knows_list(version).await?
+        {
+            return change.impossible_list(device, version).await;
         }
-        sqlx::query("UPDATE devices SET list_version = $1 WHERE device = $2")
-            .bind(seen)
-            .bind(device.as_str())
-            .execute(&mut *change.tx)
-            .await?;
-        change.record(Some(device), &Event::ListHeld { version }).await?;
-        change.commit().await
+        change.note_list(device, version).await
     }
 
     /// A device of ours holds another list than ours, of the same version.
     ///
     /// # Errors
-    /// [`Error::NewerList`], always: as for a version that is not known here.
-    pub async fn other_list_seen(&self, device: &DeviceId, version: u64) -> Result<(), Error> {
-        let mut change = Change::begin(self).await?;
-        change.block_signing(device, version).await?;
-        change.commit().await?;
-        Err(Error::NewerList { device: device.to_string(), version })
+    /// Always: [`Error::NewerList`], as for a version that is not known here; after a claim, [`Error::ImpossibleList`].
+    pub async fn other_list_seen(&self, device: &DeviceId, version: u64, after_claim: bool) -> Result<(), Error> {
+        let change = Change::begin(self).await?;
+        match after_claim {
+            true => change.impossible_list(device, version).await,
+            false => change.unknown_list(device, version).await,
+        }
     }
 }
 
 impl Change {
+    /// A list that our issuer signed somewhere else, or that the device made up: nothing is signed until that is settled.
+    async fn unknown_list(mut self, device: &DeviceId, version: u64) -> Result<(), Error> {
+        self.block_signing(device, version).await?;
+        self.commit().await?;
+        Err(Error::NewerList { device: device.to_string(), version })
+    }
+
+    /// A list that the device must have made up.
+    async fn impossible_list(mut self, device: &DeviceId, version: u64) -> Result<(), Error> {
+        self.record_once(device, &Event::ImpossibleListSeen { version }).await?;
+        self.commit().await?;
+        Err(Error::ImpossibleList { device: device.to_string(), version })
+    }
+
+    /// Takes note of the list that a device holds.
+    async fn note_list(mut self, device: &DeviceId, version: Option<u64>) -> Result<(), Error> {
+        match self.set_held(device, version).await? {
+            true => self.commit().await,
+            false => Ok(()),
+        }
+    }
+
+    /// A device holds no list: it was erased, or its owner slot was emptied. Whether that is news.
+    pub(super) async fn holds_no_list(&mut self, device: &DeviceId) -> Result<bool, Error> {
+        self.set_held(device, None).await
+    }
+
+    async fn set_held(&mut self, device: &DeviceId, version: Option<u64>) -> Result<bool, Error> {
+        let held = sqlx::query("SELECT list_version FROM devices WHERE device = $1")
+            .bind(device.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        let held: Option<i64> = held.map(|row| row.try_get("list_version")).transpose()?.flatten();
+        let seen = version.map(sql::signed);
+        if held == seen {
+            return Ok(false);
+        }
+        sqlx::query("UPDATE devices SET list_version = $1 WHERE device = $2")
+            .bind(seen)
+            .bind(device.as_str())
+            .execute(&mut *self.tx)
+            .await?;
+        self.record(Some(device), &Event::ListHeld { version }).await?;
+        Ok(true)
+    }
+
     /// Whether a list of this version was signed here, or merged. At a station whose lists are all signed elsewhere, whether
     /// it is at least not newer than those that were brought here.
     pub(super) async fn knows_list(&mut self, version: u64) -> Result<bool, Error> {
@@ -219,17 +255,25 @@ impl Reading {
         Ok(row.map(|row| row.try_get("object")).transpose()?)
     }
 
-    /// All active keys.
-    pub async fn active_keys(&mut self) -> Result<Vec<PublicKey>, Error> {
-        let rows = sqlx::query("SELECT x FROM keys WHERE status = 'active'").fetch_all(&mut *self.0).await?;
-        let key = |row| PublicKey::from_x(&sql::bytes(row, "x")?).map_err(|_| Error::Corrupt("x"));
-        rows.iter().map(key).collect()
+    /// The version of the list that says what is true now: none if the next one would say something else than the last one.
+    /// Where lists are signed elsewhere, the newest one that was brought here.
+    pub async fn list_in_force(&mut self) -> Result<Option<u64>, Error> {
+        let Some(row) = sqlx::query(NEWEST).fetch_optional(&mut *self.0).await? else { return Ok(None) };
+        let last = List::from_row(&row)?;
+        if sql::unsigned(&row, "elsewhere")? == 1 {
+            return Ok(Some(last.version));
+        }
+        let said = Contents::decode(&last.claims)?;
+        let wanted = Contents::true_now(&mut self.0, None, Some(&said)).await?;
+        Ok((said == wanted).then_some(last.version))
     }
 
-    /// All signed certificates of keys that are not active: revoked, or given up.
+    /// All signed certificates of keys that are not mine: revoked, given up, or not mine yet.
     pub async fn revoked_certificates(&mut self) -> Result<Vec<Vec<u8>>, Error> {
-        let query = "SELECT c.object FROM certificates c JOIN keys ON keys.x = c.x \
-             WHERE keys.status <> 'active' AND c.object IS NOT NULL";
+        let query = concat!(
+            "SELECT object FROM certificates JOIN keys ON keys.x = certificates.x WHERE object IS NOT NULL AND NOT ",
+            mine!()
+        );
         let rows = sqlx::query(query).fetch_all(&mut *self.0).await?;
         rows.iter().map(|row| Ok(row.try_get("object")?)).collect()
     }
@@ -245,25 +289,38 @@ impl Reading {
     }
 }
 
-impl Change {
-    async fn fill(&mut self, contents: &mut Contents) -> Result<(), Error> {
-        let query = match contents.mode {
+impl Contents {
+    /// What a list of now says, if the last one said `said`.
+    async fn true_now(
+        connection: &mut AnyConnection,
+        mode: Option<ListMode>,
+        said: Option<&Self>,
+    ) -> Result<Self, Error> {
+        let min_iat = said.map_or(0, |said| said.min_iat).max(stations::min_iat(connection).await?);
+        let wanted = mode.or(said.map(|said| said.mode)).unwrap_or(ListMode::Members);
+        let contents = Self::of_mode(connection, wanted, min_iat).await?;
+        match mode.is_none() && said.is_none() && contents.keys.len() > MEMBERS_AT_FIRST {
+            true => Self::of_mode(connection, ListMode::Revoked, min_iat).await,
+            false => Ok(contents),
+        }
+    }
+
+    async fn of_mode(connection: &mut AnyConnection, mode: ListMode, min_iat: u64) -> Result<Self, Error> {
+        let query = match mode {
             ListMode::Members => MEMBERS,
             ListMode::Revoked => REVOKED,
         };
-        (contents.keys, contents.unproven) = (Vec::new(), Vec::new());
-        for row in sqlx::query(query).fetch_all(&mut *self.tx).await? {
+        let (mut keys, mut unproven) = (Vec::new(), Vec::new());
+        for row in sqlx::query(query).fetch_all(connection).await? {
             let x = sql::bytes(&row, "x")?;
-            contents.keys.push(x);
-            if contents.mode == ListMode::Members && sql::word::<ProofLevel>(&row, "proof")? == ProofLevel::Unproven {
-                contents.unproven.push(x);
+            keys.push(x);
+            if mode == ListMode::Members && sql::word::<ProofLevel>(&row, "proof")? == ProofLevel::Unproven {
+                unproven.push(x);
             }
         }
-        Ok(())
+        Ok(Self { mode, min_iat, keys, unproven })
     }
-}
 
-impl Contents {
     fn decode(claims: &[u8]) -> Result<Self, Error> {
         let claims = DeviceListClaims::decode(claims).map_err(|_| Error::Corrupt("list"))?;
         let DeviceListClaims { mode, min_iat, keys, unproven, .. } = claims;
@@ -276,7 +333,7 @@ impl Contents {
 mod tests {
     use super::*;
     use crate::registry::{
-        KeyStatus, Place, Revocation,
+        KeyStatus, Place, Revocation, StationScope,
         testing::{Fixture, NOON, id, key, seen},
     };
 
@@ -315,7 +372,7 @@ mod tests {
             .unwrap();
         assert_eq!(fixture.status(&id("programmed"), &programmed).await, KeyStatus::Active);
 
-        // Active, but nobody knows whether the certificate arrived.
+        // It is the device's key, but nobody knows whether the certificate arrived.
         let (former, _) = fixture.commissioned(&id("accepted")).await;
         let accepted = key();
         fixture.proved(&id("accepted"), &accepted).await.unwrap_err();
@@ -331,9 +388,10 @@ mod tests {
         let list = registry.begin_list(None).await.unwrap();
         let members = sorted([*installed.x(), *programmed.x()]);
         assert_eq!(said(&list), (ListMode::Members, members, vec![*programmed.x()]));
-        // Both have certificates, which would let them in elsewhere.
+        // All of these have, or may have, certificates, which would let them in elsewhere.
         let list = registry.begin_list(Some(ListMode::Revoked)).await.unwrap();
-        assert_eq!(said(&list), (ListMode::Revoked, sorted([*revoked.x(), *released.x(), *former.x()]), vec![]));
+        let not_mine = sorted([*revoked.x(), *released.x(), *former.x(), *accepted.x()]);
+        assert_eq!(said(&list), (ListMode::Revoked, not_mine, vec![]));
         assert_eq!(said(&registry.begin_list(None).await.unwrap()).0, ListMode::Revoked, "as last time");
     }
 
@@ -372,14 +430,14 @@ mod tests {
         let fixture = Fixture::new().await;
         for number in 0..=MEMBERS_AT_FIRST {
             let device = id(&number.to_string());
-            fixture.registry.observe_key(&seen(&device, &key(), Place::Trusted, ProofLevel::Proved)).await.unwrap();
+            fixture.registry.observe_key(&seen(&device, &key(), Place::Trusted, ProofLevel::Unproven)).await.unwrap();
         }
         let list = fixture.registry.begin_list(Some(ListMode::Members)).await.unwrap();
         assert_eq!(list.keys, MEMBERS_AT_FIRST + 1, "whoever asks for it gets it");
         let other = Fixture::new().await;
         for number in 0..=MEMBERS_AT_FIRST {
             let device = id(&number.to_string());
-            other.registry.observe_key(&seen(&device, &key(), Place::Trusted, ProofLevel::Proved)).await.unwrap();
+            other.registry.observe_key(&seen(&device, &key(), Place::Trusted, ProofLevel::Unproven)).await.unwrap();
         }
         let list = other.registry.begin_list(None).await.unwrap();
         assert_eq!((list.mode, list.keys), (ListMode::Revoked, 0));
@@ -405,13 +463,65 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_list_in_force_is_what_would_be_signed_now() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let in_force = async || fixture.registry.read().await.unwrap().list_in_force().await.unwrap();
+        assert_eq!(in_force().await, None, "there is no list");
+        let (old, _) = fixture.commissioned(&device).await;
+        let first = fixture.registry.begin_list(None).await.unwrap().version;
+        assert_eq!(in_force().await, Some(first));
+        // Any news, and it is in force no more, though no other one is signed.
+        fixture.commissioned(&id("other")).await;
+        assert_eq!(in_force().await, None);
+        fixture.registry.revoke(&id("other"), "lost").await.unwrap();
+        assert_eq!(in_force().await, Some(first), "it says again what is true");
+        fixture.registry.rekeyed(&device, &old, &key(), 2).await.unwrap();
+        assert_eq!(in_force().await, None);
+        let second = fixture.registry.begin_list(Some(ListMode::Revoked)).await.unwrap().version;
+        assert_eq!(in_force().await, Some(second), "as it is, in the mode of the last one");
+        let station = key();
+        fixture.registry.grant_station(&station, StationScope::Everything, 100).await.unwrap();
+        fixture.registry.revoke_station(&station.thumbprint().to_string()).await.unwrap();
+        assert_eq!(in_force().await, None, "the next one voids a token");
+    }
+
+    /// Whatever it says: nobody owned it until a moment ago, so nobody gave it a list.
+    #[tokio::test]
+    async fn a_device_that_was_claimed_a_moment_ago_stops_nobody() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        fixture.commissioned(&device).await;
+        let registry = &fixture.registry;
+        let list = registry.begin_list(None).await.unwrap();
+        for lie in [0, 1, NOON - 1, NOON + 1, u64::from(u32::MAX), i64::MAX as u64] {
+            let error = registry.list_seen_after_claim(&device, Some(lie)).await.unwrap_err();
+            assert!(matches!(error, Error::ImpossibleList { version, .. } if version == lie), "{error}");
+            registry.begin_list(None).await.unwrap();
+        }
+        let error = registry.other_list_seen(&device, list.version, true).await.unwrap_err();
+        assert!(matches!(error, Error::ImpossibleList { .. }), "{error}");
+        fixture.commissioned(&id("another")).await;
+        registry.begin_list(None).await.unwrap();
+        assert_eq!(fixture.device(&device).await.list_version, None, "it is not believed, either");
+        assert!(fixture.events(&device).await.contains(&"impossible-list-seen".to_owned()));
+        // What it can hold is taken note of.
+        registry.list_seen_after_claim(&device, Some(list.version)).await.unwrap();
+        assert_eq!(fixture.device(&device).await.list_version, Some(list.version));
+        registry.list_seen_after_claim(&device, None).await.unwrap();
+        assert_eq!(fixture.device(&device).await.list_version, None);
+        // Later on its word counts.
+        assert!(matches!(registry.list_seen(&device, Some(NOON + 9)).await, Err(Error::NewerList { .. })));
+    }
+
+    #[tokio::test]
     async fn another_list_of_the_same_version_stops_all_signing_too() {
         let fixture = Fixture::new().await;
         let device = id("device");
         fixture.commissioned(&device).await;
         let list = fixture.registry.begin_list(None).await.unwrap();
         fixture.registry.list_seen(&device, Some(list.version)).await.unwrap();
-        let seen = fixture.registry.other_list_seen(&device, list.version).await;
+        let seen = fixture.registry.other_list_seen(&device, list.version, false).await;
         assert!(matches!(seen, Err(Error::NewerList { .. })), "{seen:?}");
         assert!(matches!(fixture.registry.begin_list(None).await, Err(Error::NewerList { .. })));
     }

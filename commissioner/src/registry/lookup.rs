@@ -6,6 +6,7 @@ use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 
 use super::{
     Error, Registry,
+    mine::mine,
     record::{Certificate, Cti, Device, DeviceRef, Key, Revoked},
     sql,
 };
@@ -19,7 +20,9 @@ macro_rules! queries {
         [
             concat!("SELECT * FROM devices ", $condition, " ORDER BY device"),
             concat!(
-                "SELECT keys.*, (SELECT count(*) FROM escrow WHERE escrow.x = keys.x) AS copies FROM keys ",
+                "SELECT keys.*, (SELECT count(*) FROM escrow WHERE escrow.x = keys.x) AS copies, CAST(CASE WHEN ",
+                mine!(),
+                " THEN 1 ELSE 0 END AS BIGINT) AS mine FROM keys ",
                 $condition,
                 " ORDER BY device, ordinal"
             ),
@@ -216,6 +219,8 @@ fn key_from(row: &AnyRow) -> Result<(DeviceId, Key), Error> {
         x: sql::bytes(row, "x")?,
         thumbprint: row.try_get("thumbprint")?,
         status: sql::word(row, "status")?,
+        counts_by: sql::word(row, "counts_by")?,
+        mine: sql::unsigned(row, "mine")? == 1,
         provenance: sql::word(row, "provenance")?,
         proof: sql::word(row, "proof")?,
         generation: sql::unsigned(row, "generation")?.try_into().map_err(|_| Error::Corrupt("generation"))?,
@@ -245,7 +250,7 @@ fn certificate_from(row: &AnyRow) -> Result<([u8; 32], Certificate), Error> {
 mod tests {
     use super::*;
     use crate::registry::{
-        CertificateStatus, KeyStatus, Slot,
+        CertificateStatus, CountsBy, KeyStatus, Slot,
         testing::{Fixture, id, key},
     };
 
@@ -383,7 +388,8 @@ mod tests {
             assert_eq!(device.id, id);
             assert_eq!(device.keys.len(), 2);
             let (old, new) = (device.key(&old).unwrap(), device.key(&new).unwrap());
-            assert_eq!((old.status, new.status), (KeyStatus::Revoked, KeyStatus::Active));
+            assert_eq!((old.status, new.status), (KeyStatus::Revoked, KeyStatus::Pending));
+            assert!(new.is_settled() && !new.mine && !old.mine && old.counts_by == CountsBy::Certificate);
             assert_eq!(new.certificates.len(), 0);
             let [certificate] = &old.certificates[..] else { panic!("one certificate") };
             assert_eq!((certificate.cti, certificate.slot), (cti, Slot::Owner));

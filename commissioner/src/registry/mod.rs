@@ -14,6 +14,7 @@ pub mod import;
 pub mod journal;
 pub mod lists;
 mod lookup;
+mod mine;
 mod record;
 mod release;
 mod schema;
@@ -40,8 +41,8 @@ pub use self::{
     lists::List,
     lookup::Reading,
     record::{
-        BadNickname, Certificate, CertificateStatus, Cti, Device, DeviceRecord, DeviceRef, EmptyName, FullRecord, Key,
-        KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, StationScope, UnknownWord,
+        BadNickname, Certificate, CertificateStatus, CountsBy, Cti, Device, DeviceRecord, DeviceRef, EmptyName,
+        FullRecord, Key, KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, StationScope, UnknownWord,
     },
     seals::{Seal, Sealed, Verdict},
     stations::{CertificateRequest, StationToken},
@@ -173,6 +174,18 @@ pub enum Error {
          backup? Nothing is signed until the newer registry is merged, or, if the device lies, until `commissioner revoke {device}`"
     )]
     NewerList {
+        /// The device.
+        device: String,
+        /// The version.
+        version: u64,
+    },
+    /// A device that we have just claimed says that it holds a list, which it cannot.
+    #[error(
+        "{device} says that it holds a version {version} of the device list, which is not in this registry; but it was claimed a \
+         moment ago, and nobody owned it, so it has none: it does not tell the truth. Find out what it is, and \
+         `commissioner revoke {device}`; all others are as they were"
+    )]
+    ImpossibleList {
         /// The device.
         device: String,
         /// The version.

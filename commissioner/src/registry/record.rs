@@ -63,6 +63,18 @@ spelled! {
 }
 
 spelled! {
+    /// By what a key counts, once it is settled that it is its device's key.
+    CountsBy {
+        /// It is not settled.
+        Nothing = "nothing",
+        /// By a report where devices are programmed, and no certificate is meant.
+        Report = "report",
+        /// By its certificate: it is active once that is installed.
+        Certificate = "certificate",
+    }
+}
+
+spelled! {
     /// Where a key was learned; later sightings only ever improve it.
     Provenance {
         /// In the trusted place.
@@ -182,21 +194,27 @@ impl Device {
         self.keys.iter().find(|key| key.status == KeyStatus::Active)
     }
 
+    /// The key that the device is known to have: the active one, or the one that waits for its certificate.
+    pub fn settled(&self) -> Option<&Key> {
+        self.keys.iter().find(|key| key.is_settled())
+    }
+
     /// The key with this x-coordinate.
     pub fn key(&self, key: &PublicKey) -> Option<&Key> {
         self.keys.iter().find(|known| known.x == *key.x())
     }
 
-    /// The key to show where there is room for one: the active one, else the newest pending one, else the newest.
+    /// The key to show where there is room for one: the settled one, else the newest pending one, else the newest.
     pub fn current(&self) -> Option<&Key> {
-        let newest = |status| self.keys.iter().rfind(move |key| key.status == status);
-        newest(KeyStatus::Active).or_else(|| newest(KeyStatus::Pending)).or_else(|| self.keys.last())
+        let pending = || self.keys.iter().rfind(|key| key.status == KeyStatus::Pending);
+        self.settled().or_else(pending).or_else(|| self.keys.last())
     }
 
     /// The record of one of the device's keys with all that is known of it, for other programs and other registries.
     pub fn full_record<'a>(&'a self, key: &'a Key) -> FullRecord<'a> {
         let objects = key.certificates.iter().filter_map(|certificate| certificate.object.as_deref());
-        FullRecord { record: self.record(key), x: hex::encode(key.x), signed: objects.map(hex::encode).collect() }
+        let signed = objects.map(hex::encode).collect();
+        FullRecord { record: self.record(key), counts_by: key.counts_by, x: hex::encode(key.x), signed }
     }
 
     /// The record that `--json` promises, for one of the device's keys.
@@ -215,7 +233,7 @@ impl Device {
             revoked_at: key.revoked.as_ref().map(|revoked| rfc3339(revoked.at)),
             revoked_reason: key.revoked.as_ref().map(|revoked| revoked.reason.as_str()),
             certificates: key.certificates.iter().map(Certificate::record).collect(),
-            list_version: self.list_version.filter(|_| key.status == KeyStatus::Active),
+            list_version: self.list_version.filter(|_| key.is_settled()),
             policy: self.policy,
             escrowed: key.escrowed,
         }
@@ -231,6 +249,10 @@ pub struct Key {
     pub thumbprint: String,
     /// Whether it counts.
     pub status: KeyStatus,
+    /// By what it counts.
+    pub counts_by: CountsBy,
+    /// Whether it counts as mine: for the list, for exports and for the server.
+    pub mine: bool,
     /// Where it was learned.
     pub provenance: Provenance,
     /// Whether the device ever proved to have it.
@@ -250,6 +272,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether it is settled that this is the device's key.
+    pub fn is_settled(&self) -> bool {
+        self.status != KeyStatus::Revoked && self.counts_by != CountsBy::Nothing
+    }
+
     /// The certificate that is in a slot of the device, as far as we know.
     pub fn installed(&self, slot: Slot) -> Option<&Certificate> {
         let in_slot = |certificate: &&Certificate| certificate.slot == slot;
@@ -325,6 +352,8 @@ pub struct DeviceRecord<'a> {
 pub struct FullRecord<'a> {
     #[serde(flatten)]
     record: DeviceRecord<'a>,
+    /// By what the key counts.
+    counts_by: CountsBy,
     /// The x-coordinate, hex.
     x: String,
     /// Signed certificates, hex.

@@ -6,7 +6,7 @@ use protocol::key::PublicKey;
 use super::{
     Error, Registry,
     audit::{Change, Event},
-    record::{CertificateStatus, KeyStatus, Slot},
+    record::Slot,
 };
 
 impl Registry {
@@ -23,34 +23,21 @@ impl Registry {
     pub async fn released(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
         let known = change.known_key(device, key).await?;
-        if known.status != KeyStatus::Active && known.installed(Slot::Owner).is_none() {
+        if !known.is_settled() && known.installed(Slot::Owner).is_none() {
             return Ok(());
         }
-        sqlx::query("UPDATE certificates SET status = $1 WHERE x = $2 AND slot = $3 AND status = $4")
-            .bind(CertificateStatus::Removed.as_str())
-            .bind(known.x.to_vec())
-            .bind(Slot::Owner.as_str())
-            .bind(CertificateStatus::Installed.as_str())
-            .execute(&mut *change.tx)
-            .await?;
-        sqlx::query("UPDATE devices SET list_version = NULL WHERE device = $1")
-            .bind(device.as_str())
-            .execute(&mut *change.tx)
-            .await?;
-        sqlx::query("UPDATE keys SET status = 'pending' WHERE x = $1 AND status = 'active'")
-            .bind(known.x.to_vec())
-            .execute(&mut *change.tx)
-            .await?;
-        change.record(Some(device), &Event::Released { key: known.thumbprint }).await?;
+        change.empty(device, &known, &[Slot::Owner]).await?;
+        if known.installed(Slot::Owner).is_none() {
+            change.give_up(device, &known).await?;
+        }
         change.commit().await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::registry::{
-        Succession,
+        CertificateStatus, KeyStatus, Succession,
         testing::{Fixture, id, key, receipt},
     };
 

@@ -13,13 +13,14 @@ use super::Error;
 use crate::state_dir::{self, Lock, StateDir};
 
 /// Every version of the schema since the first, by number.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "registry", include_str!("migrations/0001_registry.sql")),
     (2, "lists", include_str!("migrations/0002_lists.sql")),
     (3, "seals", include_str!("migrations/0003_seals.sql")),
     (4, "policies", include_str!("migrations/0004_policies.sql")),
     (5, "imported", include_str!("migrations/0005_imported.sql")),
     (6, "stations", include_str!("migrations/0006_stations.sql")),
+    (7, "counts_by", include_str!("migrations/0007_counts_by.sql")),
 ];
 
 /// Opens the database of `dir`, makes it if there is none, and brings its schema up to date. Holding the lock keeps a second

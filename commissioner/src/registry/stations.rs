@@ -12,7 +12,7 @@ use protocol::key::PublicKey;
 use rand_core::{OsRng, RngCore};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
     Error, Reading, Registry,
@@ -316,16 +316,16 @@ impl StationToken {
     }
 }
 
-impl Change {
-    /// The earliest `iat` that the next list lets tokens have: after the newest one that is revoked.
-    pub(super) async fn min_iat(&mut self) -> Result<u64, Error> {
-        let row = sqlx::query("SELECT MAX(issued_at) AS newest FROM tokens WHERE revoked_at IS NOT NULL")
-            .fetch_one(&mut *self.tx)
-            .await?;
-        let newest: Option<i64> = row.try_get("newest")?;
-        Ok(newest.and_then(|newest| u64::try_from(newest).ok()).map_or(0, |newest| newest.saturating_add(1)))
-    }
+/// The earliest `iat` that the next list lets tokens have: after the newest one that is revoked.
+pub(super) async fn min_iat(connection: &mut AnyConnection) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT MAX(issued_at) AS newest FROM tokens WHERE revoked_at IS NOT NULL")
+        .fetch_one(connection)
+        .await?;
+    let newest: Option<i64> = row.try_get("newest")?;
+    Ok(newest.and_then(|newest| u64::try_from(newest).ok()).map_or(0, |newest| newest.saturating_add(1)))
+}
 
+impl Change {
     async fn device_of(&mut self, cti: Cti) -> Result<DeviceId, Error> {
         let row = sqlx::query("SELECT keys.device FROM certificates c JOIN keys ON keys.x = c.x WHERE c.cti = $1")
             .bind(cti.0.to_vec())

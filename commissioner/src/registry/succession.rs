@@ -3,15 +3,19 @@
 //! | what is seen | learned in the trusted place | learned anywhere else |
 //! |---|---|---|
 //! | the active key | known | known |
-//! | first key of an ID | active | pending, until its certificate is installed |
-//! | a key that we gave up by a reset | active | pending, until its certificate is installed |
-//! | another key for a known ID | active, older keys revoked; by its policy a key change | key change: pending, until accepted |
-//! | a key that we made for the device, proved by it | active, older keys revoked | active, older keys revoked |
+//! | a key that is settled, and waits for its certificate | pending | pending |
+//! | first key of an ID | settled | pending, until its certificate is installed |
+//! | a key that we gave up by a reset | settled | pending, until its certificate is installed |
+//! | another key for a known ID | settled, older keys revoked; by its policy a key change | key change: pending, until accepted |
+//! | a key that we made for the device, proved by it | settled, older keys revoked | settled, older keys revoked |
 //! | a revoked key | alarm | alarm |
-//! | a key of another ID | alarm | alarm |
+//! | a key of another ID, or one of our own: the issuer's, a station's | alarm | alarm |
 //! | the minimal profile, where the full one was seen | alarm | alarm |
 //! | a second device, or a second key, in one `run` | alarm | |
 //! | two devices with one ID at the same time | alarm | alarm |
+//!
+//! *Settled* is not active yet: a key that is proved, or accepted by the user, or named by a rekeyed device, becomes active with
+//! its certificate. Only a report, where no certificate is meant, makes it active at once: [`mine`](super::mine) has that rule.
 //!
 //! Otherwise a stranger's device could revoke a real one by claiming its ID. An alarm changes nothing but the audit trail.
 //!
@@ -25,7 +29,8 @@ use super::{
     Error, Registry,
     audit::{Change, Event},
     escrow, lookup,
-    record::{CertificateStatus, Device, Key, KeyStatus, Policy, Provenance},
+    mine::own_key,
+    record::{CertificateStatus, CountsBy, Device, Key, KeyStatus, Policy, Provenance},
     sql,
 };
 use crate::{clock::rfc3339, progress::short};
@@ -76,8 +81,13 @@ pub enum Place {
 pub enum Succession {
     /// The active key.
     Known,
-    /// The first key of its ID, not counting yet: it becomes active with its certificate.
+    /// It does not count yet: it becomes active with its certificate.
     Pending,
+    /// It is the device's key now, and becomes active with its certificate; these were revoked for it.
+    Settled {
+        /// The older keys.
+        revoked: Vec<Thumbprint>,
+    },
     /// The key became active now; these were revoked for it.
     Active {
         /// The older keys.
@@ -129,6 +139,20 @@ pub enum Conflict {
         key: String,
         /// The device known by it.
         other: String,
+    },
+    /// A key of ours, at a device.
+    #[error(
+        "{device} claims the key {} of this {whose}, which no device has; do not trust what answers or was written there: if that \
+         device can prove the key, the {whose}'s key is not yours alone",
+        short(key)
+    )]
+    OwnKey {
+        /// The device that showed the key.
+        device: String,
+        /// The key's thumbprint.
+        key: String,
+        /// `issuer` or `station`.
+        whose: &'static str,
     },
     /// A device that could prove its key now says it cannot.
     #[error(
@@ -200,12 +224,26 @@ impl Registry {
     /// # Errors
     /// [`Error::Conflict`] for key changes and alarms. They are on record by then, and a changed key is pending.
     pub async fn observe_key(&self, seen: &Observation) -> Result<Succession, Error> {
+        let is_report = seen.proof == ProofLevel::Unproven;
+        self.observe(seen, if is_report { CountsBy::Report } else { CountsBy::Certificate }).await
+    }
+
+    /// The same at a visit that is to give the device a certificate, even if it cannot prove its key.
+    ///
+    /// # Errors
+    /// Those of [`Registry::observe_key`].
+    pub async fn observe_visited(&self, seen: &Observation) -> Result<Succession, Error> {
+        self.observe(seen, CountsBy::Certificate).await
+    }
+
+    async fn observe(&self, seen: &Observation, by: CountsBy) -> Result<Succession, Error> {
         let mut change = Change::begin(self).await?;
         let device = lookup::load(&mut change.tx, &seen.device).await?;
         let holder = lookup::holder(&mut change.tx, &seen.key).await?;
         let is_ours =
             seen.proof == ProofLevel::Proved && escrow::is_kept(&mut change.tx, &seen.device, &seen.key).await?;
-        let verdict = judge(device.as_ref(), holder, seen, is_ours);
+        let own = own_key(&mut change.tx, &self.issuer, &seen.key).await?;
+        let verdict = judge(device.as_ref(), holder, own, seen, is_ours);
         if !matches!(verdict, Verdict::Alarm(_)) {
             change.note_device(seen).await?;
             let known = device.as_ref().and_then(|device| device.key(&seen.key));
@@ -214,13 +252,19 @@ impl Registry {
         let succession = match verdict {
             Verdict::Known => Succession::Known,
             Verdict::Await => Succession::Pending,
-            Verdict::Activate => {
+            Verdict::Settle => {
                 let because = if is_ours { "it was made here for the device" } else { "learned in the trusted place" };
-                let revoked = change.activate(&seen.device, &seen.key, because).await?;
+                // Once it was proved, a certificate was meant for it.
+                let was_visited = device.as_ref().and_then(|device| device.key(&seen.key)).is_some_and(is_proved);
+                let by = if was_visited { CountsBy::Certificate } else { by };
+                let revoked = change.settle(&seen.device, &seen.key, by, because).await?;
+                if !revoked.is_empty() {
+                    change.holds_no_list(&seen.device).await?;
+                }
                 if let Some(device) = device.filter(|_| is_ours) {
                     change.set_policy(&device, Policy::Restore).await?;
                 }
-                Succession::Active { revoked }
+                change.succession(&seen.device, &seen.key, revoked).await?
             }
             Verdict::Alarm(conflict) | Verdict::Change(conflict) => {
                 return change.refuse(&seen.device, &seen.key, conflict).await;
@@ -256,12 +300,16 @@ impl Registry {
         Err(conflict.into())
     }
 
-    /// The user vouches for a pending key that the device proved: it becomes active, all others of the device are revoked.
+    /// The user vouches for a pending key that the device proved: it is the device's key now, and all others of the device are
+    /// revoked. It becomes active with its certificate.
     pub async fn accept_new_key(&self, device: &DeviceId, key: &PublicKey) -> Result<Succession, Error> {
         let mut change = Change::begin(self).await?;
         let known = change.known_key(device, key).await?;
         if known.status == KeyStatus::Active {
             return Ok(Succession::Known);
+        }
+        if known.is_settled() {
+            return Ok(Succession::Pending);
         }
         if let Some(revoked) = known.revoked {
             let (at, reason) = (revoked.at, revoked.reason);
@@ -271,9 +319,11 @@ impl Registry {
             let reason = "it was only reported; commission the device over a link, so that it can prove the key";
             return Err(Error::NotIssuable { key: known.thumbprint, reason });
         }
-        let revoked = change.activate(device, key, "accepted by the user").await?;
+        let revoked = change.settle(device, key, CountsBy::Certificate, "accepted by the user").await?;
+        change.holds_no_list(device).await?;
+        let succession = change.succession(device, key, revoked).await?;
         change.commit().await?;
-        Ok(Succession::Active { revoked })
+        Ok(succession)
     }
 
     /// Writes down that the device is about to be told to make a new key.
@@ -284,8 +334,8 @@ impl Registry {
         change.commit().await
     }
 
-    /// The device said, under its active key `old`, that its key is `new` from now on. The new key is active at once; it
-    /// gets no certificate before the device has proved it.
+    /// The device said, under its own key `old`, that its key is `new` from now on. The new key becomes active with its
+    /// certificate, which it gets when the device has proved it.
     pub async fn rekeyed(
         &self,
         device: &DeviceId,
@@ -296,7 +346,7 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let known = lookup::load(&mut change.tx, device).await?;
         let unknown = || Error::UnknownKey { device: *device, key: old.thumbprint().to_string() };
-        let known = known.filter(|known| known.active().is_some_and(|key| key.x == *old.x())).ok_or_else(unknown)?;
+        let known = known.filter(|known| known.settled().is_some_and(|key| key.x == *old.x())).ok_or_else(unknown)?;
         let seen = Observation {
             device: *device,
             key: *new,
@@ -306,12 +356,14 @@ impl Registry {
             proof: ProofLevel::Unproven,
         };
         let holder = lookup::holder(&mut change.tx, new).await?;
-        if let Verdict::Alarm(conflict) = judge(Some(&known), holder, &seen, false) {
+        let own = own_key(&mut change.tx, &self.issuer, new).await?;
+        if let Verdict::Alarm(conflict) = judge(Some(&known), holder, own, &seen, false) {
             return change.refuse(device, new, conflict).await;
         }
         // The old key vouches for the new one; but it was not learned in the trusted place.
         change.note_key(&seen, Provenance::Proved, known.key(new)).await?;
-        let revoked = change.activate(device, new, "named by the device under its former key").await?;
+        let because = "named by the device under its former key";
+        let revoked = change.settle(device, new, CountsBy::Certificate, because).await?;
         let is_ours = escrow::is_kept(&mut change.tx, device, new).await?;
         match known.policy {
             _ if is_ours => change.set_policy(&known, Policy::Restore).await?,
@@ -320,7 +372,7 @@ impl Registry {
             Policy::Rotate | Policy::Keep => {}
         }
         change.commit().await?;
-        Ok(Succession::Active { revoked })
+        Ok(Succession::Settled { revoked })
     }
 
     /// Revokes the device's active key; if it has none, the pending ones.
@@ -328,8 +380,8 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let known = lookup::load(&mut change.tx, device).await?;
         let known = known.ok_or_else(|| Error::UnknownDevice(device.to_string()))?;
-        let out = match known.active() {
-            Some(active) => vec![active],
+        let out = match known.settled() {
+            Some(settled) => vec![settled],
             None => known.keys.iter().filter(|key| key.status == KeyStatus::Pending).collect(),
         };
         if out.is_empty() {
@@ -350,8 +402,8 @@ impl Registry {
 enum Verdict {
     /// Nothing new.
     Known,
-    /// The key counts from now on.
-    Activate,
+    /// It is the device's key from now on.
+    Settle,
     /// The key may count once it is certified.
     Await,
     /// The key does not count until somebody vouches for it.
@@ -361,14 +413,23 @@ enum Verdict {
 }
 
 /// The table at the top of this file. `holder` is the ID under which the key is known.
-/// `is_ours`: the key was made here for this device, which proved that it has it.
-fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation, is_ours: bool) -> Verdict {
+/// `own`: whose key of ours it is. `is_ours`: the key was made here for this device, which proved that it has it.
+fn judge(
+    known: Option<&Device>,
+    holder: Option<DeviceId>,
+    own: Option<&'static str>,
+    seen: &Observation,
+    is_ours: bool,
+) -> Verdict {
+    if let Some(whose) = own {
+        return Verdict::Alarm(Conflict::own_key(&seen.device, &seen.key, whose));
+    }
     let (device, thumbprint) = (seen.device.to_string(), seen.key.thumbprint().to_string());
     if let Some(other) = holder.filter(|holder| *holder != seen.device) {
         return Verdict::Alarm(Conflict::SharedKey { device, key: thumbprint, other: other.to_string() });
     }
     let Some(known) = known else {
-        return if seen.place == Place::Trusted { Verdict::Activate } else { Verdict::Await };
+        return if seen.place == Place::Trusted { Verdict::Settle } else { Verdict::Await };
     };
     let key = known.key(&seen.key);
     if let Some(revoked) = key.and_then(|key| key.revoked.clone()) {
@@ -381,8 +442,11 @@ fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation, i
     if key.is_some_and(|key| key.status == KeyStatus::Active) {
         return Verdict::Known;
     }
+    if key.is_some_and(Key::is_settled) {
+        return Verdict::Await;
+    }
     if is_ours || (seen.place == Place::Trusted && !holds_on(known)) {
-        return Verdict::Activate;
+        return Verdict::Settle;
     }
     match others(known, seen.key.x()) {
         older if older.is_empty() || key.is_some_and(was_released) => Verdict::Await,
@@ -393,12 +457,12 @@ fn judge(known: Option<&Device>, holder: Option<DeviceId>, seen: &Observation, i
     }
 }
 
-/// Whether the device's active key stays until the user gives it up, even where devices are programmed.
+/// Whether the device's key stays until the user gives it up, even where devices are programmed.
 fn holds_on(device: &Device) -> bool {
-    device.active().is_some_and(|active| match device.policy {
+    device.settled().is_some_and(|settled| match device.policy {
         Policy::Rotate => false,
         Policy::Keep | Policy::Derive => true,
-        Policy::Restore => active.escrowed,
+        Policy::Restore => settled.escrowed,
     })
 }
 
@@ -419,10 +483,14 @@ fn advice(policy: Policy) -> &'static str {
     }
 }
 
-/// Whether a pending key may become active by being certified: it is the only one its device ever had, or was ours before
-/// we reset the device.
+/// Whether a pending key may become active by being certified: it is settled, or the only one its device ever had, or was
+/// ours before we reset the device.
 pub(super) fn may_become_active(device: &Device, key: &Key) -> bool {
-    others(device, &key.x).is_empty() || was_released(key)
+    key.is_settled() || others(device, &key.x).is_empty() || was_released(key)
+}
+
+fn is_proved(key: &Key) -> bool {
+    key.proof == ProofLevel::Proved
 }
 
 fn was_released(key: &Key) -> bool {
@@ -439,7 +507,26 @@ fn list(keys: &[(String, KeyStatus)]) -> String {
     names.join(", ")
 }
 
+impl Conflict {
+    pub(super) fn own_key(device: &DeviceId, key: &PublicKey, whose: &'static str) -> Self {
+        Self::OwnKey { device: device.to_string(), key: key.thumbprint().to_string(), whose }
+    }
+}
+
 impl Change {
+    /// What became of a key that was settled.
+    async fn succession(
+        &mut self,
+        device: &DeviceId,
+        key: &PublicKey,
+        revoked: Vec<Thumbprint>,
+    ) -> Result<Succession, Error> {
+        Ok(match self.known_key(device, key).await?.status {
+            KeyStatus::Active => Succession::Active { revoked },
+            _ => Succession::Settled { revoked },
+        })
+    }
+
     /// A key that must be one of the device's.
     pub(super) async fn known_key(&mut self, device: &DeviceId, key: &PublicKey) -> Result<Key, Error> {
         let known = lookup::load(&mut self.tx, device).await?;
@@ -448,35 +535,16 @@ impl Change {
     }
 
     /// Ends a change with a conflict: on record, and an error.
-    async fn refuse(mut self, device: &DeviceId, key: &PublicKey, conflict: Conflict) -> Result<Succession, Error> {
+    pub(super) async fn refuse(
+        mut self,
+        device: &DeviceId,
+        key: &PublicKey,
+        conflict: Conflict,
+    ) -> Result<Succession, Error> {
         let event = Event::KeyConflict { key: key.thumbprint().to_string(), conflict: conflict.to_string() };
         self.record_once(device, &event).await?;
         self.commit().await?;
         Err(conflict.into())
-    }
-
-    /// Makes a key the one that counts, and revokes all others of its device. Returns those.
-    pub(super) async fn activate(
-        &mut self,
-        device: &DeviceId,
-        key: &PublicKey,
-        because: &str,
-    ) -> Result<Vec<Thumbprint>, Error> {
-        let thumbprint = key.thumbprint().to_string();
-        let known = lookup::load(&mut self.tx, device).await?;
-        let mut revoked = Vec::new();
-        for older in known.iter().flat_map(|known| &known.keys) {
-            if older.x != *key.x() && older.status != KeyStatus::Revoked {
-                let reason = format!("succeeded by key {}", short(&thumbprint));
-                revoked.push(self.revoke_key(device, older, &reason).await?);
-            }
-        }
-        sqlx::query("UPDATE keys SET status = 'active' WHERE x = $1")
-            .bind(key.x().to_vec())
-            .execute(&mut *self.tx)
-            .await?;
-        self.record(Some(device), &Event::KeyActive { key: thumbprint, because: because.to_owned() }).await?;
-        Ok(revoked)
     }
 
     pub(super) async fn revoke_key(&mut self, device: &DeviceId, key: &Key, reason: &str) -> Result<Thumbprint, Error> {
@@ -580,10 +648,14 @@ mod tests {
         Active,
         /// This key, once active, then revoked.
         Revoked,
+        /// This key, which took the place of a revoked one, and waits for its certificate.
+        Settled,
         /// Another key, from a report.
         OtherReported,
         /// Another key, its certificate installed.
         OtherActive,
+        /// Another key, which waits for its certificate.
+        OtherSettled,
         /// Another key, revoked.
         OtherRevoked,
         /// This key under another ID.
@@ -594,6 +666,7 @@ mod tests {
     enum After {
         Known,
         Pending,
+        Settled,
         Active,
         KeyChange,
         RevokedKey,
@@ -604,6 +677,7 @@ mod tests {
         match outcome {
             Ok(Succession::Known) => After::Known,
             Ok(Succession::Pending) => After::Pending,
+            Ok(Succession::Settled { .. }) => After::Settled,
             Ok(Succession::Active { .. }) => After::Active,
             Err(Error::Conflict(Conflict::KeyChange { .. })) => After::KeyChange,
             Err(Error::Conflict(Conflict::RevokedKey { .. })) => After::RevokedKey,
@@ -635,6 +709,8 @@ mod tests {
                 (new, Some(other))
             }
             Before::OtherActive => (new, Some(fixture.commissioned(&device).await.0)),
+            Before::Settled => (settled(fixture, &device).await, None),
+            Before::OtherSettled => (new, Some(settled(fixture, &device).await)),
             Before::OtherRevoked => {
                 let (other, _) = fixture.commissioned(&device).await;
                 fixture.registry.revoke(&device, "lost").await.unwrap();
@@ -644,20 +720,32 @@ mod tests {
         }
     }
 
-    /// Every state before, with every way to see a key: trusted, proved, reported.
-    const TABLE: [(Before, [After; 3]); 8] = [
-        (Before::Nothing, [After::Active, After::Pending, After::Pending]),
-        (Before::Reported, [After::Active, After::Pending, After::Pending]),
-        (Before::Active, [After::Known, After::Known, After::Known]),
-        (Before::Revoked, [After::RevokedKey, After::RevokedKey, After::RevokedKey]),
-        (Before::OtherReported, [After::Active, After::KeyChange, After::KeyChange]),
-        (Before::OtherActive, [After::Active, After::KeyChange, After::KeyChange]),
-        (Before::OtherRevoked, [After::Active, After::KeyChange, After::KeyChange]),
-        (Before::Elsewhere, [After::SharedKey, After::SharedKey, After::SharedKey]),
+    /// A key that took the place of a revoked one, and waits for its certificate.
+    async fn settled(fixture: &Fixture, device: &DeviceId) -> PublicKey {
+        fixture.commissioned(device).await;
+        let new = key();
+        let seen = seen(device, &new, Place::Trusted, ProofLevel::Proved);
+        assert!(matches!(fixture.registry.observe_key(&seen).await, Ok(Succession::Settled { .. })));
+        new
+    }
+
+    /// Every state before, with every way to see a key: trusted and proved, trusted and reported, proved, reported.
+    const TABLE: [(Before, [After; 4]); 10] = [
+        (Before::Nothing, [After::Settled, After::Active, After::Pending, After::Pending]),
+        (Before::Reported, [After::Settled, After::Active, After::Pending, After::Pending]),
+        (Before::Active, [After::Known; 4]),
+        (Before::Revoked, [After::RevokedKey; 4]),
+        (Before::Settled, [After::Pending; 4]),
+        (Before::OtherReported, [After::Settled, After::Active, After::KeyChange, After::KeyChange]),
+        (Before::OtherActive, [After::Settled, After::Active, After::KeyChange, After::KeyChange]),
+        (Before::OtherSettled, [After::Settled, After::Active, After::KeyChange, After::KeyChange]),
+        (Before::OtherRevoked, [After::Settled, After::Active, After::KeyChange, After::KeyChange]),
+        (Before::Elsewhere, [After::SharedKey; 4]),
     ];
 
-    const SIGHTINGS: [(Place, ProofLevel, Provenance); 3] = [
+    const SIGHTINGS: [(Place, ProofLevel, Provenance); 4] = [
         (Place::Trusted, ProofLevel::Proved, Provenance::Programming),
+        (Place::Trusted, ProofLevel::Unproven, Provenance::Programming),
         (Place::Elsewhere, ProofLevel::Proved, Provenance::Proved),
         (Place::Elsewhere, ProofLevel::Unproven, Provenance::Reported),
     ];
@@ -675,7 +763,11 @@ mod tests {
                 assert_eq!(kind(outcome), expected, "{case}");
                 // Asked again, nothing has moved on by itself.
                 let again = fixture.registry.observe_key(&seen(&device, &new, place, proof)).await;
-                let steady = if expected == After::Active { After::Known } else { expected };
+                let steady = match expected {
+                    After::Active => After::Known,
+                    After::Settled => After::Pending,
+                    other => other,
+                };
                 assert_eq!(kind(again), steady, "{case}, again");
 
                 let known = fixture.registry.device_by_id(&device).await.unwrap();
@@ -688,6 +780,7 @@ mod tests {
                 let (status, learned) = match expected {
                     After::Known => (KeyStatus::Active, better(Provenance::Proved, provenance)),
                     After::Active => (KeyStatus::Active, Provenance::Programming),
+                    After::Pending if before == Before::Settled => (KeyStatus::Pending, Provenance::Programming),
                     After::RevokedKey => (KeyStatus::Revoked, Provenance::Proved),
                     _ => (KeyStatus::Pending, provenance),
                 };
@@ -695,8 +788,8 @@ mod tests {
                 if let Some(other) = other {
                     let status = known.key(&other).unwrap().status;
                     let expected = match (expected, before) {
-                        (After::Active, _) | (_, Before::OtherRevoked) => KeyStatus::Revoked,
-                        (_, Before::OtherReported) => KeyStatus::Pending,
+                        (After::Active | After::Settled, _) | (_, Before::OtherRevoked) => KeyStatus::Revoked,
+                        (_, Before::OtherReported | Before::OtherSettled) => KeyStatus::Pending,
                         _ => KeyStatus::Active,
                     };
                     assert_eq!(status, expected, "{case}, the other key");
@@ -719,14 +812,16 @@ mod tests {
 
         fixture.clock.set(NOON + 60);
         let accepted = fixture.registry.accept_new_key(&device, &new).await.unwrap();
-        assert_eq!(accepted, Succession::Active { revoked: vec![old.thumbprint()] });
+        assert_eq!(accepted, Succession::Settled { revoked: vec![old.thumbprint()] });
         let known = fixture.device(&device).await;
-        assert_eq!(known.active().unwrap().x, *new.x());
-        assert_eq!(known.active().unwrap().provenance, Provenance::Proved);
+        assert!(known.active().is_none(), "that takes a certificate");
+        assert_eq!(known.settled().unwrap().x, *new.x());
+        assert_eq!(known.settled().unwrap().provenance, Provenance::Proved);
         let revoked = known.key(&old).unwrap().revoked.clone().unwrap();
         assert_eq!(revoked.at, NOON + 60);
         assert_eq!(fixture.certificate_status(&device, cti).await, CertificateStatus::Revoked);
-        fixture.begin(&device, &new).await;
+        fixture.certified(&device, &new).await;
+        assert_eq!(fixture.device(&device).await.active().unwrap().x, *new.x());
     }
 
     #[tokio::test]
@@ -771,7 +866,7 @@ mod tests {
         let seen = seen(&device, &full, Place::Trusted, ProofLevel::Proved);
         assert_eq!(
             fixture.registry.observe_key(&seen).await.unwrap(),
-            Succession::Active { revoked: vec![small.thumbprint()] }
+            Succession::Settled { revoked: vec![small.thumbprint()] }
         );
         for stranger in [full, key()] {
             let alarm = fixture.registry.observe_key(&minimal(&stranger)).await;
@@ -805,14 +900,15 @@ mod tests {
         let new = key();
         fixture.registry.begin_rekey(&device, &old).await.unwrap();
         let succession = fixture.registry.rekeyed(&device, &old, &new, 2).await.unwrap();
-        assert_eq!(succession, Succession::Active { revoked: vec![old.thumbprint()] });
+        assert_eq!(succession, Succession::Settled { revoked: vec![old.thumbprint()] });
         let known = fixture.device(&device).await;
-        let active = known.active().unwrap();
-        assert_eq!((active.x, active.generation, active.provenance), (*new.x(), 2, Provenance::Proved));
+        let settled = known.settled().unwrap();
+        assert_eq!((settled.x, settled.generation, settled.provenance), (*new.x(), 2, Provenance::Proved));
+        assert_eq!(settled.status, KeyStatus::Pending, "it has no certificate yet");
         assert!(matches!(fixture.registry.begin_issue(&wanted(&device, &new)).await, Err(Error::NotIssuable { .. })));
 
-        assert_eq!(fixture.proved(&device, &new).await.unwrap(), Succession::Known);
-        fixture.begin(&device, &new).await;
+        assert_eq!(fixture.proved(&device, &new).await.unwrap(), Succession::Pending);
+        fixture.certified(&device, &new).await;
         // Only the active key can name its successor, and no other device's key.
         assert!(matches!(fixture.registry.rekeyed(&device, &old, &key(), 3).await, Err(Error::UnknownKey { .. })));
         let (other, _) = fixture.commissioned(&id("other")).await;

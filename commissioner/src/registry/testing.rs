@@ -21,6 +21,8 @@ pub(crate) struct Fixture {
     pub(crate) dir: StateDir,
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
+    /// The key of its station.
+    pub(crate) station: PublicKey,
     _temp: TempDir,
 }
 
@@ -35,8 +37,9 @@ impl Fixture {
         let clock = Clock::manual(NOON);
         let lock = dir.lock().unwrap();
         Registry::prepare(&dir, &lock).await.unwrap();
-        let registry = Registry::initialise(&dir, &lock, clock.clone(), issuer, key()).await.unwrap();
-        Self { dir, clock, registry, _temp: temp }
+        let station = key();
+        let registry = Registry::initialise(&dir, &lock, clock.clone(), issuer, station).await.unwrap();
+        Self { dir, clock, registry, station, _temp: temp }
     }
 
     /// What a new process sees after this one was killed.
@@ -74,10 +77,16 @@ impl Fixture {
     pub(crate) async fn commissioned(&self, id: &DeviceId) -> (PublicKey, Cti) {
         let key = key();
         assert_eq!(self.proved(id, &key).await.unwrap(), Succession::Pending);
-        let cti = self.begin(id, &key).await.cti();
-        self.registry.issued(cti, b"signed").await.unwrap();
-        assert_eq!(self.registry.installed(cti, Some(&receipt(&key))).await.unwrap(), KeyStatus::Active);
+        let cti = self.certified(id, &key).await;
         (key, cti)
+    }
+
+    /// A key that was proved gets its certificate, and is active by that.
+    pub(crate) async fn certified(&self, id: &DeviceId, key: &PublicKey) -> Cti {
+        let cti = self.begin(id, key).await.cti();
+        self.registry.issued(cti, b"signed").await.unwrap();
+        assert_eq!(self.registry.installed(cti, Some(&receipt(key))).await.unwrap(), KeyStatus::Active);
+        cti
     }
 
     /// The events in a device's history.

@@ -22,7 +22,7 @@ const FULL_SET: u8 = 0;
 pub struct Revocations {
     /// The signed list.
     pub list: Option<Vec<u8>>,
-    /// The keys of registered devices: those that are active.
+    /// The keys of registered devices: those that are mine.
     registered: HashMap<[u8; 8], Vec<PublicKey>>,
     /// The hashes, in order.
     hashes: Vec<TokenHash>,
@@ -44,7 +44,7 @@ impl Revocations {
         let as_of = reading.head().await?;
         let list = reading.newest_signed_list().await?;
         let mut this = Self { list, as_of: Some(as_of), ..Self::default() };
-        for key in reading.active_keys().await? {
+        for key in reading.my_keys().await? {
             this.register(key);
         }
         let certificates = reading.revoked_certificates().await?;
