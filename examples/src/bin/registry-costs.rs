@@ -175,8 +175,8 @@ async fn fill(state: &Path, size: u64) -> Result<()> {
             .execute(&mut *tx)
             .await?;
         sqlx::query(
-            "INSERT INTO keys (x, thumbprint, device, ordinal, status, provenance, proof, generation, first_seen, last_seen, \
-             revoked_at) VALUES ($1, $2, $3, 0, $4, 'proved', 'proved', 1, 1, 1, $5)",
+            "INSERT INTO keys (x, thumbprint, device, ordinal, status, counts_by, provenance, proof, generation, first_seen, \
+             last_seen, revoked_at) VALUES ($1, $2, $3, 0, $4, 'certificate', 'proved', 'proved', 1, 1, 1, $5)",
         )
         .bind(&key.x()[..])
         .bind(key.thumbprint().to_string())
