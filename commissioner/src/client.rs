@@ -48,11 +48,11 @@ pub enum Error {
     #[error(transparent)]
     Link(#[from] link::Error),
     /// Nothing came back.
-    #[error("no answer within {} s; is the device running{doubts}?", .waited.as_millis().div_ceil(1000))]
+    #[error("no answer within {} s; {doubts}", .waited.as_millis().div_ceil(1000))]
     NoAnswer {
         /// How long we tried.
         waited: Duration,
-        /// What else may be wrong.
+        /// What is wrong, or may be.
         doubts: String,
     },
     /// The device does not know the message.
@@ -108,9 +108,11 @@ impl Client {
     pub async fn open(link: &Link) -> Result<Self, Error> {
         let doubts = match link {
             Link::Serial { baud, .. } => {
-                format!(", is this its port, and is {baud} baud its speed (serial:PATH@BAUD names another)")
+                format!(
+                    "is the device running, is this its port, and is {baud} baud its speed (serial:PATH@BAUD names another)?"
+                )
             }
-            Link::Udp { .. } => ", and is this its address and port".to_owned(),
+            Link::Udp { .. } => "is the device running, and is this its address and port?".to_owned(),
         };
         Ok(Self { doubts, ..Self::new(link.open().await?, Timers::for_link(link)) })
     }
@@ -126,7 +128,7 @@ impl Client {
             acknowledged: VecDeque::with_capacity(REMEMBERED),
             records: None,
             note: String::new(),
-            doubts: String::new(),
+            doubts: "is the device running?".to_owned(),
         }
     }
 
@@ -150,6 +152,28 @@ impl Client {
             Incoming::Reset | Incoming::Acknowledged => Ok(start.elapsed()),
             Incoming::Response(_) => Err(Error::Malformed("a response to a ping")),
         }
+    }
+
+    /// Whether anybody is there: several pings, each with a message ID of its own, until one is answered.
+    ///
+    /// Opening a port may have reset the board, and what is sent to one that starts is lost. One that says something meanwhile
+    /// is waited for longer.
+    pub async fn probe(&mut self) -> Result<Duration, Error> {
+        let start = Instant::now();
+        let timers = self.set_timers(Timers::PROBE);
+        let answer = loop {
+            match self.ping().await {
+                Err(Error::NoAnswer { .. }) if self.may_be_starting(start.elapsed()) => {}
+                Err(Error::NoAnswer { .. }) => break Err(self.no_answer(start.elapsed())),
+                answer => break answer,
+            }
+        };
+        self.set_timers(timers);
+        self.explained(answer).await
+    }
+
+    fn may_be_starting(&self, waited: Duration) -> bool {
+        waited < if self.link.has_said_anything() { timers::START } else { timers::NOBODY }
     }
 
     /// One unprotected request with its whole response.
@@ -296,6 +320,15 @@ impl Client {
         Error::NoAnswer { waited, doubts: self.doubts.clone() }
     }
 
+    /// Says what is wrong with the link, if that is why there is no answer, and it can be found out.
+    async fn explained<T>(&mut self, answer: Result<T, Error>) -> Result<T, Error> {
+        let Err(Error::NoAnswer { waited, .. }) = answer else { return answer };
+        match self.link.examine().await? {
+            Some(fault) => Err(Error::NoAnswer { waited, doubts: fault.to_string() }),
+            None => answer,
+        }
+    }
+
     fn next_message_id(&mut self) -> u16 {
         self.message_id = self.message_id.wrapping_add(1);
         self.message_id
@@ -316,11 +349,13 @@ impl Exchange for Client {
 
         let delivered = self.deliver(&request, &sent).await;
         self.note.clear();
-        match delivered? {
-            Incoming::Response(response) => Ok(response),
-            Incoming::Acknowledged => self.await_separate_response(&sent).await,
-            Incoming::Reset => Err(Error::Reset),
-        }
+        let answer = match delivered {
+            Ok(Incoming::Response(response)) => Ok(response),
+            Ok(Incoming::Acknowledged) => self.await_separate_response(&sent).await,
+            Ok(Incoming::Reset) => Err(Error::Reset),
+            Err(error) => Err(error),
+        };
+        self.explained(answer).await
     }
 
     fn room(&self) -> usize {

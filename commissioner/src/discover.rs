@@ -49,7 +49,7 @@ pub struct Sighting {
     pub found: Result<Found, visit::Error>,
 }
 
-/// Tries one link: a device answers a CoAP ping within 6 s.
+/// Tries one link: a device answers a CoAP ping within 6 s, or 12 s if it says something meanwhile.
 pub async fn at(link: &Link) -> Result<Found, visit::Error> {
     let mut client = Client::open(link).await?;
     let account = Account::probe(&mut client).await?;
@@ -69,9 +69,9 @@ pub fn on_interface(name: String) -> Link {
     Link::Udp { address: network::ALL_COAP_NODES.into(), zone: Some(name), port: DEFAULT_PORT }
 }
 
-/// Tries links at the same time; a multicast address stands for whoever answers to it. UDP comes before serial ports.
+/// Tries links at the same time, each port once, by the first of its names; a multicast address stands for whoever answers to it. UDP comes before serial ports.
 pub async fn survey(links: impl IntoIterator<Item = Link>) -> Vec<Sighting> {
-    let tasks: JoinSet<_> = links.into_iter().map(sight).collect();
+    let tasks: JoinSet<_> = link::distinct(links).into_iter().map(sight).collect();
     let mut sightings: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
     sightings.sort_by_key(|sighting| (sighting.link.is_serial(), sighting.link.clone()));
     sightings

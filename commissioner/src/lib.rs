@@ -35,6 +35,7 @@ pub mod report_scanner;
 pub mod serve;
 pub mod session;
 pub mod state_dir;
+pub mod stop;
 pub mod text;
 pub mod visit;
 pub mod voucher;

@@ -4,13 +4,20 @@
 //! module knows which cable there is.
 
 mod diagnostics;
+mod examination;
+mod fault;
+mod holder;
 pub mod network;
+mod port;
 mod serial;
 mod udp;
 
 #[cfg(test)]
 pub(crate) mod memory;
+#[cfg(test)]
+mod testing;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -20,8 +27,12 @@ use std::str::FromStr;
 
 use crate::error::{CommandError, ExitCode};
 
+use self::holder::Device;
+
 pub use diagnostics::Diagnostics;
-pub use serial::{Port, list_ports};
+pub use fault::{Fault, Harm};
+pub use holder::Holder;
+pub use port::{Plug, Port, list_ports};
 pub(crate) use udp::Group;
 
 /// Speed of a serial line where none is given, in baud.
@@ -62,6 +73,14 @@ pub trait Datagrams: Send + Sync {
     fn send<'a>(&'a mut self, datagram: &'a [u8]) -> Io<'a, usize>;
     /// Waits for the next datagram.
     fn receive(&mut self) -> Io<'_, Datagram>;
+    /// Whether anything was heard that we had not said ourselves, datagrams or not: somebody is there, and may be starting.
+    fn has_said_anything(&self) -> bool {
+        false
+    }
+    /// Finds out what may be wrong with the link, after an answer did not come. May send CoAP pings, and takes some seconds.
+    fn examine(&mut self) -> Io<'_, Option<Fault>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }
 
 /// A pending operation on a link.
@@ -91,13 +110,13 @@ pub enum Error {
     /// Another program has the port.
     #[error(
         "{port} is in use by {}; end it, then try again",
-        .holder.as_deref().unwrap_or("another program (a serial monitor, another commissioner)")
+        .holder.as_ref().map_or("another program (a serial monitor, another commissioner)".to_owned(), Holder::to_string)
     )]
     InUse {
         /// The port's device file.
         port: String,
         /// Which program, if that could be found out.
-        holder: Option<String>,
+        holder: Option<Holder>,
     },
     /// The user may not open the port.
     #[error(
@@ -203,10 +222,42 @@ impl Link {
         matches!(self, Self::Udp { address, .. } if address.is_multicast())
     }
 
+    /// What is plugged in at a serial port now; [`None`] if there is no such port, or it is no serial link.
+    pub fn plug(&self) -> Option<Plug> {
+        match self {
+            Self::Serial { path, .. } => Plug::at(path),
+            Self::Udp { .. } => None,
+        }
+    }
+
+    /// Who, of the programs that we started, has the port.
+    pub fn held_by_ours(&self) -> Option<Holder> {
+        match self {
+            Self::Serial { path, .. } => Holder::all(path).into_iter().find(Holder::is_ours),
+            Self::Udp { .. } => None,
+        }
+    }
+
     /// Whether this is a serial line, which the person who types the command holds in hand.
     pub fn is_serial(&self) -> bool {
         matches!(self, Self::Serial { .. })
     }
+}
+
+/// Links without those that are the same as one before them, by another name.
+pub fn distinct(links: impl IntoIterator<Item = Link>) -> Vec<Link> {
+    let (mut distinct, mut devices) = (Vec::new(), BTreeSet::new());
+    for link in links {
+        let device = match &link {
+            Link::Serial { path, .. } => Device::at(path),
+            Link::Udp { .. } => None,
+        };
+        let is_new = device.map_or_else(|| !distinct.contains(&link), |device| devices.insert(device));
+        if is_new {
+            distinct.push(link);
+        }
+    }
+    distinct
 }
 
 impl FromStr for Link {
@@ -230,6 +281,13 @@ impl fmt::Display for Link {
             Self::Serial { path, baud } => write!(f, "serial:{}@{baud}", path.display()),
             Self::Udp { address, zone, port } => write!(f, "udp:{}", UdpAddress { address, zone, port }),
         }
+    }
+}
+
+impl Error {
+    /// Whether a port that has just come, or is about to come, may cause this: it is not there, or not ours yet.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::NotSerial { .. })
     }
 }
 

@@ -16,7 +16,7 @@ use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
 use rand_core::OsRng;
 
-use crate::client::{self, Client, Code, Refusal, Request, Response, Timers, content_format};
+use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
 use crate::clock::rfc3339;
 use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
@@ -113,12 +113,9 @@ impl Account {
         Ok(account)
     }
 
-    /// The same for a link that may have no device: finds that out by a CoAP ping, in 6 s.
+    /// The same for a link that may have no device: finds that out by CoAP pings, in 6 s, or 12 where it says something.
     pub async fn probe(client: &mut Client) -> Result<Self, Error> {
-        let timers = client.set_timers(Timers::PROBE);
-        let answer = client.ping().await;
-        client.set_timers(timers);
-        answer?;
+        client.probe().await?;
         Self::read(client).await
     }
 

@@ -320,6 +320,11 @@ impl Running {
         input.write_all(keys).and_then(|()| input.flush()).expect("the program takes its input");
     }
 
+    /// Its process ID.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
         assert!(kill(name, &self.process.id().to_string()), "there is no such process any more");

@@ -197,24 +197,38 @@ fn a_board_is_commissioned_after_a_command_that_only_flashes() {
 }
 
 #[test]
-fn the_port_that_the_command_reads_is_busy() {
+fn the_port_that_the_command_reads_is_waited_for() {
     let bench = bench();
     let device = bench.start("flash", ID);
-    let log = bench.path("log");
-    fs::write(&log, device.report()).unwrap();
-    let commissioner = program("commissioner");
-    let script = format!(
-        "cat {}; exec {} --state-dir {} console {}",
-        log.display(),
-        commissioner.display(),
-        bench.path("state").display(),
-        device.link
-    );
-    let mut run = Attached::start(&bench, &["--link", &device.link, "--", "sh", "-c", &script]);
-    run.expect_line("is in use by commissioner (process ");
-    // The console ends well by Ctrl-C; what is left is that the device was not commissioned.
-    assert_eq!(run.interrupt(), Some(4));
-    assert_eq!(bench.statuses(), ["pending"]);
+    let port = device.link.strip_prefix("serial:").unwrap();
+    // A monitor that locks the port, and one that does not, which would take part of what the device says.
+    let commissioner = format!("{} --state-dir {}", program("commissioner").display(), bench.path("state").display());
+    let console = format!("exec {commissioner} console {}", device.link);
+    let pipe = bench.path("pipe").display().to_string();
+    let opened = format!("exec 3<{port}; trap 'exit 0' INT; echo '{}'; read line <>{pipe}", device.report());
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (monitor, reads, said) in
+        [(console, "commissioner", "is one of your devices now"), (opened, "sh", "is one of your devices already")]
+    {
+        let mut run = Attached::start(&bench, &["--link", &device.link, "--", "sh", "-c", &monitor]);
+        run.expect_line(&format!("{reads} (process "));
+        // The monitor ends well by Ctrl-C, and the port is free.
+        run.0.signal_group("INT");
+        run.expect_line(said);
+        assert_eq!(run.ended(), Some(0));
+        assert_eq!(bench.statuses(), ["active"]);
+    }
+}
+
+#[test]
+fn the_port_that_another_program_reads_is_busy() {
+    let bench = bench();
+    let device = bench.start("flash", ID);
+    let mut console = bench.watch(&["console", &device.link]);
+    console.expect_line("reports key");
+    let run = run_script(&bench, &["--link", &device.link], "true");
+    run.ended_with(4).saying(&format!("is in use by commissioner (process {})", console.process()));
+    assert_eq!(console.interrupt(), Some(0));
 }
 
 #[test]

@@ -256,8 +256,72 @@ async fn a_ping_is_an_empty_message_and_its_answer_a_reset() {
     });
     assert_eq!(client.ping().await.unwrap(), Duration::from_millis(100));
     let _link = device.await.unwrap();
-    let waited = Duration::from_millis(200 + 400 + 800 + 1600 + 3200);
+    let waited = Duration::from_millis(500 + 1000);
     assert!(matches!(client.ping().await, Err(Error::NoAnswer { waited: w, .. }) if w == waited));
+}
+
+/// Loses what is sent to it for some time, as a board that starts; then it answers pings. It may say something meanwhile.
+struct Starting {
+    serves_at: Instant,
+    has_said_anything: bool,
+    pings: Vec<[u8; 2]>,
+    fault: Option<link::Fault>,
+}
+
+impl Starting {
+    fn after(seconds: u64, has_said_anything: bool) -> Self {
+        let serves_at = Instant::now() + Duration::from_secs(seconds);
+        Self { serves_at, has_said_anything, pings: Vec::new(), fault: None }
+    }
+}
+
+impl Datagrams for Starting {
+    fn send<'a>(&'a mut self, datagram: &'a [u8]) -> link::Io<'a, usize> {
+        if Instant::now() >= self.serves_at {
+            self.pings.push([datagram[2], datagram[3]]);
+        }
+        Box::pin(std::future::ready(Ok(datagram.len())))
+    }
+    fn receive(&mut self) -> link::Io<'_, Datagram> {
+        let Some([high, low]) = self.pings.pop() else { return Box::pin(std::future::pending()) };
+        Box::pin(std::future::ready(Ok(Datagram { bytes: vec![0x70, 0, high, low], line_bytes: 9 })))
+    }
+    fn has_said_anything(&self) -> bool {
+        self.has_said_anything
+    }
+    fn examine(&mut self) -> link::Io<'_, Option<link::Fault>> {
+        Box::pin(std::future::ready(Ok(self.fault.take())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_board_that_starts_is_waited_for_and_longer_if_it_says_something() {
+    for (seconds, says, answers) in
+        [(0, false, true), (5, false, true), (9, false, false), (10, true, true), (20, true, false)]
+    {
+        let start = Instant::now();
+        let mut client = Client::new(Box::new(Starting::after(seconds, says)), EXACT);
+        let answer = client.probe().await;
+        assert_eq!(answer.is_ok(), answers, "{seconds} s: {answer:?}");
+        let patience = if says { 12 } else { 6 };
+        assert!(start.elapsed() <= Duration::from_secs(patience), "{:?}", start.elapsed());
+        assert_eq!(client.timers, EXACT);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_the_link_is_said_where_no_answer_comes() {
+    for request in [false, true] {
+        let fault = Some(link::Fault::Loop);
+        let mut client = Client::new(Box::new(Starting { fault, ..Starting::after(1_000_000, false) }), EXACT);
+        let error = match request {
+            true => client.request(&Request::get("/comm")).await.unwrap_err(),
+            false => client.probe().await.unwrap_err(),
+        };
+        assert!(error.to_string().contains("so nobody is there"), "{error}");
+        let error = client.probe().await.unwrap_err();
+        assert_eq!(error.to_string(), "no answer within 6 s; is the device running?");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,12 @@ const OPERATIONS_PER_ANSWER: u32 = 4;
 /// However slow a device says it is, an answer is not waited for longer than by this much more.
 const MOST_SLOWNESS: Duration = Duration::from_secs(120);
 
+/// How long nobody has to answer until nobody is there. A device that was asked nothing may be at a P-256 operation of its
+/// own: 4 s on an ATmega.
+pub(super) const NOBODY: Duration = Duration::from_secs(6);
+/// The same where something is said: a board that was reset by the opening of its port may take so long to start.
+pub(super) const START: Duration = Duration::from_secs(12);
+
 /// Transmission parameters (RFC 7252 section 4.8).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timers {
@@ -36,12 +42,11 @@ impl Timers {
     /// For a serial line, which loses frames to noise but never delays them; gives up after 15 to 23 s.
     pub const SERIAL: Self = Self { ack_timeout: Duration::from_millis(500), ..Self::NETWORK };
 
-    /// To find out whether anybody is there; gives up after 6 s. A device that was asked nothing may be at a P-256 operation of its
-    /// own: 4 s on an ATmega.
+    /// For one of several pings that find out whether anybody is there.
     pub const PROBE: Self = Self {
-        ack_timeout: Duration::from_millis(200),
+        ack_timeout: Duration::from_millis(500),
         ack_random_factor: 1.0,
-        max_retransmit: 4,
+        max_retransmit: 1,
         response: Duration::from_secs(3),
     };
 

@@ -1,20 +1,13 @@
 //! `commissioner commission [LINK]`: makes devices "my devices".
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+mod watch;
+
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use cbor_schemas::SlotState;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 use super::{Context, secret::Sealing};
 use crate::{
@@ -23,15 +16,13 @@ use crate::{
     distribute,
     error::{CommandError, ExitCode},
     escrow::SealTo,
-    link::Link,
+    link::{self, Link},
     progress::Progress,
     registry::{Place, Registry, Slot},
+    stop::Stop,
     visit::{Account, Station},
     voucher::{self, Voucher},
 };
-
-/// How often `--watch` looks for devices.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Make a device one of "my devices"
 #[derive(Debug, ClapArgs)]
@@ -81,6 +72,9 @@ impl Args {
                 "a factory takes no voucher and keeps no key; leave out --voucher and --escrow",
             ));
         }
+        // From here on, Ctrl-C has to end a watch well.
+        let mut stop = if self.watch { Some(Stop::listen()?) } else { None };
+        let links = link::distinct(self.links);
         let work = Work {
             station: Arc::new(context.station().await?),
             place: if self.trusted { Place::Trusted } else { Place::Elsewhere },
@@ -88,18 +82,20 @@ impl Args {
             slot: self.role.into(),
             vouchers: voucher::load(&self.voucher)?.into(),
             seal: if self.escrow { Some(self.sealing.get()?) } else { None },
-            one_device: !self.all && !self.watch && self.links.len() <= 1,
+            one_device: !self.all && !self.watch && links.len() <= 1,
             progress: context.progress.clone(),
         };
-        if self.watch {
-            return work.watch(&self.links, context).await;
+        if let Some(stop) = &mut stop {
+            watch::watch(&work, &links, context, stop).await;
+            return Ok(());
         }
         if self.all {
             // A port where nothing answers has no device; only links that were named have to have one.
             let devices = discover::devices(discover::survey(discover::links()).await);
             return work.side_by_side(devices, Vec::new(), context).await;
         }
-        let found = match &self.links[..] {
+        work.progress.working("looking for the device");
+        let found = match &links[..] {
             [] => discover::only().await?,
             [link] => discover::at(link).await?,
             links => {
@@ -245,44 +241,6 @@ impl Work {
         let message = "not all devices were commissioned; see to these, then repeat the command";
         let failures = failures.iter().map(|(link, error)| format!("{link}: {error}"));
         Err(CommandError::new(first.exit(), message).with_candidates(failures))
-    }
-
-    /// Every start of every device, one after the other. A device shows a new nonce after each start.
-    async fn watch(&self, links: &[Link], context: &Context) -> Result<(), CommandError> {
-        // From here on: by the first device that is shown, Ctrl-C has to end well.
-        let mut stop = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
-        let (mut handled, mut twins) = (BTreeMap::new(), BTreeSet::new());
-        let mut interval = tokio::time::interval(WATCH_INTERVAL);
-        self.progress.working("waiting for devices; stop with Ctrl-C");
-        loop {
-            tokio::select! {
-                _ = stop.recv() => return Ok(()),
-                _ = interval.tick() => {}
-            }
-            let links = if links.is_empty() { discover::links() } else { links.to_vec() };
-            let mut devices = discover::devices(discover::survey(links).await);
-            for (device, error) in refuse_twins(&mut devices, &self.station.registry).await {
-                if twins.insert(device.clone()) {
-                    context.output.result(&Failure { link: &device, error: error.to_string() }, &error);
-                }
-            }
-            for found in devices {
-                let (link, nonce) = (found.link.to_string(), found.account.info().nonce);
-                if handled.insert(link.clone(), nonce) == Some(nonce) {
-                    continue;
-                }
-                let shown = match self.commission(found).await {
-                    Ok(done) => done.show(context, &self.station).await,
-                    Err(error) => Err(error),
-                };
-                match shown {
-                    Ok(()) => {}
-                    Err(error) => context
-                        .output
-                        .result(&Failure { link: &link, error: error.to_string() }, format!("{link}: {error}")),
-                }
-            }
-        }
     }
 }
 

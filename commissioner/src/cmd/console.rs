@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use tokio::time::sleep;
 
 use super::{Context, complain};
 use crate::{
@@ -18,6 +15,7 @@ use crate::{
     progress::{Progress, Step},
     registry::{self, Place, Registry},
     report_scanner::{Report, ReportScanner, Sighting},
+    stop::Stop,
 };
 
 /// How often a port that went away is looked for.
@@ -42,30 +40,29 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         // From here on: by the first line that is shown, Ctrl-C has to end well.
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
-        let mut line = self.open()?;
+        let mut stop = Stop::listen()?;
+        let (mut line, mut link) = (self.open()?, self.link.clone());
         let mut console = Console {
             context,
-            link: self.link.to_string(),
-            progress: Progress::beside_a_program(&context.output).on_link(&self.link),
+            link: String::new(),
+            progress: Progress::beside_a_program(&context.output),
             registry: context.registry_if_any().await?,
             scanner: ReportScanner::new(),
             first: None,
         };
-        console.progress.step(Step::LinkOpened);
+        console.begin(&link);
         tokio::select! {
-            _ = interrupt.recv() => Ok(()),
+            () = stop.requested() => Ok(()),
             failed = async {
                 loop {
                     let gone = console.follow(&mut line).await?;
                     if !self.reconnect {
                         return Err(gone.into());
                     }
-                    complain(format_args!("{}: the device went away; waiting for it to come back, until Ctrl-C", self.link));
-                    line = self.reopen().await?;
-                    // It may be another one.
-                    (console.scanner, console.first) = (ReportScanner::new(), None);
-                    console.progress.step(Step::LinkOpened);
+                    let name = line.close(&link);
+                    complain(format_args!("{link}: the device went away; waiting for it to come back, until Ctrl-C"));
+                    (line, link) = reopen(name).await?;
+                    console.begin(&link);
                 }
             } => failed,
         }
@@ -80,18 +77,16 @@ impl Args {
             ))),
         }
     }
+}
 
-    /// Waits for the port to be there again, and to be ours: just after it was made it may be neither.
-    async fn reopen(&self) -> Result<Diagnostics, CommandError> {
-        use link::Error;
-        loop {
-            match Diagnostics::open(&self.link) {
-                Some(Err(Error::Missing { .. } | Error::Permission { .. } | Error::InUse { .. })) => {
-                    sleep(INTERVAL).await
-                }
-                Some(line) => return Ok(line?),
-                None => return self.open(),
-            }
+/// Waits for a port to be there again, and to be ours: just after it was made it may be neither.
+async fn reopen(link: impl Fn() -> Link) -> Result<(Diagnostics, Link), CommandError> {
+    loop {
+        let link = link();
+        match Diagnostics::open(&link) {
+            Some(Ok(line)) => return Ok((line, link)),
+            Some(Err(error)) if !error.may_pass() => return Err(error.into()),
+            Some(Err(_)) | None => sleep(INTERVAL).await,
         }
     }
 }
@@ -115,6 +110,13 @@ struct Line<'a> {
 }
 
 impl Console<'_> {
+    /// A port was opened. The device there may be another one than before.
+    fn begin(&mut self, link: &Link) {
+        (self.scanner, self.first) = (ReportScanner::new(), None);
+        (self.link, self.progress) = (link.to_string(), self.progress.on_link(link));
+        self.progress.step(Step::LinkOpened);
+    }
+
     /// Shows what is said until the line fails.
     ///
     /// # Errors

@@ -25,11 +25,10 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let mut links = discover::links();
-        links.extend(self.links);
+        // Those that were named come first: they may have another speed.
+        let mut links = self.links;
+        links.extend(discover::links());
         links.extend(self.interface.into_iter().map(discover::on_interface));
-        links.sort();
-        links.dedup();
         context.progress.working("asking who is there");
         let nowhere = links.is_empty();
         let (mut devices, failures) = discover::merge(discover::survey(links).await);

@@ -35,6 +35,8 @@ use crate::{
 
 /// How long a device may take to start, and its port to appear and to be let go of by others.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a board that answered may be lost again, and looked for again: what flashed it may restart it late.
+const LOST: u32 = 3;
 /// How often it is looked for.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -314,34 +316,58 @@ async fn ended(commissioning: &mut Option<JoinHandle<Outcome>>) -> Outcome {
     }
 }
 
-/// Commissions the device at `link`, if it is the one that has reported.
+/// Commissions the device at `link`, if it is the one that has reported. A board that is lost on the way is waited for again:
+/// what was begun is in the journal.
 async fn commission(link: Link, work: Work, reported: Option<Observation>) -> Outcome {
     let progress = work.progress.on_link(&link);
-    progress.working("looking for the device");
-    let found = match reach(&link).await {
-        Ok(found) => found,
-        Err(error) => return Outcome::Failed(explain(error)),
-    };
-    let info = found.account.info();
-    let seen = found.account.key().map(|key| Observation::new(&info, *key, Place::Trusted, ProofLevel::Unproven));
-    match (reported, seen) {
-        (Some(reported), Some(seen)) if !is_same(&reported, &seen) => return Outcome::Other(seen),
-        _ => {}
-    }
-    match work.commission(found).await {
-        Ok(done) => Outcome::Done(done, seen),
-        Err(error) => Outcome::Failed(error),
+    let mut lost = 0;
+    loop {
+        progress.working("looking for the device");
+        let found = match reach(&link, &progress).await {
+            Ok(found) => found,
+            Err(error) => return Outcome::Failed(explain(error)),
+        };
+        let info = found.account.info();
+        let seen = found.account.key().map(|key| Observation::new(&info, *key, Place::Trusted, ProofLevel::Unproven));
+        match (reported, seen) {
+            (Some(reported), Some(seen)) if !is_same(&reported, &seen) => return Outcome::Other(seen),
+            _ => {}
+        }
+        match work.commission(found).await {
+            Ok(done) => return Outcome::Done(done, seen),
+            Err(error) if error.exit() == ExitCode::Link && lost < LOST => {
+                lost += 1;
+                progress.working(format!("{error}; waiting for it to come back"));
+            }
+            Err(error) => return Outcome::Failed(error),
+        }
     }
 }
 
-/// The device at a link that may be about to start.
-async fn reach(link: &Link) -> Result<Found, visit::Error> {
-    let deadline = Instant::now() + PATIENCE;
+/// The device at a link that may be about to start. What the command started and reads the port itself is waited for as long
+/// as it does.
+async fn reach(link: &Link, progress: &Progress) -> Result<Found, visit::Error> {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut holder = None;
     loop {
-        match discover::at(link).await {
-            Err(visit::Error::Client(error)) if may_pass(&error) && Instant::now() < deadline => sleep(INTERVAL).await,
-            found => return found,
+        let now = link.held_by_ours();
+        if let Some(program) = &now {
+            deadline = Instant::now() + PATIENCE;
+            if holder != now {
+                progress.working(format!("{program}, which the command started, has the port; waiting for its end"));
+            }
         }
+        holder = now;
+        let found = match holder {
+            Some(_) => None,
+            None => Some(discover::at(link).await),
+        };
+        match found {
+            None => {}
+            Some(Err(visit::Error::Client(error))) if may_pass(&error) && Instant::now() < deadline => {}
+            Some(found) => return found,
+        }
+        sleep(INTERVAL).await;
     }
 }
 
@@ -349,8 +375,8 @@ async fn reach(link: &Link) -> Result<Found, visit::Error> {
 fn may_pass(error: &client::Error) -> bool {
     use client::Error;
     match error {
-        Error::Link(link::Error::NotSerial { .. }) => false,
-        Error::Link(_) | Error::NoAnswer { .. } | Error::Reset => true,
+        Error::Link(error) => error.may_pass(),
+        Error::NoAnswer { .. } | Error::Reset => true,
         Error::Malformed(_) | Error::Changed | Error::TooLarge | Error::TooSlow => false,
     }
 }

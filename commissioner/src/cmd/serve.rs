@@ -5,7 +5,6 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use clap::Args as ClapArgs;
 use tokio::{
     net::UdpSocket,
-    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant, interval, sleep_until},
 };
@@ -15,6 +14,7 @@ use crate::{
     error::{CommandError, ExitCode},
     link::MAX_DATAGRAM,
     serve::{LIST, Outgoing, Server, TRL, revocations::Revocations},
+    stop::Stop,
 };
 
 /// How often the registry is looked at: other commissioners change it.
@@ -42,10 +42,9 @@ type Address = (usize, SocketAddr);
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
+        let mut stop = Stop::listen()?;
         let (registry, station) = (context.registry().await?, context.station_key()?);
         let mut server = Server::new(station.clone(), Revocations::read(&registry).await?);
-        let mut stop = signal(SignalKind::interrupt()).map_err(CommandError::internal)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::internal)?;
         let (sender, mut datagrams) = mpsc::channel(QUEUE);
         let mut sockets = Vec::new();
         for (number, address) in self.listen.iter().enumerate() {
@@ -62,8 +61,7 @@ impl Args {
         loop {
             let due = server.due().map(|due| start + Duration::from_millis(due));
             let outgoing = tokio::select! {
-                _ = stop.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
+                () = stop.requested() => return Ok(()),
                 Some((from, datagram)) = datagrams.recv() => server.receive(from, &datagram, now()),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => server.poll(now()),
                 _ = looks.tick() => {

@@ -10,7 +10,8 @@ use slipmux::{Constants, Decoder, FrameHandler, FrameType};
 use tokio::io::AsyncReadExt;
 use tokio_serial::SerialStream;
 
-use super::serial::{MAX_LOG, failed, open_port};
+use super::port::{self, UsbDevice, list_ports};
+use super::serial::MAX_LOG;
 use super::{Error, Link};
 use crate::text;
 
@@ -21,6 +22,7 @@ const CHUNK: usize = 2048;
 pub struct Diagnostics {
     stream: SerialStream,
     port: String,
+    usb: Option<UsbDevice>,
     lines: Lines,
     bytes: Vec<u8>,
 }
@@ -56,7 +58,7 @@ impl Diagnostics {
         match room.read_buf(&mut self.bytes).await {
             Ok(0) => Err(Error::Unplugged { port: self.port.clone() }),
             Ok(_) => Ok(Heard { lines: self.lines.push(&self.bytes), bytes: &self.bytes }),
-            Err(error) => Err(failed(&self.port, error)),
+            Err(error) => Err(port::failed(&self.port, error)),
         }
     }
 
@@ -65,25 +67,38 @@ impl Diagnostics {
         self.lines.finish()
     }
 
+    /// Closes the port, so that the device can have the same name again when it comes back. The name to open it by then: the
+    /// same, or the one that its USB serial number is found under meanwhile.
+    pub fn close(self, link: &Link) -> impl Fn() -> Link + use<> {
+        let (link, usb) = (link.clone(), self.usb);
+        move || match (&link, &usb) {
+            (Link::Serial { path, baud }, Some(usb)) if link.plug().is_none() => {
+                Link::Serial { path: usb.port(&list_ports()).unwrap_or_else(|| path.clone()), baud: *baud }
+            }
+            _ => link.clone(),
+        }
+    }
+
     fn open_port(path: &Path, baud: u32) -> Result<Self, Error> {
-        let (stream, port) = (open_port(path, baud)?, path.display().to_string());
-        Ok(Self { stream, port, lines: Lines::new(), bytes: Vec::with_capacity(CHUNK) })
+        let (stream, port) = (port::open(path, baud)?, path.display().to_string());
+        let usb = UsbDevice::of(path, &list_ports());
+        Ok(Self { stream, port, usb, lines: Lines::new(), bytes: Vec::with_capacity(CHUNK) })
     }
 }
 
 /// Makes lines of bytes.
-struct Lines {
+pub(super) struct Lines {
     decoder: Decoder,
     frame: Frame,
     text: Vec<u8>,
 }
 
 impl Lines {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { decoder: Decoder::new(), frame: Frame::default(), text: Vec::new() }
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for byte in bytes {
             self.frame.data = None;
@@ -111,7 +126,7 @@ impl Lines {
     }
 
     /// The line so far, unless it is empty.
-    fn finish(&mut self) -> Option<String> {
+    pub(super) fn finish(&mut self) -> Option<String> {
         let line = text::log(&self.text);
         self.text.clear();
         (!line.is_empty()).then_some(line)

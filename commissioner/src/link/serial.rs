@@ -3,19 +3,17 @@
 //! Configuration frames carry CoAP and go up. Diagnostic frames are the device's log. Whatever else is on the line,
 //! boot messages or noise, is passed over: a frame that does not check out never existed.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::VecDeque;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use protocol::usb::{PRODUCT_ID, VENDOR_ID};
-use rustix::fs::{OFlags, major, minor};
-use rustix::termios::ioctl_tiocnxcl;
 use slipmux::{DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_buffered};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialPortInfo, SerialPortType, SerialStream};
+use tokio_serial::SerialStream;
 
-use super::{Datagram, Datagrams, DeviceLog, Error, Io, MAX_DATAGRAM};
+use super::examination::Heard;
+use super::fault::Fault;
+use super::{Datagram, Datagrams, DeviceLog, Error, Io, MAX_DATAGRAM, port};
 use crate::text;
 
 /// Bytes of the frame check sequence that ends a configuration frame.
@@ -23,113 +21,45 @@ const FCS_LEN: usize = 2;
 /// Longest log text that is passed on, in bytes; the rest of a longer one is cut off.
 pub(super) const MAX_LOG: usize = 2048;
 
-/// A serial port that a device may be at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// Its device file.
-    pub path: String,
-    /// If by its USB vendor and product ID it is a commissioning device, the serial number of that. It is the device ID,
-    /// as the device claims it.
-    pub device: Option<String>,
-}
-
-/// The serial ports that a device may be at: USB ports, and built-in ones that name their hardware.
-///
-/// Not listed: ptys, and `/dev/ttyS*`, most of which exist without any hardware behind them.
-pub fn list_ports() -> Vec<Port> {
-    // The library panics where there is no sysfs, as in some containers.
-    if !Path::new("/sys/class/tty").is_dir() {
-        return Vec::new();
-    }
-    let ports = tokio_serial::available_ports().unwrap_or_default();
-    let mut ports: Vec<_> = ports.into_iter().map(Port::from).collect();
-    ports.retain(|port| !port.path.starts_with("/dev/ttyS"));
-    ports.sort_by(|a, b| a.path.cmp(&b.path));
-    ports
-}
-
-impl From<SerialPortInfo> for Port {
-    fn from(port: SerialPortInfo) -> Self {
-        let device = match port.port_type {
-            SerialPortType::UsbPort(usb) if (usb.vid, usb.pid) == (VENDOR_ID, PRODUCT_ID) => {
-                Some(usb.serial_number.unwrap_or_default())
-            }
-            _ => None,
-        };
-        Self { path: port.port_name, device }
-    }
-}
+/// Datagrams that were sent and may still come back, on a line that echoes.
+const MOST_ECHOES: usize = 16;
 
 /// Opens a port for ourselves alone, to exchange datagrams.
 pub(super) fn open(path: &Path, baud: u32, log: DeviceLog) -> Result<SlipmuxLine<SerialStream>, Error> {
-    Ok(SlipmuxLine::new(open_port(path, baud)?, path.display().to_string(), log))
-}
-
-/// Opens a port for ourselves alone.
-pub(super) fn open_port(path: &Path, baud: u32) -> Result<SerialStream, Error> {
-    let port = path.display().to_string();
-    let pty = open_pty(path);
-    let stream = tokio_serial::new(port.as_str(), baud).open_native_async().map_err(|error| match error.kind() {
-        ErrorKind::NoDevice => Error::InUse { port: port.clone(), holder: holder(path) },
-        ErrorKind::Io(io::ErrorKind::NotFound) => Error::Missing { what: port.clone() },
-        ErrorKind::Io(io::ErrorKind::PermissionDenied) => Error::Permission { port: port.clone() },
-        _ => Error::NotSerial { port: port.clone(), reason: error.to_string() },
-    })?;
-    if let Some(pty) = pty {
-        // Best effort: without it the next program has to wait for the simulator to restart.
-        let _ = ioctl_tiocnxcl(&pty);
-    }
-    Ok(stream)
-}
-
-/// Who has the port, as far as the system tells: the name and number of the process that locked it.
-fn holder(path: &Path) -> Option<String> {
-    let file = fs::metadata(path).ok()?;
-    let file = format!("{:02x}:{:02x}:{}", major(file.dev()), minor(file.dev()), file.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let process = locks.lines().find_map(|lock| match lock.split_whitespace().collect::<Vec<_>>()[..] {
-        [_, "FLOCK", _, _, process, locked, ..] if locked == file => Some(process.to_owned()),
-        _ => None,
-    })?;
-    let name = fs::read(format!("/proc/{process}/comm")).ok()?;
-    Some(format!("{} (process {process})", text::line(String::from_utf8_lossy(&name).trim_end())))
-}
-
-/// What an operating system's error on an open port means.
-pub(super) fn failed(port: &str, source: io::Error) -> Error {
-    // What an unplugged USB adapter reports depends on its driver: EIO, ENXIO or ENODEV.
-    const GONE: [rustix::io::Errno; 3] = [rustix::io::Errno::IO, rustix::io::Errno::NXIO, rustix::io::Errno::NODEV];
-    let gone = source.kind() == io::ErrorKind::BrokenPipe
-        || GONE.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()));
-    match gone {
-        true => Error::Unplugged { port: port.to_owned() },
-        false => Error::Failed { what: port.to_owned(), source },
-    }
-}
-
-/// A pty outlives its openers, for the simulator keeps it open, and so does the mark "exclusive" that opening leaves on
-/// it: nobody but root could open it again. Through this second handle the mark is taken off; the file's lock remains.
-fn open_pty(path: &Path) -> Option<File> {
-    let is_pty = path.canonicalize().is_ok_and(|target| target.starts_with("/dev/pts"));
-    let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed();
-    is_pty.then(|| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok()).flatten()
+    Ok(SlipmuxLine::new(port::open(path, baud)?, path.display().to_string(), log))
 }
 
 /// slipmux over a stream of bytes.
+///
+/// On some lines, two-wire RS-485 among them, all that is sent comes back to the sender. What comes back is passed over here,
+/// once for each time that it was sent, so that nothing above this takes its own words for an answer.
 pub(super) struct SlipmuxLine<S> {
-    stream: S,
-    port: String,
+    pub(super) stream: S,
+    pub(super) port: String,
     log: DeviceLog,
     decoder: Decoder,
     frame: Frame,
     /// Bytes read and not yet decoded: several frames may arrive in one read.
     input: Vec<u8>,
     decoded: usize,
+    /// Datagrams that were sent and did not come back, latest last.
+    echoes: VecDeque<Vec<u8>>,
+    pub(super) heard: Heard,
 }
 
 impl<S> SlipmuxLine<S> {
     pub(super) fn new(stream: S, port: String, log: DeviceLog) -> Self {
-        Self { stream, port, log, decoder: Decoder::new(), frame: Frame::default(), input: Vec::new(), decoded: 0 }
+        Self {
+            stream,
+            port,
+            log,
+            decoder: Decoder::new(),
+            frame: Frame::default(),
+            input: Vec::new(),
+            decoded: 0,
+            echoes: VecDeque::new(),
+            heard: Heard::new(),
+        }
     }
 
     /// The next datagram among the bytes at hand.
@@ -138,29 +68,53 @@ impl<S> SlipmuxLine<S> {
             self.decoded += 1;
             self.frame.line_bytes += 1;
             match self.decoder.decode(*byte, &mut self.frame) {
-                Ok(DecodeStatus::FrameCompleteConfiguration) => {
-                    if let Some(datagram) = self.frame.datagram() {
+                Ok(DecodeStatus::FrameCompleteConfiguration) => match self.frame.datagram() {
+                    Some(datagram) if self.is_echo(&datagram.bytes) => {
+                        tracing::trace!(port = self.port, "passed over what we had sent");
+                    }
+                    Some(datagram) => {
+                        self.heard.frames += 1;
                         return Some(datagram);
                     }
-                    tracing::debug!(port = self.port, "dropped a frame of more than {MAX_DATAGRAM} bytes");
-                }
+                    None => tracing::debug!(port = self.port, "dropped a frame of more than {MAX_DATAGRAM} bytes"),
+                },
                 Ok(DecodeStatus::FrameCompleteDiagnostic) => (self.log)(&self.frame.text()),
                 Ok(DecodeStatus::FrameCompleteIp | DecodeStatus::Incomplete) => {}
-                Err(error) => tracing::trace!(port = self.port, ?error, "passed over bytes on the line"),
+                Err(error) => {
+                    self.heard.frames += u64::from(matches!(error, slipmux::Error::BadFCS));
+                    tracing::trace!(port = self.port, ?error, "passed over bytes on the line");
+                }
             }
         }
         None
     }
 
+    /// Takes note of what is about to be sent.
+    fn expect_echo(&mut self, datagram: &[u8]) {
+        if self.echoes.len() == MOST_ECHOES {
+            self.echoes.pop_front();
+        }
+        self.echoes.push_back(datagram.to_vec());
+    }
+
+    /// Whether a datagram is one that we sent. What was sent before it will not come any more.
+    fn is_echo(&mut self, datagram: &[u8]) -> bool {
+        let Some(at) = self.echoes.iter().position(|sent| sent == datagram) else { return false };
+        self.echoes.drain(..=at);
+        self.heard.own(&frame(datagram));
+        true
+    }
+
     fn failed(&self, source: io::Error) -> Error {
-        failed(&self.port, source)
+        port::failed(&self.port, source)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Datagrams for SlipmuxLine<S> {
     fn send<'a>(&'a mut self, datagram: &'a [u8]) -> Io<'a, usize> {
         Box::pin(async move {
-            let frame = encode_buffered(Slipmux::Configuration(datagram.to_vec()));
+            self.expect_echo(datagram);
+            let frame = frame(datagram);
             self.stream.write_all(&frame).await.map_err(|error| self.failed(error))?;
             Ok(frame.len())
         })
@@ -178,12 +132,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Datagrams for SlipmuxLine<
                 let mut room = (&mut self.stream).take(MAX_DATAGRAM as u64);
                 match room.read_buf(&mut self.input).await {
                     Ok(0) => return Err(Error::Unplugged { port: self.port.clone() }),
-                    Ok(_) => {}
+                    Ok(_) => self.heard.push(&self.input),
                     Err(error) => return Err(self.failed(error)),
                 }
             }
         })
     }
+
+    fn has_said_anything(&self) -> bool {
+        self.heard.anything()
+    }
+
+    fn examine(&mut self) -> Io<'_, Option<Fault>> {
+        Box::pin(self.examination())
+    }
+}
+
+/// A datagram as it is on the line.
+fn frame(datagram: &[u8]) -> Vec<u8> {
+    encode_buffered(Slipmux::Configuration(datagram.to_vec()))
 }
 
 /// The frame being received. It keeps what fits, so that a frame without an end costs nothing.
@@ -231,6 +198,7 @@ mod tests {
     use slipmux::Constants;
     use tokio::io::{DuplexStream, duplex};
 
+    use super::super::testing::Pty;
     use super::*;
 
     /// An empty CON message: `c0 a9 40 01 00 00 bc 38 c0` on the line.
@@ -262,15 +230,6 @@ mod tests {
 
     fn diagnostic(text: &str) -> Vec<u8> {
         encode_buffered(Slipmux::Diagnostic(text.to_owned()))
-    }
-
-    #[test]
-    fn the_udev_rule_is_about_our_devices() {
-        let rule = include_str!("../../udev/70-commissioning.rules");
-        for (attribute, value) in [("idVendor", VENDOR_ID), ("idProduct", PRODUCT_ID)] {
-            let named: Vec<_> = rule.split(&format!("{{{attribute}}}==\"")).skip(1).map(|rest| &rest[..4]).collect();
-            assert_eq!(named, [&*format!("{value:04x}"); 3]);
-        }
     }
 
     #[tokio::test]
@@ -335,6 +294,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_sent_and_comes_back_is_passed_over_once_for_each_time() {
+        let other = [0x40, 0, 0, 7];
+        let (mut line, mut device, _) = line(1024);
+        for datagram in [DATAGRAM, other, DATAGRAM] {
+            line.send(&datagram).await.unwrap();
+        }
+        // The first one was lost on its way back.
+        let echoes = [frame(&other), frame(&DATAGRAM), frame(&[0x70, 0, 0, 7])].concat();
+        device.write_all(&echoes).await.unwrap();
+        assert_eq!(line.receive().await.unwrap().bytes, [0x70, 0, 0, 7]);
+        // What is said again after that is no echo.
+        device.write_all(&ON_THE_LINE).await.unwrap();
+        assert_eq!(line.receive().await.unwrap().bytes, DATAGRAM);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_echo_keeps_few_of_the_datagrams_that_were_sent() {
+        let (mut line, mut device, _) = line(64 * 1024);
+        for number in 0..100 {
+            line.send(&[0x40, 0, 0, number]).await.unwrap();
+        }
+        assert_eq!(line.echoes.len(), MOST_ECHOES);
+        device.write_all(&frame(&[0x40, 0, 0, 1])).await.unwrap();
+        assert_eq!(line.receive().await.unwrap().bytes, [0x40, 0, 0, 1]);
+    }
+
+    #[tokio::test]
     async fn a_device_that_goes_away_is_noticed_both_ways() {
         let (mut line, device, _) = line(64);
         drop(device);
@@ -343,25 +329,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ports_that_cannot_be_opened_say_why() {
-        let log = || -> DeviceLog { Box::new(|_| ()) };
-        assert!(matches!(open(Path::new("/dev/ttyNONE"), 9600, log()), Err(Error::Missing { .. })));
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(open(file.path(), 9600, log()), Err(Error::NotSerial { .. })));
-    }
-
-    #[tokio::test]
     async fn a_pty_is_opened_by_one_program_at_a_time_and_again_after_it() {
-        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let open = || open(Path::new(&path), 115_200, Box::new(|_| ()));
+        let Pty { device: master, path } = Pty::new();
+        let open = || open(&path, 115_200, Box::new(|_| ()));
 
         let mut first = open().unwrap();
         let Err(Error::InUse { holder: Some(holder), .. }) = open() else { panic!("it is in use, and by us") };
-        assert!(holder.ends_with(&format!("(process {})", std::process::id())), "{holder}");
+        assert!(holder.to_string().ends_with(&format!("(process {})", std::process::id())), "{holder}");
         first.send(&DATAGRAM).await.unwrap();
         let mut bytes = [0; 32];
         assert_eq!(rustix::io::read(&master, &mut bytes).unwrap(), 9);
