@@ -112,7 +112,7 @@ fn altered(values: &[(u8, Harm)]) -> String {
     if becomes(0xff, &[0xff, 0xff]) {
         return format!("{list}: a terminal server speaks telnet (RFC 854); use its raw TCP port");
     }
-    if only(&[b'\r', b'\n']) {
+    if only(b"\r\n") {
         return format!(
             "{list}: line ends are converted on the way; switch that off, for bytes are to pass as they are"
         );
