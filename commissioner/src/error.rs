@@ -108,9 +108,14 @@ impl From<state_dir::Error> for CommandError {
     fn from(error: state_dir::Error) -> Self {
         use state_dir::Error;
         let exit = match error {
-            Error::Missing(_) | Error::NotADirectory(_) | Error::WritableByOthers { .. } | Error::NoHome => {
-                ExitCode::Usage
-            }
+            Error::Missing(_)
+            | Error::NotADirectory(_)
+            | Error::WritableByOthers { .. }
+            | Error::Unprotected(_)
+            | Error::OfAnother { .. }
+            | Error::NoLocks(_)
+            | Error::NoHome => ExitCode::Usage,
+            Error::Lost { .. } => ExitCode::Conflict,
             Error::File(error) => return error.into(),
             Error::Io { .. } => ExitCode::Internal,
         };
@@ -135,7 +140,8 @@ impl From<keys::Error> for CommandError {
         match error {
             Error::Write(error) => error.into(),
             Error::NotPrivate { .. } => Self::usage(error.to_string()),
-            Error::Missing(_) | Error::NotAKey(_) | Error::Read { .. } => Self::internal(error),
+            Error::Missing(_) => Self::new(ExitCode::Conflict, error.to_string()),
+            Error::NotAKey(_) | Error::Read { .. } => Self::internal(error),
         }
     }
 }
@@ -199,10 +205,13 @@ impl From<registry::Error> for CommandError {
             | Error::NoCopy(_)
             | Error::OtherRegistry(_)
             | Error::UnknownCertificate(_)
-            | Error::OutOfOrder { .. } => ExitCode::Conflict,
-            Error::Database(_)
+            | Error::OutOfOrder { .. }
+            | Error::Damaged { .. }
+            | Error::Unmerged(_)
             | Error::Migration(_)
-            | Error::Corrupt(_)
+            | Error::Corrupt(_) => ExitCode::Conflict,
+            Error::Database(_)
+            | Error::ReadOnly(_)
             | Error::Tampered { .. }
             | Error::TamperedImport { .. }
             | Error::Rewritten { .. }

@@ -95,7 +95,7 @@ impl Unfinished {
         let directory = parent(target);
         clear_leftovers(directory);
         loop {
-            let path = directory.join(format!("{}{:08x}{}", UNDER_WAY.0, OsRng.next_u32(), UNDER_WAY.1));
+            let path = scratch_path(directory);
             let file = match OpenOptions::new().read(true).write(true).create_new(true).mode(readers.mode()).open(&path)
             {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -154,6 +154,11 @@ impl Drop for Unfinished {
         // It has no other name, or has one, and this is a second link to it; or it has been renamed.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// A name that nothing has, as good as surely. What a killed process leaves there goes as other leftovers do.
+pub(crate) fn scratch_path(directory: &Path) -> PathBuf {
+    directory.join(format!("{}{:08x}{}", UNDER_WAY.0, OsRng.next_u32(), UNDER_WAY.1))
 }
 
 /// Ways to give a file a name that is free, and to notice if it is not.

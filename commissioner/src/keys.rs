@@ -21,7 +21,7 @@ use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use crate::{files, hsm};
+use crate::{files, hsm, state_dir::Protection};
 
 /// Longest key file that is read, in bytes; ours have about 240.
 const MAX_FILE: u64 = 4096;
@@ -31,14 +31,17 @@ const OTHERS: u32 = 0o077;
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such file.
+    /// There is no such file, and there was one: the registry is there only after it.
     #[error(
-        "the key file {0} is missing; put it back from your backup, or run `commissioner init` if there never was one"
+        "the key file {0} is missing; your backup has it: put that back into another directory, with `commissioner \
+         --state-dir OTHER restore-backup FILE`, and take the key file from there"
     )]
     Missing(PathBuf),
     /// Somebody else may have read it.
     #[error(
-        "the key file {path} can be used by others (mode {mode:04o}); run `chmod 600 {path}`, and replace the key if somebody may have read it"
+        "the key file {path} can be used by others (mode {mode:04o}); run `chmod 600 {path}`, and replace the key if somebody \
+         may have read it. Where that changes nothing, as on FAT, exFAT and many shares, modes protect nothing: move the \
+         state directory elsewhere; or, if nobody else comes to this one, repeat with --insecure-state-dir"
     )]
     NotPrivate {
         /// The file.
@@ -72,7 +75,12 @@ pub fn create(path: &Path) -> Result<PrivateKey, Error> {
 
 /// Reads the key in the file at `path`. A file that others can read is refused.
 pub fn load(path: &Path) -> Result<PrivateKey, Error> {
-    from_pem(&read_private(path)?).ok_or_else(|| Error::NotAKey(path.to_owned()))
+    load_as(path, Protection::Required)
+}
+
+/// The same where others may have access.
+pub fn load_as(path: &Path, protection: Protection) -> Result<PrivateKey, Error> {
+    from_pem(&read_private(path, protection)?).ok_or_else(|| Error::NotAKey(path.to_owned()))
 }
 
 /// A key as PKCS#8 PEM; none for what no key is.
@@ -209,7 +217,7 @@ impl IssuerKey {
     }
 }
 
-fn read_private(path: &Path) -> Result<Zeroizing<String>, Error> {
+fn read_private(path: &Path, protection: Protection) -> Result<Zeroizing<String>, Error> {
     let read_error = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => Error::Missing(path.to_owned()),
         io::ErrorKind::InvalidData => Error::NotAKey(path.to_owned()),
@@ -218,7 +226,7 @@ fn read_private(path: &Path) -> Result<Zeroizing<String>, Error> {
     let mut file = OpenOptions::new().read(true).open(path).map_err(read_error)?;
     let metadata = file.metadata().map_err(read_error)?;
     let mode = metadata.mode() & 0o7777;
-    if mode & OTHERS != 0 {
+    if mode & OTHERS != 0 && protection == Protection::Required {
         return Err(Error::NotPrivate { path: path.to_owned(), mode });
     }
     if !metadata.is_file() || metadata.len() > MAX_FILE {
@@ -258,6 +266,7 @@ mod tests {
             let error = load(&path).unwrap_err();
             assert!(matches!(error, Error::NotPrivate { mode: seen, .. } if seen == mode), "{error}");
             assert!(error.to_string().contains("chmod 600"), "{error}");
+            load_as(&path, Protection::Waived).unwrap();
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         load(&path).unwrap();

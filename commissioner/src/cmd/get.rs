@@ -118,7 +118,7 @@ impl Context {
 
     /// The registry, or none where `init` was never run: strangers' devices can be asked all the same.
     pub(super) async fn registry_if_any(&self) -> Result<Option<Registry>, CommandError> {
-        let dir = match StateDir::open(&self.state_path()?) {
+        let dir = match StateDir::open_as(&self.state_path()?, self.protection) {
             Err(state_dir::Error::Missing(_)) => return Ok(None),
             dir => dir?,
         };

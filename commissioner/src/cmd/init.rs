@@ -66,7 +66,8 @@ impl Args {
             (_, _, true) => Keep::Sealed(context),
             _ => Keep::File,
         };
-        let state = initialise_as(&keep, &context.state_path()?, context.clock.clone()).await?;
+        let dir = StateDir::create_as(&context.state_path()?, context.protection)?;
+        let state = initialise_as(&keep, &dir, context.clock.clone()).await?;
         context.output.result(&state, &state);
         Ok(())
     }
@@ -105,55 +106,59 @@ impl fmt::Display for Initialised {
 
 /// Makes the state in the directory at `path`, finishes what an interrupted run began, or leaves a complete one alone.
 ///
-/// The order matters: the registry's file comes first, the keys next, and last the entry that gives the registry to the
-/// issuer. So a missing piece tells an interrupted `init` from a lost key or a lost registry, which must not be replaced.
+/// First comes a mark that this is under way, then the registry's file, the keys, and the entry that gives the registry to the
+/// issuer; last the mark goes. So a missing piece tells an interrupted `init` from a lost key or a lost registry, which must
+/// not be replaced.
 pub async fn initialise(path: &Path, clock: Clock) -> Result<Initialised, CommandError> {
-    initialise_as(&Keep::File, path, clock).await
+    initialise_as(&Keep::File, &StateDir::create(path)?, clock).await
 }
 
 /// The same, with the issuer's key where it is to be.
-async fn initialise_as(keep: &Keep<'_>, path: &Path, clock: Clock) -> Result<Initialised, CommandError> {
-    let dir = StateDir::create(path)?;
+async fn initialise_as(keep: &Keep<'_>, dir: &StateDir, clock: Clock) -> Result<Initialised, CommandError> {
+    match Registry::open(dir, clock.clone(), false).await {
+        Err(registry::Error::NotInitialised(_)) => {}
+        opened => return complete(keep, dir, &opened?),
+    }
     let lock = dir.lock()?;
-    let describe = |issuer: &PublicKey, station: &PublicKey, created| Initialised {
+    // Another `init` may have been faster.
+    match Registry::open_locked(dir, &lock, clock.clone(), false).await {
+        Err(registry::Error::NotInitialised(_)) => {}
+        opened => return complete(keep, dir, &opened?),
+    }
+    Registry::prepare(dir, &lock).await?;
+    let issuer = keep.issuer(dir)?;
+    let station = load_or_create(dir, &dir.station_key())?;
+    Registry::initialise(dir, &lock, clock, issuer, *station.public()).await?;
+    Ok(describe(dir, &issuer, station.public(), true))
+}
+
+/// What there is already, if it is what is asked for.
+fn complete(keep: &Keep<'_>, dir: &StateDir, registry: &Registry) -> Result<Initialised, CommandError> {
+    let station = keys::load_as(&dir.station_key(), dir.protection())?;
+    let issuer = match dir.issuer_anchor().exists() {
+        true => Anchor::load(&dir.issuer_anchor()).map_err(CommandError::internal)?.0,
+        false => *keys::load_as(&dir.issuer_key(), dir.protection())?.public(),
+    };
+    if matches!(keep, Keep::Elsewhere(elsewhere) if *elsewhere != issuer) {
+        let message = "this state directory belongs to another issuer; name another one with --state-dir";
+        return Err(CommandError::new(ExitCode::Conflict, message));
+    }
+    if issuer != *registry.issuer() {
+        let message =
+            "the registry belongs to another issuer key; put the two that belong together back from your backup";
+        return Err(CommandError::new(ExitCode::Conflict, message));
+    }
+    Ok(describe(dir, &issuer, station.public(), false))
+}
+
+fn describe(dir: &StateDir, issuer: &PublicKey, station: &PublicKey, created: bool) -> Initialised {
+    Initialised {
         state_dir: dir.path().display().to_string(),
         issuer: issuer.thumbprint().to_string(),
         station: station.thumbprint().to_string(),
-        station_key: is_station(&dir).then(|| hex::encode(station.x())),
+        station_key: is_station(dir).then(|| hex::encode(station.x())),
         created,
-    };
-    match Registry::open_locked(&dir, &lock, clock.clone(), false).await {
-        Ok(registry) => {
-            let station = keys::load(&dir.station_key())?;
-            let issuer = match dir.issuer_anchor().exists() {
-                true => Anchor::load(&dir.issuer_anchor()).map_err(CommandError::internal)?.0,
-                false => *keys::load(&dir.issuer_key())?.public(),
-            };
-            if matches!(keep, Keep::Elsewhere(elsewhere) if *elsewhere != issuer) {
-                let message = "this state directory belongs to another issuer; name another one with --state-dir";
-                return Err(CommandError::new(ExitCode::Conflict, message));
-            }
-            if issuer != *registry.issuer() {
-                let message = "the registry belongs to another issuer key; put the two that belong together back from your backup";
-                return Err(CommandError::new(ExitCode::Conflict, message));
-            }
-            return Ok(describe(&issuer, station.public(), false));
-        }
-        Err(registry::Error::NotInitialised(_)) => {}
-        Err(other) => return Err(other.into()),
     }
-    if !dir.registry().exists() && (dir.issuer_key().exists() || dir.station_key().exists()) {
-        let message = format!(
-            "{} has keys but no registry; put the registry back from your backup, or move the keys away to start anew",
-            dir.path().display()
-        );
-        return Err(CommandError::new(ExitCode::Conflict, message));
-    }
-    Registry::prepare(&dir, &lock).await?;
-    let issuer = keep.issuer(&dir)?;
-    let station = load_or_create(&dir.station_key())?;
-    Registry::initialise(&dir, &lock, clock, issuer, *station.public()).await?;
-    Ok(describe(&issuer, station.public(), true))
 }
 
 /// Whether this acts for an issuer whose key is at another machine.
@@ -165,7 +170,7 @@ impl Keep<'_> {
     /// Makes the issuer's key, or finds the one that an interrupted run made. The file with the public key is the last one.
     fn issuer(&self, dir: &StateDir) -> Result<PublicKey, CommandError> {
         let issuer = match self {
-            Self::File => return Ok(*load_or_create(&dir.issuer_key())?.public()),
+            Self::File => return Ok(*load_or_create(dir, &dir.issuer_key())?.public()),
             Self::Elsewhere(issuer) => *issuer,
             Self::Hsm(place, context) => {
                 let key = hsm::Key::open_or_create(place, context.unlock.pin(place)?)?;
@@ -186,6 +191,6 @@ impl Keep<'_> {
     }
 }
 
-fn load_or_create(path: &Path) -> Result<PrivateKey, keys::Error> {
-    if path.exists() { keys::load(path) } else { keys::create(path) }
+fn load_or_create(dir: &StateDir, path: &Path) -> Result<PrivateKey, keys::Error> {
+    if path.exists() { keys::load_as(path, dir.protection()) } else { keys::create(path) }
 }

@@ -22,7 +22,7 @@ use crate::{
     output::{Output, complain},
     progress::Progress,
     registry::{DeviceRef, EmptyName, Registry},
-    state_dir::StateDir,
+    state_dir::{Protection, StateDir},
     visit::{InstalledToken, Station},
 };
 
@@ -83,6 +83,9 @@ struct Global {
     /// Where keys and registry are [default: the XDG state directory]
     #[arg(long, global = true, value_name = "DIR", env = "COMMISSIONER_STATE_DIR")]
     state_dir: Option<PathBuf>,
+    /// Use the state directory although modes do not keep others out of it, or although it is not root's
+    #[arg(long, global = true)]
+    insecure_state_dir: bool,
     #[command(flatten)]
     unlock: Unlock,
     /// Sign although the clock is more than a day ahead of the last audit entry
@@ -168,6 +171,10 @@ impl Cli {
             clock: Clock::System,
             clock_ok: self.global.clock_ok,
             unlock: self.global.unlock,
+            protection: match self.global.insecure_state_dir {
+                true => Protection::Waived,
+                false => Protection::Required,
+            },
             state_dir: self.global.state_dir,
         };
         self.command.run(&context).await
@@ -223,6 +230,8 @@ pub struct Context {
     pub clock_ok: bool,
     /// What unlocks the issuer's key.
     unlock: Unlock,
+    /// `--insecure-state-dir`.
+    pub protection: Protection,
     state_dir: Option<PathBuf>,
 }
 
@@ -237,7 +246,7 @@ impl Context {
 
     /// The state directory; exit code 2 if there is none yet.
     pub fn state_dir(&self) -> Result<StateDir, CommandError> {
-        Ok(StateDir::open(&self.state_path()?)?)
+        Ok(StateDir::open_as(&self.state_path()?, self.protection)?)
     }
 
     /// The registry; exit code 2 if there is none yet.
@@ -275,7 +284,8 @@ impl Context {
         let dir = self.state_dir()?;
         let anchor = dir.issuer_anchor();
         if !anchor.exists() {
-            return Ok(Issuer::new(keys::IssuerKey::load(&dir.issuer_key())?));
+            let (path, key) = (dir.issuer_key(), keys::load_as(&dir.issuer_key(), dir.protection())?);
+            return Ok(Issuer::new(keys::IssuerKey::new(&key).ok_or(keys::Error::NotAKey(path))?));
         }
         let broken = |path: &Path, error: &dyn fmt::Display| {
             CommandError::usage(format!("{}: {error}; put it back from your backup", path.display()))
@@ -307,7 +317,8 @@ impl Context {
 
     /// The key that this station proves itself with.
     pub fn station_key(&self) -> Result<protocol::key::PrivateKey, CommandError> {
-        Ok(keys::load(&self.state_dir()?.station_key())?)
+        let dir = self.state_dir()?;
+        Ok(keys::load_as(&dir.station_key(), dir.protection())?)
     }
 }
 

@@ -43,7 +43,7 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let mut stop = Stop::listen()?;
-        let (registry, station) = (context.registry().await?, context.station_key()?);
+        let (mut registry, station) = (context.registry().await?, context.station_key()?);
         let mut server = Server::new(station.clone(), Revocations::read(&registry).await?);
         let (sender, mut datagrams) = mpsc::channel(QUEUE);
         let mut sockets = Vec::new();
@@ -65,6 +65,10 @@ impl Args {
                 Some((from, datagram)) = datagrams.recv() => server.receive(from, &datagram, now()),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => server.poll(now()),
                 _ = looks.tick() => {
+                    if registry.is_frozen() {
+                        registry.close().await;
+                        registry = context.registry().await?;
+                    }
                     let head = registry.read().await?.head().await?;
                     if server.revocations().as_of.as_ref() == Some(&head) {
                         continue;

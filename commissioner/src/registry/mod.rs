@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod escrow;
+mod failure;
 pub mod import;
 pub mod journal;
 pub mod lists;
@@ -27,13 +28,15 @@ pub mod succession;
 pub(crate) mod testing;
 pub mod vouchers;
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use cbor_schemas::{DeviceId, IssuerId};
 use protocol::key::PublicKey;
 use sqlx::AnyPool;
 
-use self::audit::{Change, Event};
 pub use self::{
     audit::{AuditEntry, AuditSummary, Tampering},
     import::Imported,
@@ -49,9 +52,13 @@ pub use self::{
     succession::{Conflict, Observation, Place, Revocation, Succession},
     vouchers::{VoucherGrant, VoucherRequest},
 };
+use self::{
+    audit::{Change, Event},
+    schema::{Connected, Purpose},
+};
 use crate::{
     clock::{Clock, rfc3339},
-    state_dir::{self, Lock, StateDir},
+    state_dir::{self, Found, Lock, REGISTRY, StateDir},
 };
 
 /// The name of the entry in `meta` that says whose registry this is: the issuer's x-coordinate in hex.
@@ -64,6 +71,21 @@ pub struct Registry {
     clock: Clock,
     clock_ok: bool,
     issuer: PublicKey,
+    is_frozen: bool,
+}
+
+/// What a registry is called in an error.
+fn name(file: Option<&Path>) -> String {
+    file.map_or_else(|| format!("{REGISTRY} in the state directory"), |file| file.display().to_string())
+}
+
+fn way_out(file: Option<&Path>) -> String {
+    match file {
+        Some(file) => state_dir::way_out(file),
+        None => format!(
+            "Move {REGISTRY}* away from the state directory, and put back your newest backup: `commissioner restore-backup FILE`"
+        ),
+    }
 }
 
 /// Why the registry did not do it.
@@ -86,13 +108,32 @@ pub enum Error {
     #[error(transparent)]
     StateDir(#[from] state_dir::Error),
     /// The database failed.
-    #[error("the registry's database failed: {0}; nothing was changed, try again")]
-    Database(#[from] sqlx::Error),
+    #[error(
+        "the registry's database failed: {0}; see to it that the disk has room and works, then repeat the command: it goes on from what is on record"
+    )]
+    Database(#[source] sqlx::Error),
+    /// The registry's file, or what it is on, takes no changes.
+    #[error("the registry cannot be written to here: {0}; have the state directory where it can be")]
+    ReadOnly(#[source] sqlx::Error),
+    /// The database is not whole, which the statement that came upon it may be the first to notice.
+    #[error("the registry {} is damaged: {what}. {}", name(file.as_deref()), way_out(file.as_deref()))]
+    Damaged {
+        /// The file, if it was found while it was opened.
+        file: Option<PathBuf>,
+        /// What the database said.
+        what: String,
+    },
+    /// What was written last is not in the registry's file, and cannot be put there.
+    #[error(
+        "the registry {0} has newer changes beside it (in its -wal or -journal file), and cannot be written to here; run any \
+         command once where it can be, such as `commissioner devices`"
+    )]
+    Unmerged(PathBuf),
     /// The schema could not be brought up to date.
-    #[error("the registry's schema could not be brought up to date: {0}; put the registry back from your backup")]
+    #[error("the registry's schema could not be brought up to date: {0}. {advice}", advice = way_out(None))]
     Migration(#[source] sqlx::migrate::MigrateError),
     /// Something is in the database that was never written by this program.
-    #[error("the registry holds an impossible value for {0}; put it back from your backup")]
+    #[error("the registry holds an impossible value for {0}. {advice}", advice = way_out(None))]
     Corrupt(&'static str),
     /// The audit trail does not hold.
     #[error("audit entry {seq} {what}; compare the registry with your backup")]
@@ -274,35 +315,64 @@ impl Registry {
     }
 
     /// Opens the registry in `dir` and brings its schema up to date. `clock_ok`: the user vouches for a clock that is
-    /// more than a day ahead of the last audit entry.
+    /// more than a day ahead of the last audit entry. Takes the lock only if there is something to wait for, or to do under
+    /// it: reading takes neither a lock file nor a file system that can be written to.
     pub async fn open(dir: &StateDir, clock: Clock, clock_ok: bool) -> Result<Self, Error> {
-        let lock = dir.lock()?;
+        if let Some(registry) = Self::look(dir, Purpose::Look, clock.clone(), clock_ok).await? {
+            return Ok(registry);
+        }
+        let lock = match dir.found()? {
+            Found::Nothing => return Err(Error::NotInitialised(dir.path().to_owned())),
+            Found::UnderWay | Found::Registry => dir.lock()?,
+        };
         Self::open_locked(dir, &lock, clock, clock_ok).await
     }
 
     /// As [`Registry::open`], for who holds the lock already.
     pub async fn open_locked(dir: &StateDir, lock: &Lock, clock: Clock, clock_ok: bool) -> Result<Self, Error> {
-        let not_initialised = || Error::NotInitialised(dir.path().to_owned());
-        if !dir.registry().exists() {
-            return Err(not_initialised());
+        let found = Self::look(dir, Purpose::Upgrade(lock), clock, clock_ok).await?;
+        found.ok_or_else(|| Error::NotInitialised(dir.path().to_owned()))
+    }
+
+    /// The registry, if it is complete, or can be made so under the lock.
+    async fn look(dir: &StateDir, purpose: Purpose<'_>, clock: Clock, clock_ok: bool) -> Result<Option<Self>, Error> {
+        let found = dir.found()?;
+        let len = fs::metadata(dir.registry()).map_or(0, |metadata| metadata.len());
+        if found == Found::Nothing || len == 0 {
+            return Ok(None);
         }
-        let pool = schema::connect(dir, lock).await?;
+        let opened = schema::connect(dir, purpose).await.map_err(|error| error.at(&dir.registry()))?;
+        let Some(Connected { pool, is_frozen }) = opened else { return Ok(None) };
         let issuer: Option<(String,)> =
             sqlx::query_as("SELECT value FROM meta WHERE name = $1").bind(META_ISSUER).fetch_optional(&pool).await?;
-        let (issuer,) = issuer.ok_or_else(not_initialised)?;
+        let Some((issuer,)) = issuer else {
+            return match found {
+                Found::UnderWay => Ok(None),
+                _ => Err(schema::lost(dir, "says no more whose it is").into()),
+            };
+        };
         let mut x = [0; 32];
         hex::decode_to_slice(issuer, &mut x).map_err(|_| Error::Corrupt(META_ISSUER))?;
         let issuer = PublicKey::from_x(&x).map_err(|_| Error::Corrupt(META_ISSUER))?;
-        Ok(Self { pool, clock, clock_ok, issuer })
+        if found == Found::UnderWay {
+            // It was complete but for that. Where it cannot be done, a later run does it.
+            let _ = dir.complete();
+        }
+        Ok(Some(Self { pool, clock, clock_ok, issuer, is_frozen }))
     }
 
-    /// Makes the file and its schema, so that keys made from now on have a registry to be remembered by.
+    /// Notes that the state is being made, and makes the registry's file and its schema, so that keys made from now on have a
+    /// registry to be remembered by.
     pub async fn prepare(dir: &StateDir, lock: &Lock) -> Result<(), Error> {
-        schema::connect(dir, lock).await?.close().await;
+        dir.begin(lock)?;
+        dir.make_registry(lock)?;
+        if let Some(connected) = schema::connect(dir, Purpose::Make(lock)).await? {
+            connected.pool.close().await;
+        }
         Ok(())
     }
 
-    /// Gives a prepared registry to `issuer`. From here on [`Registry::open`] finds it.
+    /// Gives a prepared registry to `issuer`. From here on the state is complete.
     pub async fn initialise(
         dir: &StateDir,
         lock: &Lock,
@@ -310,8 +380,9 @@ impl Registry {
         issuer: PublicKey,
         station: PublicKey,
     ) -> Result<Self, Error> {
-        let pool = schema::connect(dir, lock).await?;
-        let registry = Self { pool, clock, clock_ok: false, issuer };
+        let connected = schema::connect(dir, Purpose::Make(lock)).await?;
+        let Connected { pool, is_frozen } = connected.ok_or_else(|| Error::NotInitialised(dir.path().to_owned()))?;
+        let registry = Self { pool, clock, clock_ok: false, issuer, is_frozen };
         let mut change = Change::begin(&registry).await?;
         sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2)")
             .bind(META_ISSUER)
@@ -322,7 +393,18 @@ impl Registry {
             Event::Initialised { issuer: issuer.thumbprint().to_string(), station: station.thumbprint().to_string() };
         change.record(None, &event).await?;
         change.commit().await?;
+        dir.complete()?;
         Ok(registry)
+    }
+
+    /// Gives back the database, which whoever opens it next may need.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Whether it is seen as it was when it was opened: where nothing can be written, changes by others are not noticed.
+    pub fn is_frozen(&self) -> bool {
+        self.is_frozen
     }
 
     /// Whose registry this is.
