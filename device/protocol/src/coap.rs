@@ -8,12 +8,15 @@
 //! [`Assembly`] gathers the body of a request from its Block1 blocks, [`BodySlice`] cuts the body of a response into
 //! Block2 blocks.
 //!
+//! [`EchoKey`] has peers prove their address before they are sent much.
+//!
 //! Not here: the client's side (retransmission, matching of tokens), Observe, and separate responses.
 
 mod assembly;
 mod block;
 mod bytes;
 mod datagram;
+mod echo;
 mod endpoint;
 mod options;
 
@@ -21,5 +24,7 @@ pub use assembly::{Assembled, Assembly};
 pub use block::{Block, BlockError, BlockSize, BodySlice, ETag};
 pub use bytes::ShortBytes;
 pub use datagram::{Datagram, Header, NoSpace, ParseError, Token, Type, Writer};
+pub use echo::{EchoKey, amplifies};
 pub use endpoint::{EXCHANGE_LIFETIME_MS, Endpoint, Exchange, Incoming, NON_LIFETIME_MS};
-pub use options::{is_path, uint_option, unsupported_option};
+pub(crate) use options::is_for_proxies;
+pub use options::{is_option_length, is_path, option_refusal, uint_option, unsupported_option};

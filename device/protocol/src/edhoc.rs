@@ -27,6 +27,7 @@ mod rfc9529;
 mod secret;
 mod suite;
 
+pub use credential::Ccs;
 pub use error::{Error, PeerError, parse_error};
 pub use initiator::{Initiator, Pending};
 pub use message::Request;
@@ -99,7 +100,7 @@ impl From<ConnId> for Id {
 /// How a message refers to its sender's credential (ID_CRED_x).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdCred<'a> {
-    /// By key identifier, 1 to [`MAX_KID`] bytes: the receiver has to know the key.
+    /// By key identifier, up to [`MAX_KID`] bytes: the receiver has to know the key.
     Kid(&'a [u8]),
     /// By value: the key, and the CWT Claims Set (up to [`MAX_CCS`] bytes) that holds it.
     Ccs(PublicKey, &'a [u8]),

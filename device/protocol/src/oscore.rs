@@ -16,7 +16,7 @@
 //! Outside go Uri-Host, Uri-Port, Hop-Limit and Proxy-Scheme; everything else is encrypted, Max-Age, block-wise and
 //! No-Response included. The outer code is POST or 2.04 Changed. Of a received message only the OSCORE option and the
 //! payload are read; its other outer options are discarded, unless they ask for what is not done here: an outer
-//! block-wise transfer or a proxy makes the message a bad one.
+//! block-wise transfer makes the message a bad one, and this is no proxy.
 //!
 //! # Observe
 //! Is not supported. To protect a message with Observe is refused. In a received message an outer Observe is discarded,

@@ -266,3 +266,34 @@ fn an_endpoint_may_remember_nothing() {
         server.remember(&exchange, b"answer");
     }
 }
+
+/// A few bytes do not fetch again what a long request was answered.
+#[test]
+fn a_repetition_has_the_same_length() {
+    let mut server = server();
+    serve(&mut server, 'a', 1, 0);
+    let longer = [&con(1)[..], &hex!("b161")].concat();
+    assert_eq!(outcome(&mut server, 'a', &longer, 0), Outcome::New);
+    assert!(is_remembered(&mut server, 'a', 1, 0));
+}
+
+#[test]
+fn whoever_sent_too_much_is_told_if_it_was_a_request() {
+    let mut server = server();
+    let mut too_long = con(0x1234);
+    // What is behind the header is cut off somewhere.
+    too_long.extend(hex!("bd ff"));
+    let exchange = server.refuse('a', &too_long).expect("a request");
+    let header = exchange.response_header(code::REQUEST_ENTITY_TOO_LARGE);
+    assert_eq!(
+        (exchange.peer, header.type_, header.message_id, header.token),
+        ('a', Type::Ack, 0x1234, Token::from(7))
+    );
+    assert_eq!(server.refuse('a', &request(Type::Non, 1)).map(|it| it.response_header(0).type_), Some(Type::Non));
+    // Nobody is told about what is no request.
+    for beginning in [&hex!("")[..], &hex!("4001"), &hex!("80010001ff"), &hex!("60010001ff"), &hex!("40450001ff")] {
+        assert!(server.refuse('a', beginning).is_none(), "{beginning:02x?}");
+    }
+    // It was not done, so it is no duplicate when it comes again, shorter.
+    assert_eq!(outcome(&mut server, 'a', &con(0x1234), 0), Outcome::New);
+}

@@ -3,7 +3,10 @@
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_message_implementations::inmemory::Message;
 use coap_numbers::{code, option};
-use device_protocol::coap::{Datagram, Header, NoSpace, ParseError, Token, Type, Writer, unsupported_option};
+use device_protocol::coap::{
+    Datagram, Header, NoSpace, ParseError, Token, Type, Writer, is_option_length, option_refusal, uint_option,
+    unsupported_option,
+};
 use hexlit::hex;
 
 fn malformed(type_: Type) -> Option<ParseError> {
@@ -116,4 +119,86 @@ fn unsupported_critical_options_are_found() {
     assert_eq!(check(&hex!("b161 d10306")), None, "one Block1");
     assert_eq!(check(&hex!("b161 d10306 0106")), Some(option::BLOCK1), "a second one is unexpected");
     assert_eq!(check(&hex!("b161 f0")), Some(u16::MAX), "a malformed message");
+}
+
+/// RFC 7252 section 5.10, and the RFCs of the others.
+#[test]
+fn options_of_a_length_that_they_may_not_have() {
+    use option::*;
+    let limits = [
+        (IF_MATCH, 0, 8),
+        (URI_HOST, 1, 255),
+        (ETAG, 1, 8),
+        (IF_NONE_MATCH, 0, 0),
+        (OBSERVE, 0, 3),
+        (URI_PORT, 0, 2),
+        (LOCATION_PATH, 0, 255),
+        (OSCORE, 0, 255),
+        (URI_PATH, 0, 255),
+        (CONTENT_FORMAT, 0, 2),
+        (MAX_AGE, 0, 4),
+        (URI_QUERY, 0, 255),
+        (HOP_LIMIT, 1, 1),
+        (ACCEPT, 0, 2),
+        (Q_BLOCK1, 0, 3),
+        (LOCATION_QUERY, 0, 255),
+        (BLOCK2, 0, 3),
+        (BLOCK1, 0, 3),
+        (SIZE2, 0, 4),
+        (Q_BLOCK2, 0, 3),
+        (PROXY_URI, 1, 1034),
+        (PROXY_SCHEME, 1, 255),
+        (SIZE1, 0, 4),
+        (ECHO, 1, 40),
+        (NO_RESPONSE, 0, 1),
+        (REQUEST_TAG, 0, 8),
+    ];
+    for (number, shortest, longest) in limits {
+        let fitting: Vec<usize> = (0..1200).filter(|length| is_option_length(number, *length)).collect();
+        assert_eq!(
+            (fitting.first(), fitting.last(), fitting.len()),
+            (Some(&shortest), Some(&longest), longest - shortest + 1)
+        );
+    }
+    assert!(is_option_length(EDHOC, 5), "its value is ignored");
+
+    let message = |number: u16, length: usize| {
+        let mut buffer = vec![0; 2048];
+        let header = Header { type_: Type::Con, code: code::GET, message_id: 1, token: Token::EMPTY };
+        let mut writer = Writer::new(&mut buffer, &header).unwrap();
+        let mut message = writer.message();
+        message.add_option(number, &vec![b'1'; length]).unwrap();
+        let length = message.finish().0;
+        let length = writer.finish(length).unwrap();
+        buffer.truncate(length);
+        buffer
+    };
+    // Critical ones are not understood then; elective ones are not there.
+    for (number, length) in [(ACCEPT, 3), (URI_HOST, 0), (URI_PATH, 256), (URI_PORT, 3), (BLOCK2, 4)] {
+        let message = message(number, length);
+        let message = Datagram::parse(&message).unwrap();
+        assert_eq!(unsupported_option(&message.message(), &[number]), Some(number));
+        assert_eq!(option_refusal(number), code::BAD_OPTION);
+    }
+    for (length, value) in [(0, Some(0)), (2, Some(0x3131)), (3, None)] {
+        let message = message(CONTENT_FORMAT, length);
+        let message = Datagram::parse(&message).unwrap();
+        assert_eq!(unsupported_option(&message.message(), &[]), None);
+        assert_eq!(uint_option(&message.message(), CONTENT_FORMAT), value);
+    }
+}
+
+#[test]
+fn what_is_not_understood_has_a_code() {
+    for (number, expected) in [
+        (option::IF_MATCH, code::BAD_OPTION),
+        (65001, code::BAD_OPTION),
+        (u16::MAX, code::BAD_OPTION),
+        (option::PROXY_URI, code::PROXYING_NOT_SUPPORTED),
+        (option::PROXY_SCHEME, code::PROXYING_NOT_SUPPORTED),
+        (option::PROXY_CRI, code::PROXYING_NOT_SUPPORTED),
+        (option::EDHOC, code::BAD_REQUEST),
+    ] {
+        assert_eq!(option_refusal(number), expected, "{number}");
+    }
 }

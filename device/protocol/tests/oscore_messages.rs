@@ -216,17 +216,19 @@ fn outer_options_that_need_action_are_refused() {
         option::BLOCK2,
         option::Q_BLOCK1,
         option::Q_BLOCK2,
-        option::PROXY_URI,
-        option::PROXY_SCHEME,
-        option::PROXY_CRI,
-        option::PROXY_SCHEME_NUMBER,
+        option::HOP_LIMIT, // may not be empty
         u16::MAX,
     ] {
         let mut outer = outer.clone();
         outer.options.push((number, vec![]));
         assert_eq!(unprotect(&mut server, &outer).unwrap_err(), Error::BadOption, "{number}");
     }
-    assert_eq!(Error::BadOption.code(), code::BAD_OPTION);
+    for number in [option::PROXY_URI, option::PROXY_SCHEME, option::PROXY_CRI, option::PROXY_SCHEME_NUMBER] {
+        let mut outer = outer.clone();
+        outer.options.push((number, b"coap://elsewhere".to_vec()));
+        assert_eq!(unprotect(&mut server, &outer).unwrap_err(), Error::Proxy, "{number}");
+    }
+    assert_eq!((Error::BadOption.code(), Error::Proxy.code()), (code::BAD_OPTION, code::PROXYING_NOT_SUPPORTED));
     assert!(unprotect(&mut server, &outer).is_ok(), "and nothing changed");
 }
 

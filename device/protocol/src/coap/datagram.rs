@@ -39,21 +39,12 @@ pub struct Header {
     pub token: Token,
 }
 
-/// A well-formed datagram: header, options, and a payload that is not empty if there is a payload marker.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    /// Everything before the options.
-    pub header: Header,
-    tail: &'a [u8],
-    payload_length: usize,
-}
-
-impl<'a> Datagram<'a> {
-    /// Parses one datagram, all of it.
+impl Header {
+    /// Reads the header of a datagram, and returns what is behind it: of one that is too long, the beginning will do.
     ///
     /// # Errors
-    /// [`ParseError::NotCoap`] for something to ignore, [`ParseError::Malformed`] for something to reject.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+    /// As [`Datagram::parse`].
+    pub fn read(bytes: &[u8]) -> Result<(Self, &[u8]), ParseError> {
         let (&[first, code, id_high, id_low], rest) = bytes.split_first_chunk().ok_or(ParseError::NotCoap)?;
         if first >> 6 != 1 {
             return Err(ParseError::NotCoap);
@@ -69,8 +60,29 @@ impl<'a> Datagram<'a> {
             Range::Empty if rest.is_empty() => {}
             _ => return Err(malformed),
         }
+        Ok((Self { type_, code, message_id, token }, tail))
+    }
+}
+
+/// A well-formed datagram: header, options, and a payload that is not empty if there is a payload marker.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Everything before the options.
+    pub header: Header,
+    tail: &'a [u8],
+    payload_length: usize,
+}
+
+impl<'a> Datagram<'a> {
+    /// Parses one datagram, all of it.
+    ///
+    /// # Errors
+    /// [`ParseError::NotCoap`] for something to ignore, [`ParseError::Malformed`] for something to reject.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let (header, tail) = Header::read(bytes)?;
+        let malformed = ParseError::Malformed { type_: header.type_, message_id: header.message_id };
         let payload_length = payload_length(tail).ok_or(malformed)?;
-        Ok(Self { header: Header { type_, code, message_id, token }, tail, payload_length })
+        Ok(Self { header, tail, payload_length })
     }
 
     /// Code, options and payload. Option 65535, by which an in-memory message says that it is malformed, shows only if

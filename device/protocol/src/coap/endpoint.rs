@@ -45,6 +45,7 @@ pub struct Exchange<A> {
     pub peer: A,
     /// Header of the request.
     pub request: Header,
+    length: usize,
     message_id: u16,
 }
 
@@ -77,16 +78,26 @@ impl<A: Copy + Eq, const CACHE: usize, const DATAGRAM: usize> Endpoint<A, CACHE,
             Err(_) => return Incoming::Nothing,
         };
         match (datagram.header.type_, classify(datagram.header.code)) {
-            (Type::Con | Type::Non, Range::Request) => self.request(peer, datagram, now),
+            (Type::Con | Type::Non, Range::Request) => self.request(peer, datagram, bytes.len(), now),
             // A ping (RFC 7252, section 4.3), or a response to nothing that we asked.
             (Type::Con, _) => self.reset(datagram.header.message_id),
             _ => Incoming::Nothing,
         }
     }
 
+    /// Who is to be told that a datagram from `peer` was too long to be looked at, of which `beginning` is there: `None` if
+    /// that is no header of a request. Nothing was done, so nothing is remembered.
+    pub fn refuse(&mut self, peer: A, beginning: &[u8]) -> Option<Exchange<A>> {
+        let (request, _) = Header::read(beginning).ok()?;
+        match (request.type_, classify(request.code)) {
+            (Type::Con | Type::Non, Range::Request) => Some(self.exchange(peer, request, beginning.len())),
+            _ => None,
+        }
+    }
+
     /// Keeps the answer for the case that the request comes again.
     pub fn remember(&mut self, exchange: &Exchange<A>, answer: &[u8]) {
-        let Some(place) = self.places.iter_mut().find(|place| place.holds(exchange.peer, &exchange.request)) else {
+        let Some(place) = self.places.iter_mut().find(|place| place.holds(exchange)) else {
             return; // pushed out while it was served
         };
         place.answer.clear();
@@ -94,25 +105,30 @@ impl<A: Copy + Eq, const CACHE: usize, const DATAGRAM: usize> Endpoint<A, CACHE,
         let _ = place.answer.extend_from_slice(answer);
     }
 
-    fn request<'d>(&mut self, peer: A, datagram: Datagram<'d>, now: u64) -> Incoming<'_, 'd, A> {
+    fn request<'d>(&mut self, peer: A, datagram: Datagram<'d>, length: usize, now: u64) -> Incoming<'_, 'd, A> {
         let request = datagram.header;
         self.uses = self.uses.saturating_add(1);
         self.places.iter_mut().filter(|place| place.expires <= now).for_each(|place| place.key = None);
-        if let Some(index) = self.places.iter().position(|place| place.holds(peer, &request)) {
+        let key = Some((peer, request.message_id, request.token, length));
+        if let Some(index) = self.places.iter().position(|place| place.key == key) {
             return self.repeat(index);
         }
         if let Some(place) = self.least_valuable(peer).and_then(|index| self.places.get_mut(index)) {
             let lifetime = if request.type_ == Type::Con { EXCHANGE_LIFETIME_MS } else { NON_LIFETIME_MS };
-            place.key = Some((peer, request.message_id, request.token));
+            place.key = key;
             place.expires = now.saturating_add(lifetime);
             place.used = self.uses;
             place.answer.clear();
         }
+        Incoming::Request(self.exchange(peer, request, length), datagram)
+    }
+
+    fn exchange(&mut self, peer: A, request: Header, length: usize) -> Exchange<A> {
         let message_id = match request.type_ {
             Type::Con => request.message_id,
             _ => self.own_message_id(),
         };
-        Incoming::Request(Exchange { peer, request, message_id }, datagram)
+        Exchange { peer, request, length, message_id }
     }
 
     fn repeat<'d>(&mut self, index: usize) -> Incoming<'_, 'd, A> {
@@ -151,8 +167,9 @@ impl<A: Copy + Eq, const CACHE: usize, const DATAGRAM: usize> Endpoint<A, CACHE,
 /// Room for one request and its answer.
 struct Place<A, const DATAGRAM: usize> {
     /// `None` if the place is free. The RFC asks for peer and Message ID only; the token tells apart the messages of
-    /// two programs that use the same serial line one after the other.
-    key: Option<(A, u16, Token)>,
+    /// two programs that use the same serial line one after the other. What is repeated has the same length: a few bytes
+    /// do not fetch again what a long request was answered.
+    key: Option<(A, u16, Token, usize)>,
     expires: u64,
     used: u64,
     answer: Vec<u8, DATAGRAM>,
@@ -161,8 +178,8 @@ struct Place<A, const DATAGRAM: usize> {
 impl<A: Copy + Eq, const DATAGRAM: usize> Place<A, DATAGRAM> {
     const EMPTY: Self = Self { key: None, expires: 0, used: 0, answer: Vec::new() };
 
-    fn holds(&self, peer: A, request: &Header) -> bool {
-        self.key == Some((peer, request.message_id, request.token))
+    fn holds(&self, exchange: &Exchange<A>) -> bool {
+        self.key == Some((exchange.peer, exchange.request.message_id, exchange.request.token, exchange.length))
     }
 
     fn owner(&self) -> Option<A> {

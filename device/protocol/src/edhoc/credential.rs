@@ -1,5 +1,6 @@
 //! Credentials: the CWT Claims Set (CCS) of a peer, by value or by kid, and our own.
 
+use heapless::Vec;
 use lakers::{BufferCred, BufferKid, Credential, IdCred as LakersIdCred};
 
 use super::cbor::Reader;
@@ -16,6 +17,51 @@ const KEY_CURVE_P256: &[u8] = &[0x20, 0x01];
 const KEY_X: &[u8] = &[0x21];
 const KEY_Y: &[u8] = &[0x22];
 
+/// The credential of a peer that is known: a CWT Claims Set with one P-256 key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ccs {
+    key: PublicKey,
+    kid: Option<Vec<u8, MAX_KID>>,
+    bytes: Vec<u8, MAX_CCS>,
+}
+
+impl Ccs {
+    /// Reads a CCS as it is sent by value, [`MAX_CCS`] bytes at most: a subject, a kid of any length up to [`MAX_KID`], and
+    /// y may be there.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`], [`Error::CredentialType`], [`Error::CredentialTooLong`], [`Error::Point`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let (key, kid, bytes) = read_ccs(&mut reader)?;
+        reader.end()?;
+        let kid = kid.map(Vec::from_slice).transpose().map_err(|_| Error::CredentialType)?;
+        Ok(Self { key, kid, bytes: Vec::from_slice(bytes).map_err(|_| Error::CredentialTooLong)? })
+    }
+
+    /// The one that a key has here.
+    ///
+    /// # Errors
+    /// None that a key could cause.
+    pub fn of(key: &PublicKey) -> Result<Self, Error> {
+        Self::parse(&key.ccs())
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Who sends this: the kid has to be this one's, or the key the same.
+    pub(super) fn identify(&self, id_cred: IdCred<'_>) -> Result<Identity, Error> {
+        match id_cred {
+            IdCred::Kid(kid) if self.kid.as_deref() == Some(kid) => Identity::by_reference(kid, self.key, &self.bytes),
+            IdCred::Ccs(sent, ccs) if sent == self.key => Identity::by_value(sent, ccs),
+            _ => Err(Error::UnknownCredential),
+        }
+    }
+}
+
 /// A peer: its key, the credential bytes that go into the MAC, and how the message refers to them.
 pub(super) struct Identity {
     pub(super) key: PublicKey,
@@ -26,8 +72,12 @@ pub(super) struct Identity {
 impl Identity {
     /// A peer whose kid was found to belong to this key. Its credential is the CCS that such a key has here.
     pub(super) fn by_kid(kid: &[u8], key: PublicKey) -> Result<Self, Error> {
+        Self::by_reference(kid, key, &key.ccs())
+    }
+
+    fn by_reference(kid: &[u8], key: PublicKey, ccs: &[u8]) -> Result<Self, Error> {
         let kid = BufferKid::new_from_slice(kid).map_err(|_| Error::CredentialType)?;
-        let credential = new_credential(&key.ccs(), &key)?.with_kid(kid);
+        let credential = new_credential(ccs, &key)?.with_kid(kid);
         let id_cred = credential.by_kid().map_err(|_| Error::CredentialType)?;
         Ok(Self { key, credential, id_cred })
     }
@@ -50,14 +100,17 @@ pub(super) fn own_credential(key: &PublicKey) -> Result<Credential, Error> {
 pub(super) fn read_id_cred<'a>(reader: &mut Reader<'a>) -> Result<IdCred<'a>, Error> {
     if reader.next_is_map() {
         reader.literal(&[0xa1, KCCS]).map_err(|_| Error::CredentialType)?;
-        return read_ccs(reader);
+        let (key, _, bytes) = read_ccs(reader)?;
+        return Ok(IdCred::Ccs(key, bytes));
     }
     let kid = reader.identifier()?;
-    if kid.is_empty() || kid.len() > MAX_KID { Err(Error::CredentialType) } else { Ok(IdCred::Kid(kid)) }
+    if kid.len() > MAX_KID { Err(Error::CredentialType) } else { Ok(IdCred::Kid(kid)) }
 }
 
+/// Returns the key, its kid, and all of the bytes.
+///
 /// Reads `{? 2: sub, 8: {1: {1: 2, ? 2: kid, -1: 1, -2: x, ? -3: y}}}` (RFC 9528 section 3.5.2), where y is ignored.
-fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<IdCred<'a>, Error> {
+fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<(PublicKey, Option<&'a [u8]>, &'a [u8]), Error> {
     let start = reader.clone();
     let claims = reader.map()?;
     let has_subject = reader.literal(CCS_SUBJECT).is_ok();
@@ -67,8 +120,8 @@ fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<IdCred<'a>, Error> {
     expect(reader, CCS_CNF_COSE_KEY)?;
     let parameters = reader.map()?;
     expect(reader, KEY_TYPE_EC2)?;
-    let has_kid = reader.literal(KEY_KID).is_ok();
-    if has_kid && !(1..=MAX_KID).contains(&reader.bytes()?.len()) {
+    let kid = if reader.literal(KEY_KID).is_ok() { Some(reader.bytes()?) } else { None };
+    if kid.is_some_and(|kid| kid.len() > MAX_KID) {
         return Err(Error::CredentialType);
     }
     expect(reader, KEY_CURVE_P256)?;
@@ -79,7 +132,7 @@ fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<IdCred<'a>, Error> {
         coordinate(reader)?;
     }
     let expected_claims = if has_subject { 2 } else { 1 };
-    let expected_parameters = match (has_kid, has_y) {
+    let expected_parameters = match (kid.is_some(), has_y) {
         (false, false) => 3,
         (true, true) => 5,
         _ => 4,
@@ -93,7 +146,7 @@ fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<IdCred<'a>, Error> {
         return Err(Error::CredentialTooLong);
     }
     let key = PublicKey::from_x(x).map_err(|_| Error::Point)?;
-    Ok(IdCred::Ccs(key, bytes))
+    Ok((key, kid, bytes))
 }
 
 fn expect(reader: &mut Reader<'_>, entry: &[u8]) -> Result<(), Error> {
@@ -111,6 +164,8 @@ fn new_credential(bytes: &[u8], key: &PublicKey) -> Result<Credential, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use hexlit::hex;
 
     use super::*;
@@ -160,7 +215,7 @@ mod tests {
         assert_eq!(read(&hex!("420102")), Ok(IdCred::Kid(&hex!("0102"))));
         assert_eq!(read(&[&[0x50], &[7; 16][..]].concat()), Ok(IdCred::Kid(&[7; 16])));
         assert_eq!(read(&[&[0x51], &[7; 17][..]].concat()), Err(Error::CredentialType));
-        assert_eq!(read(&hex!("40")), Err(Error::CredentialType));
+        assert_eq!(read(&hex!("40")), Ok(IdCred::Kid(&[])));
         assert_eq!(read(&hex!("4132")), Err(Error::Malformed));
         assert_eq!(read(&hex!("a1044132")), Err(Error::CredentialType)); // has a short form
         assert_eq!(read(&hex!("a11822820f420102")), Err(Error::CredentialType)); // x5t
@@ -171,13 +226,29 @@ mod tests {
         let key = PublicKey::from_x(&X).unwrap();
         assert_eq!(read(&by_value(FOREIGN)), Ok(IdCred::Ccs(key, FOREIGN)));
         for subject in [None, Some(""), Some("test")] {
-            for kid in [None, Some(&[1][..]), Some(&[9; 16])] {
+            for kid in [None, Some(&[][..]), Some(&[1]), Some(&[9; 16])] {
                 for y in [None, Some(&[4; 32][..])] {
                     let ccs = ccs(subject, kid, &X, y);
                     assert_eq!(read(&by_value(&ccs)), Ok(IdCred::Ccs(key, &ccs)), "{subject:?} {kid:?} {y:?}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_known_peer_comes_by_its_own_kid_or_by_value() {
+        let (known, other) = (ccs(Some("x"), Some(&[]), &X, None), ccs(None, Some(&[1]), &X, None));
+        let peer = Ccs::parse(&known).unwrap();
+        assert_eq!(peer.key().x(), &X);
+        // CRED_x is what was known of it, not what such a key has here.
+        assert_eq!(peer.identify(IdCred::Kid(&[])).unwrap().credential.bytes.as_slice(), known);
+        assert_eq!(peer.identify(IdCred::Kid(&[1])).err(), Some(Error::UnknownCredential));
+        assert_eq!(peer.identify(IdCred::Ccs(*peer.key(), &other)).unwrap().credential.bytes.as_slice(), other);
+        let nameless = Ccs::parse(&ccs(None, None, &X, None)).unwrap();
+        assert_eq!(nameless.identify(IdCred::Kid(&[])).err(), Some(Error::UnknownCredential));
+        let key = PublicKey::from_x(&X).unwrap();
+        assert!(Ccs::of(&key).unwrap().identify(IdCred::Kid(&key.kid())).is_ok());
+        assert_eq!(Ccs::parse(&[&known[..], &[0]].concat()), Err(Error::Malformed));
     }
 
     #[test]
@@ -211,7 +282,6 @@ mod tests {
         assert_eq!(with(&hex!("a4010202"), &hex!("a5010202")), Some(Error::CredentialType)); // one too few
         assert_eq!(with(&hex!("a108"), &hex!("a208")), Some(Error::CredentialType));
         assert_eq!(with(&hex!("a4010202"), &hex!("b80a010202")), Some(Error::Malformed)); // longer head than needed
-        assert_eq!(with(&hex!("4101"), &hex!("40")), Some(Error::CredentialType)); // empty kid
         assert_eq!(with(&hex!("4101"), &[&[0x51], &[1; 17][..]].concat()), Some(Error::CredentialType));
         assert_eq!(with(&hex!("215820ac"), &hex!("21581fac")), Some(Error::CredentialType)); // x of 31 bytes
         assert_eq!(read(&by_value(&ccs(None, None, &X, Some(&[4; 31])))), Err(Error::CredentialType));

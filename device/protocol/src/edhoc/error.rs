@@ -10,6 +10,9 @@ use super::cbor::Reader;
 /// The only cipher suite of this implementation: AES-CCM-16-64-128, SHA-256, P-256, ES256.
 pub(super) const SUITE: u8 = 2;
 
+/// Tells the initiator that it is not its message_3 that is wrong.
+const NO_HANDSHAKE: &str = "no such handshake, or no more: begin with message_1";
+
 const UNSPECIFIED: u8 = 1;
 const WRONG_SUITE: u8 = 2;
 
@@ -31,8 +34,15 @@ pub enum Error {
     CriticalEad,
     /// ID_CRED_x is neither a `kid` nor a CWT Claims Set with one P-256 key.
     CredentialType,
-    /// The credential is longer than [`MAX_CCS`](super::MAX_CCS), or with its EAD too long for the MAC.
+    /// The credential is longer than [`MAX_CCS`](super::MAX_CCS).
     CredentialTooLong,
+    /// What the MAC covers besides is longer than lakers' 255 bytes: (? C_R, ID_CRED_x, TH, CRED_x, ? EAD_x).
+    ContextTooLong,
+    /// A message is longer than lakers' buffers.
+    MessageTooLong,
+    /// There is no handshake that message_3 could belong to: it was displaced by another one, has failed, or was before
+    /// the last start.
+    NoHandshake,
     /// Nobody vouches for the peer's credential.
     UnknownCredential,
     /// The peer's key is our own.
@@ -68,6 +78,9 @@ impl Error {
             Self::CriticalEad => "critical EAD not understood: leave it out",
             Self::CredentialType => "unsupported credential: send a kid or a CCS with P-256",
             Self::CredentialTooLong => "credential too long: send a CCS of up to 109 bytes",
+            Self::ContextTooLong => "C_R, ID_CRED, TH, CRED and EAD together exceed 255 bytes",
+            Self::MessageTooLong => "message too long: send less EAD",
+            Self::NoHandshake => NO_HANDSHAKE,
             Self::UnknownCredential => "unknown credential: present a token, or send it by value",
             Self::Reflection => "this is my own key: use yours",
             Self::Authentication => "authentication failed: check keys and credentials",
@@ -105,6 +118,13 @@ pub enum PeerError<'a> {
     },
     /// Any other ERR_CODE, for example 3: the peer does not know our credential.
     Code(i64),
+}
+
+impl PeerError<'_> {
+    /// Whether the handshake is not known at the other end, or no more ([`Error::NoHandshake`]): another one may succeed.
+    pub fn is_no_handshake(&self) -> bool {
+        *self == PeerError::Unspecified(NO_HANDSHAKE)
+    }
 }
 
 /// Reads an EDHOC error message; `None` for anything else, such as message_2 or message_4.
@@ -150,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Error; 12] = [
+    const ALL: [Error; 15] = [
         Error::Malformed,
         Error::Method,
         Error::Suite,
@@ -159,6 +179,9 @@ mod tests {
         Error::CriticalEad,
         Error::CredentialType,
         Error::CredentialTooLong,
+        Error::ContextTooLong,
+        Error::MessageTooLong,
+        Error::NoHandshake,
         Error::UnknownCredential,
         Error::Reflection,
         Error::Authentication,
@@ -176,6 +199,8 @@ mod tests {
         for error in ALL.into_iter().filter(|error| *error != Error::Suite) {
             assert_eq!(parse_error(&error.message()), Some(PeerError::Unspecified(error.text())));
             assert!(error.text().len() <= 64);
+            let is_no_handshake = parse_error(&error.message()).is_some_and(|error| error.is_no_handshake());
+            assert_eq!(is_no_handshake, error == Error::NoHandshake);
         }
         let (mut short, mut long) = (Message::new(), Message::new());
         write_unspecified("23 bytes, a short head.", &mut short).unwrap();

@@ -2,14 +2,16 @@
 
 use core::fmt;
 
-use lakers::{Credential, CredentialTransfer, EdhocBuffer, InitiatorStart, ProcessedM2, ProcessingM2, WaitM2, WaitM4};
+use lakers::{
+    Credential, CredentialTransfer, EADItem, EdhocBuffer, InitiatorStart, ProcessedM2, ProcessingM2, WaitM2, WaitM4,
+};
 use rand_core::CryptoRngCore;
 use zeroize::Zeroize;
 
 use super::cbor::Reader;
-use super::credential::{Identity, own_credential};
+use super::credential::{Ccs, Identity, own_credential};
 use super::error::{Error, SUITE, parse_error};
-use super::message::{Ead, Message2, Plaintext, byte_string};
+use super::message::{EAD_CRED_BY_VALUE, Ead, Message2, Plaintext, byte_string};
 use super::secret::Wiped;
 use super::suite::{self, Suite2};
 use super::{ConnId, IdCred, Message, Transfer, from_lakers, message_from, oscore_context};
@@ -31,7 +33,17 @@ impl Initiator {
     /// # Errors
     /// None that an input could cause.
     pub fn start(own: &PrivateKey, c_i: ConnId, rng: &mut impl CryptoRngCore) -> Result<(Self, Message), Error> {
-        Self::start_with(&[SUITE], own, c_i, &PrivateKey::generate(rng))
+        Self::start_with(&[SUITE], own, c_i, &PrivateKey::generate(rng), &None)
+    }
+
+    /// [`start`](Self::start) with somebody whose key is not known: by EAD_1, label 15, its credential is asked for by
+    /// value. 38 bytes.
+    ///
+    /// # Errors
+    /// None that an input could cause.
+    pub fn start_asking(own: &PrivateKey, c_i: ConnId, rng: &mut impl CryptoRngCore) -> Result<(Self, Message), Error> {
+        let ask = EADItem { label: EAD_CRED_BY_VALUE.into(), is_critical: false, value: None };
+        Self::start_with(&[SUITE], own, c_i, &PrivateKey::generate(rng), &Some(ask))
     }
 
     /// [`start`](Self::start) with any ephemeral key, and after others that the responder turned down: the last one of
@@ -41,6 +53,7 @@ impl Initiator {
         own: &PrivateKey,
         c_i: ConnId,
         ephemeral: &PrivateKey,
+        ead_1: &Option<EADItem>,
     ) -> Result<(Self, Message), Error> {
         let start = Wiped(InitiatorStart {
             suites_i: EdhocBuffer::new_from_slice(suites).map_err(|_| Error::Suite)?,
@@ -49,7 +62,7 @@ impl Initiator {
             g_x: *ephemeral.public().x(),
         });
         let (state, message_1) =
-            lakers::i_prepare_message_1(&start, &mut Suite2, c_i.for_lakers()?, &None).map_err(from_lakers)?;
+            lakers::i_prepare_message_1(&start, &mut Suite2, c_i.for_lakers()?, ead_1).map_err(from_lakers)?;
         Ok((Self { state: Wiped(state), own: own.clone(), c_i }, message_from(&message_1)?))
     }
 
@@ -77,6 +90,20 @@ impl Initiator {
         };
         let credential = own_credential(self.own.public())?;
         self.finish_with(credential, message_2, transfer, identify)
+    }
+
+    /// [`finish`](Self::finish) with the peer that has this credential, and with nobody else.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish); [`Error::UnknownCredential`] if somebody else answered.
+    pub fn finish_with_known(
+        self,
+        message_2: &[u8],
+        transfer: Transfer,
+        peer: &Ccs,
+    ) -> Result<(Pending, Message), Error> {
+        let credential = own_credential(self.own.public())?;
+        self.finish_with(credential, message_2, transfer, |id_cred| peer.identify(id_cred))
     }
 
     /// [`finish`](Self::finish) with any credentials, so that the trace of RFC 9529 can be replayed.

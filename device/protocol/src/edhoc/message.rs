@@ -4,14 +4,15 @@ use lakers::{Credential, EADItem, EdhocMessageBuffer, IdCred as LakersIdCred};
 
 use super::cbor::Reader;
 use super::credential::read_id_cred;
-use super::error::{Error, suites};
+use super::error::{Error, PeerError, parse_error, suites};
 use super::suite::{MAX_LENGTH, sha256};
 use super::{ConnId, IdCred};
 use crate::key::PublicKey;
 use crate::oscore::Id;
 
 const METHOD: i64 = 3; // static Diffie-Hellman keys on both sides
-const EAD_CRED_BY_VALUE: i64 = 15;
+/// Asks for the other end's credential by value.
+pub(super) const EAD_CRED_BY_VALUE: u8 = 15;
 const MAC_LENGTH: usize = 8;
 /// lakers writes the length of a MAC's context into one byte.
 const MAX_CONTEXT: usize = 255;
@@ -34,15 +35,31 @@ impl<'a> Request<'a> {
     /// Splits the payload of the request.
     ///
     /// # Errors
-    /// [`Error::Malformed`], or [`Error::ConnectionId`] for a C_R that is none of ours.
+    /// [`Error::Peer`] for an EDHOC error message, with or without C_R; [`Error::Malformed`]; [`Error::ConnectionId`] for a
+    /// C_R that is none of ours.
     pub fn parse(payload: &'a [u8]) -> Result<Self, Error> {
         if let Some(message_1) = payload.strip_prefix(&[0xf5]) {
-            return Ok(Self::Message1(message_1));
+            return if is_error(message_1) { Err(Error::Peer) } else { Ok(Self::Message1(message_1)) };
+        }
+        if is_error(payload) {
+            return Err(Error::Peer);
         }
         let mut reader = Reader::new(payload);
-        let c_r = ConnId::from_bytes(reader.identifier()?)?;
-        Ok(Self::Message3 { c_r, message_3: reader.rest() })
+        let c_r = reader.identifier()?;
+        let message_3 = reader.rest();
+        // A message_3 is a byte string, and what begins with a number is none.
+        if parse_error(message_3).is_some() {
+            return Err(Error::Peer);
+        }
+        Ok(Self::Message3 { c_r: ConnId::from_bytes(c_r)?, message_3 })
     }
+}
+
+/// Whether this is an EDHOC error message, where other messages may begin with the same number.
+fn is_error(message: &[u8]) -> bool {
+    const UNKNOWN_CREDENTIAL: [u8; 2] = [0x03, 0xf5];
+    let error = parse_error(message);
+    message == UNKNOWN_CREDENTIAL || error.is_some_and(|error| !matches!(error, PeerError::Code(_)))
 }
 
 /// message_1 (RFC 9528 section 5.2.1) of a handshake that we can take part in.
@@ -94,7 +111,7 @@ pub(super) fn byte_string(message: &[u8]) -> Result<&[u8], Error> {
     let mut reader = Reader::new(message);
     let contents = reader.bytes()?;
     reader.end()?;
-    if contents.len() > MAX_LENGTH { Err(Error::Malformed) } else { Ok(contents) }
+    if contents.len() > MAX_LENGTH { Err(Error::MessageTooLong) } else { Ok(contents) }
 }
 
 /// What plaintext_2 and plaintext_3 share: `(ID_CRED_x, MAC_x, ? EAD_x)` (RFC 9528 sections 5.3.2 and 5.4.2).
@@ -127,7 +144,7 @@ impl<'a> Plaintext<'a> {
     pub(super) fn check_mac_context(&self, c_r: &[u8], id_cred: &LakersIdCred, cred: &Credential) -> Result<(), Error> {
         const TH: usize = 2 + 32;
         let parts = [c_r.len(), id_cred.bytes.len(), TH, cred.bytes.len(), self.ead.bytes.len()];
-        if parts.iter().sum::<usize>() > MAX_CONTEXT { Err(Error::CredentialTooLong) } else { Ok(()) }
+        if parts.iter().sum::<usize>() > MAX_CONTEXT { Err(Error::ContextTooLong) } else { Ok(()) }
     }
 }
 
@@ -150,7 +167,7 @@ impl<'a> Ead<'a> {
             if reader.next_is_bytes() {
                 reader.bytes()?;
             }
-            ead.wants_value |= label == EAD_CRED_BY_VALUE;
+            ead.wants_value |= label == i64::from(EAD_CRED_BY_VALUE);
         }
         Ok(ead)
     }
@@ -159,7 +176,36 @@ impl<'a> Ead<'a> {
     /// of one byte, so all that follows the first byte passes as the value of that item.
     pub(super) fn for_lakers(&self) -> Result<Option<EADItem>, Error> {
         let Some((label, value)) = self.bytes.split_first() else { return Ok(None) };
-        let value = EdhocMessageBuffer::new_from_slice(value).map_err(|_| Error::CredentialTooLong)?;
+        let value = EdhocMessageBuffer::new_from_slice(value).map_err(|_| Error::ContextTooLong)?;
         Ok(Some(EADItem { label: (*label).into(), is_critical: false, value: Some(value) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hexlit::hex;
+
+    use super::*;
+
+    #[test]
+    fn error_messages_are_told_from_messages() {
+        for error in [
+            &hex!("f5 01 6568656c6c6f")[..], // where message_1 should be
+            &hex!("f5 02 02"),
+            &hex!("01 6568656c6c6f"), // without C_R
+            &hex!("02 820302"),
+            &hex!("03 f5"),
+            &hex!("27 01 6568656c6c6f"), // with C_R
+            &hex!("27 02 02"),
+            &hex!("27 03 f5"),
+            &hex!("41ff 190d05 a0"), // a C_R that is none of ours
+        ] {
+            assert_eq!(Request::parse(error), Err(Error::Peer), "{error:02x?}");
+        }
+        let message_1 = hex!("f5 03 02 5820");
+        assert_eq!(Request::parse(&message_1), Ok(Request::Message1(&message_1[1..])));
+        let c_r = ConnId::new(1).unwrap();
+        let message_3 = hex!("01 420102");
+        assert_eq!(Request::parse(&message_3), Ok(Request::Message3 { c_r, message_3: &message_3[1..] }));
     }
 }

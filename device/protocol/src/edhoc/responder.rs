@@ -67,7 +67,7 @@ impl Responder {
     /// Verifies message_3 (the byte string alone: see [`Request`](super::Request), or
     /// [`oscore::split_combined`] where it came with a first OSCORE request). On the separate path, ask for `message_4`.
     ///
-    /// `resolve` finds the key of a kid (1 to [`MAX_KID`](super::MAX_KID) bytes) among those that somebody vouches
+    /// `resolve` finds the key of a kid (up to [`MAX_KID`](super::MAX_KID) bytes) among those that somebody vouches
     /// for. It is not called if the peer sends its credential by value.
     ///
     /// # Errors

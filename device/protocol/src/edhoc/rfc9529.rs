@@ -103,7 +103,8 @@ fn as_responder() {
 fn as_initiator() {
     let (r, i) = (key(&SK_R), key(&SK_I));
     // Suite 6 was turned down.
-    let (initiator, message_1) = Initiator::start_with(&[6, 2], &i, ConnId::new(C_I).unwrap(), &key(&X)).unwrap();
+    let (initiator, message_1) =
+        Initiator::start_with(&[6, 2], &i, ConnId::new(C_I).unwrap(), &key(&X), &None).unwrap();
     assert_eq!(message_1, MESSAGE_1);
 
     let identify = |id_cred: IdCred<'_>| {

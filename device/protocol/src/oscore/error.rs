@@ -9,6 +9,8 @@ pub enum Error {
     NotProtected,
     /// The OSCORE option or the payload is malformed, or there are outer options that are not supported.
     BadOption,
+    /// There are outer options for a proxy.
+    Proxy,
     /// The kid or kid context is not this context's.
     ContextNotFound,
     /// A request with this Partial IV came before, or it is too old to tell.
@@ -29,6 +31,7 @@ impl Error {
     pub fn code(self) -> u8 {
         match self {
             Self::BadOption => code::BAD_OPTION,
+            Self::Proxy => code::PROXYING_NOT_SUPPORTED,
             Self::NotProtected | Self::ContextNotFound | Self::Replay => code::UNAUTHORIZED,
             Self::Decryption => code::BAD_REQUEST,
             Self::Exhausted | Self::Unsupported | Self::NoSpace => code::INTERNAL_SERVER_ERROR,
@@ -40,9 +43,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotProtected => "message is not protected; run EDHOC and use OSCORE",
-            Self::BadOption => {
-                "failed to decode the OSCORE option or payload; send neither outer blocks nor proxy options"
-            }
+            Self::BadOption => "failed to decode the OSCORE option or payload; send no outer blocks",
+            Self::Proxy => "this is no proxy; send no proxy options",
             Self::ContextNotFound => "security context not found; run EDHOC again",
             Self::Replay => "replay detected; send a new request",
             Self::Decryption => "decryption failed; run EDHOC again if this persists",

@@ -2,7 +2,7 @@ use coap_message::{MessageOption, ReadableMessage};
 use coap_numbers::{option, oscore_flag};
 use heapless::Vec;
 
-use crate::coap::ShortBytes;
+use crate::coap::{ShortBytes, is_for_proxies, is_option_length};
 
 use super::Error;
 
@@ -62,12 +62,19 @@ impl OptionValue {
     ///
     /// # Errors
     /// - [`Error::NotProtected`] without an OSCORE option
-    /// - [`Error::BadOption`] if it is malformed or there are several, if the message itself is malformed, or if it has
-    ///   outer options for block-wise transfer or for a proxy
+    /// - [`Error::Proxy`] if it has outer options for a proxy
+    /// - [`Error::BadOption`] if it is malformed or there are several, if the message itself is malformed, if it has outer
+    ///   options for block-wise transfer, or one that stays outside and is longer or shorter than it may be
     /// - [`Error::ContextNotFound`] if an ID is longer than any of ours
     pub fn of(outer: &impl ReadableMessage) -> Result<Self, Error> {
-        if outer.options().any(|option| is_refused_outside(option.number())) {
-            return Err(Error::BadOption);
+        for option in outer.options() {
+            let number = option.number();
+            if is_for_proxies(number) {
+                return Err(Error::Proxy);
+            }
+            if is_refused_outside(number) || stays_outside(number) && !is_option_length(number, option.value().len()) {
+                return Err(Error::BadOption);
+            }
         }
         let mut options = outer.options().filter(|option| option.number() == option::OSCORE);
         let value = Self::decode(options.next().ok_or(Error::NotProtected)?.value())?;
@@ -146,11 +153,8 @@ pub(super) fn is_refused_inside(number: u16) -> bool {
 
 /// Outer options that a receiver would have to act on, but does not.
 fn is_refused_outside(number: u16) -> bool {
-    use option::{BLOCK1, BLOCK2, PROXY_CRI, PROXY_SCHEME, PROXY_SCHEME_NUMBER, PROXY_URI, Q_BLOCK1, Q_BLOCK2};
-    matches!(
-        number,
-        BLOCK1 | BLOCK2 | Q_BLOCK1 | Q_BLOCK2 | PROXY_URI | PROXY_SCHEME | PROXY_CRI | PROXY_SCHEME_NUMBER | MALFORMED
-    )
+    use option::{BLOCK1, BLOCK2, Q_BLOCK1, Q_BLOCK2};
+    matches!(number, BLOCK1 | BLOCK2 | Q_BLOCK1 | Q_BLOCK2 | MALFORMED)
 }
 
 /// What in-memory messages show in place of an option that cannot be parsed.
