@@ -18,6 +18,7 @@ pub struct Answer {
     size_1: Option<u16>,
     max_age: Option<u8>,
     block_1: Option<Block>,
+    echo: Option<[u8; 8]>,
 }
 
 impl Answer {
@@ -31,6 +32,7 @@ impl Answer {
             size_1: None,
             max_age: None,
             block_1: None,
+            echo: None,
         }
     }
 
@@ -42,6 +44,22 @@ impl Answer {
         self.size_1 = None;
         self.max_age = None;
         self.block_1 = None;
+        self.echo = None;
+    }
+
+    /// Leaves the code alone: what a request that is short may be answered, whoever sent it.
+    pub fn strip(&mut self) {
+        self.set(self.code);
+    }
+
+    /// Whether it is a 2.xx.
+    pub fn is_success(&self) -> bool {
+        self.code >> 5 == 2
+    }
+
+    /// Adds the Echo option that is to be sent back.
+    pub fn set_echo(&mut self, echo: [u8; 8]) {
+        self.echo = Some(echo);
     }
 
     /// ... with a body that `write` puts into the buffer it is given, returning the length.
@@ -87,7 +105,7 @@ impl Answer {
         largest: BlockSize,
         message: &mut M,
     ) -> Result<(), M::UnionError> {
-        let mut requested = requested.filter(|_| self.code >> 5 == 2 && self.len > 0);
+        let mut requested = requested.filter(|_| self.is_success() && self.len > 0);
         if let Err(error) = BodySlice::new(self.body.get(..self.len).unwrap_or_default(), requested, largest) {
             self.set_problem(&Problem::new(error.code(), "no such block of the response"));
             requested = None;
@@ -114,6 +132,9 @@ impl Answer {
         }
         if let Some(size) = self.size_1 {
             message.add_option_uint(M::OptionNumber::new(option::SIZE1)?, size)?;
+        }
+        if let Some(echo) = self.echo {
+            message.add_option(M::OptionNumber::new(option::ECHO)?, &echo)?;
         }
         if !slice.payload.is_empty() {
             message.set_payload(slice.payload)?;

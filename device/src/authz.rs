@@ -204,7 +204,7 @@ impl Verifier<'_> {
     }
 }
 
-/// Bounds how many signatures strangers can make the device verify: a burst of 4, then one a second.
+/// Bounds how many signatures a [source](crate::sources) can make the device verify: a burst of 4, then one a second.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimit {
     allowance: u8,
@@ -218,6 +218,12 @@ impl RateLimit {
     /// A full allowance.
     pub const fn new() -> Self {
         RateLimit { allowance: Self::BURST, refilled_at: 0 }
+    }
+
+    /// Whether all of it is there.
+    pub fn is_full(&self, now: u64) -> bool {
+        let missing = u64::from(Self::BURST.saturating_sub(self.allowance));
+        now.saturating_sub(self.refilled_at) >= missing.saturating_mul(Self::REFILL_MS)
     }
 
     /// Takes one from the allowance.
@@ -311,6 +317,7 @@ mod tests {
         assert_eq!(taken(3500), 2);
         assert_eq!(taken(1_000_000), 4, "it does not save up");
         assert_eq!(taken(u64::MAX), 4);
+        assert!(!rate.is_full(u64::MAX) && RateLimit::new().is_full(0));
         let refusal = rate.take(u64::MAX).unwrap_err();
         assert_eq!((refusal.code, refusal.max_age), (code::TOO_MANY_REQUESTS, Some(1)));
     }

@@ -1,13 +1,14 @@
 //! A client of other devices: one peer at a time, under EDHOC with this device's own key, then OSCORE.
 //!
-//! Who that peer is has to be decided before it learns anything from us: [`Client::connect`] asks for the peer's key, and
-//! lets the application approve of it, by the device list as a rule:
+//! Who that peer is has to be decided before it learns anything from us: [`Client::connect`] asks for the peer's credential
+//! in message_1, by EAD label 15, and lets the application approve of its key, by the device list as a rule:
 //!
 //! ```no_run
-//! # async fn switch<L, F, R, B, M>(link: &mut L, to: u8, server: &core::cell::RefCell<device::server::Server<M, F, R, B>>,
+//! # async fn switch<A, L, F, R, B, M>(link: &mut L, to: A, server: &core::cell::RefCell<device::server::Server<M, F, R, B>>,
 //! #     mut rng: R) -> Result<(), device::client::Error<L::Error>>
-//! # where L: device::transport::Link<u8>, F: embedded_storage::nor_flash::NorFlash, R: rand_core::CryptoRngCore,
-//! #     B: device::device::Board, M: core::ops::DerefMut<Target = device::server::Memory<u8, 1>> {
+//! # where A: device::transport::Source, L: device::transport::Link<A>, F: embedded_storage::nor_flash::NorFlash,
+//! #     R: rand_core::CryptoRngCore, B: device::device::Board,
+//! #     M: core::ops::DerefMut<Target = device::server::Memory<A, 1>> {
 //! use device::client::{Client, Error, Request};
 //!
 //! let own = server.borrow().device().private_key().cloned().ok_or(Error::NotReady)?;
@@ -18,20 +19,22 @@
 //! # Ok(()) }
 //! ```
 //!
+//! message_3 goes with the first request (RFC 9668), since there are servers that take it no other way; alone to one that does
+//! not know the option for that.
+//!
 //! Requests are confirmable and sent again as RFC 7252 section 4.2 has it; answers have to come with the acknowledgement,
-//! as those of our devices do.
+//! as those of our devices do. Where a server wants proof of our address (RFC 9175), it gets it.
 
 use core::fmt;
 
-use cbor_schemas::DeviceInfo;
-use coap_message::{MinimalWritableMessage, OptionNumber, ReadableMessage};
+use coap_message::{MessageOption, MinimalWritableMessage, OptionNumber, ReadableMessage};
 use coap_numbers::{code, option};
 use embassy_time::{Duration, Instant, with_deadline};
 use protocol::{
-    coap::{Datagram, Header, NoSpace, Token, Type, Writer},
+    coap::{Datagram, Header, NoSpace, Token, Type, Writer, is_option_length},
     edhoc::{self, ConnId, IdCred, Initiator, Transfer},
     key::{PrivateKey, PublicKey},
-    oscore::{self, Context},
+    oscore::{self, Context, Correlation},
 };
 use rand_core::CryptoRngCore;
 
@@ -43,6 +46,12 @@ const ACK_TIMEOUT: Duration = Duration::from_millis(2500);
 const MAX_RETRANSMIT: u32 = 4;
 /// What a request of ours has at most, in bytes: options and body.
 const REQUEST_LEN: usize = 256;
+/// The longest value of an Echo option (RFC 9175 section 2.2.1).
+const ECHO_LEN: usize = 40;
+/// What message_3 has at most, in bytes.
+const MESSAGE_3_LEN: usize = 144;
+/// How often one request is made: as it is, with an Echo option, and after a message_3 that had to go alone.
+const ATTEMPTS: usize = 3;
 /// Our connection identifier: there is one session at a time.
 const C_I: Option<ConnId> = ConnId::new(0x0d);
 
@@ -59,6 +68,8 @@ pub enum Error<E> {
     NotMine,
     /// The handshake failed: what the peer said, or its proof.
     Handshake(edhoc::Error),
+    /// The peer did not take message_3, and with it our credential.
+    Refused,
     /// The answer is not protected, or not as it should be. The peer may have restarted: connect again.
     Unprotected(oscore::Error),
     /// The request or the answer does not fit.
@@ -87,6 +98,7 @@ impl<E: fmt::Debug> fmt::Display for Error<E> {
             Error::Malformed => f.write_str("what answers is no device of ours"),
             Error::NotMine => f.write_str("the device list does not have this device"),
             Error::Handshake(error) => write!(f, "the handshake failed: {error}"),
+            Error::Refused => f.write_str("the other device refused our credential"),
             Error::Unprotected(error) => write!(f, "the answer is not protected: {error}"),
             Error::TooLong => f.write_str("the request or the answer is too long"),
             Error::NotReady => f.write_str("this device has no key"),
@@ -118,9 +130,9 @@ impl<'r> Request<'r> {
         Request { method: code::POST, path: "/.well-known/edhoc", content_format: Some(content_format), body }
     }
 
-    /// Composes a datagram, with at most the bytes of `out`.
-    fn compose(&self, header: &Header, out: &mut [u8]) -> Result<usize, NoSpace> {
-        let mut writer = Writer::new(out, header)?;
+    /// Composes a datagram, with at most the bytes of `out`. `echo` is empty if there is nothing to prove.
+    fn compose(&self, header: &Header, echo: &[u8], out: &mut [u8]) -> Result<usize, NoSpace> {
+        let mut writer = Writer::new(out, &Header { code: self.method, ..*header })?;
         let mut message = writer.message();
         for segment in self.path.split('/').skip(1) {
             add_option(&mut message, option::URI_PATH, segment.as_bytes())?;
@@ -129,6 +141,9 @@ impl<'r> Request<'r> {
             let bytes = format.to_be_bytes();
             let value = if format < 256 { bytes.get(1..) } else { Some(&bytes[..]) };
             add_option(&mut message, option::CONTENT_FORMAT, value.unwrap_or_default())?;
+        }
+        if !echo.is_empty() {
+            add_option(&mut message, option::ECHO, echo)?;
         }
         message.set_payload(self.body).map_err(|_| NoSpace)?;
         let (len, _) = message.finish();
@@ -155,6 +170,8 @@ pub struct Client<'l, L, A> {
     link: &'l mut L,
     peer: A,
     message_id: u16,
+    /// What the peer wants back, if it asked for that.
+    echo: heapless::Vec<u8, ECHO_LEN>,
     outgoing: [u8; DATAGRAM_LEN],
     incoming: [u8; DATAGRAM_LEN],
 }
@@ -162,11 +179,12 @@ pub struct Client<'l, L, A> {
 impl<'l, A: Copy + Eq, L: Link<A>> Client<'l, L, A> {
     /// A client of `peer`.
     pub fn new(link: &'l mut L, peer: A) -> Self {
-        Client { link, peer, message_id: 0, outgoing: [0; DATAGRAM_LEN], incoming: [0; DATAGRAM_LEN] }
+        let (outgoing, incoming) = ([0; DATAGRAM_LEN], [0; DATAGRAM_LEN]);
+        Client { link, peer, message_id: 0, echo: heapless::Vec::new(), outgoing, incoming }
     }
 
-    /// Asks the peer for its key, lets `approve` decide about that, and has the peer prove it: by EDHOC, with `own` by
-    /// value. Costs four P-256 operations.
+    /// Lets the peer say its key, `approve` decide about that, and the peer prove it: by EDHOC, with `own` by value. Costs four
+    /// P-256 operations. message_3 is yet to be sent: it goes with the first request.
     ///
     /// # Errors
     /// See [`Error`].
@@ -178,52 +196,45 @@ impl<'l, A: Copy + Eq, L: Link<A>> Client<'l, L, A> {
     ) -> Result<Session<'l, L, A>, Error<L::Error>> {
         // Another one each time, so that late answers to an earlier client are not taken for ours.
         self.message_id = rng.next_u32() as u16;
-        let key = self.ask_for_key().await?;
-        if key == *own.public() || !approve(&key) {
-            return Err(Error::NotMine);
-        }
-        let (initiator, message_1) = Initiator::start(own, C_I.ok_or(edhoc::Error::ConnectionId)?, rng)?;
-        let message_2 = self.send_edhoc(content_format::CID_EDHOC, &[0xf5], &message_1).await?;
-        let is_approved = |id_cred: IdCred<'_>| match id_cred {
-            IdCred::Kid(kid) => (kid == key.kid()).then_some(key),
-            IdCred::Ccs(sent, _) => (sent == key).then_some(key),
+        let (initiator, message_1) = Initiator::start_asking(own, C_I.ok_or(edhoc::Error::ConnectionId)?, rng)?;
+        let message_2 = self.send_edhoc(&[0xf5], &message_1).await?;
+        let mine = |id_cred: IdCred<'_>| match id_cred {
+            IdCred::Ccs(key, _) if key != *own.public() && approve(&key) => Some(key),
+            // Whose that is only the peer can say, and it did not.
+            _ => None,
         };
         let message_2 = self.incoming.get(message_2).ok_or(Error::Malformed)?;
-        let (pending, message_3) = initiator.finish(message_2, Transfer::ByValue, is_approved)?;
-        let message_4 = self.send_edhoc(content_format::CID_EDHOC, &[pending.c_r.byte()], &message_3).await?;
-        let message_4 = self.incoming.get(message_4).ok_or(Error::Malformed)?;
-        let context = pending.confirm(Some(message_4))?;
-        Ok(Session { client: self, context, key })
-    }
-
-    async fn ask_for_key(&mut self) -> Result<PublicKey, Error<L::Error>> {
-        let header = self.next_header();
-        let request = Request::get("/comm");
-        let len = request.compose(&Header { code: request.method, ..header }, &mut self.outgoing)?;
-        let len = self.exchange(&header, len).await?;
-        let answer = Datagram::parse(self.incoming.get(..len).unwrap_or_default()).map_err(|_| Error::Malformed)?;
-        let message = answer.message();
-        let info = DeviceInfo::decode(message.payload()).map_err(|_| Error::Malformed)?;
-        let credential = info.credential.ok_or(Error::Malformed)?;
-        PublicKey::from_cose(&credential).map_err(|_| Error::Malformed)
+        let finished = initiator.finish(message_2, Transfer::ByValue, mine);
+        let (pending, message_3) = finished.map_err(|error| match error {
+            edhoc::Error::UnknownCredential => Error::NotMine,
+            error => Error::Handshake(error),
+        })?;
+        let (c_r, key) = (pending.c_r, pending.peer);
+        let context = pending.confirm(None)?;
+        Ok(Session { client: self, context, key, c_r, message_3: Some(message_3) })
     }
 
     /// Sends an EDHOC message, and returns where the one in the answer is.
-    async fn send_edhoc(
-        &mut self,
-        format: u16,
-        before: &[u8],
-        message: &[u8],
-    ) -> Result<core::ops::Range<usize>, Error<L::Error>> {
+    async fn send_edhoc(&mut self, before: &[u8], message: &[u8]) -> Result<core::ops::Range<usize>, Error<L::Error>> {
         let mut body = heapless::Vec::<u8, REQUEST_LEN>::from_slice(before).map_err(|_| Error::TooLong)?;
         body.extend_from_slice(message).map_err(|_| Error::TooLong)?;
-        let header = self.next_header();
-        let request = Request::edhoc(format, &body);
-        let len = request.compose(&Header { code: request.method, ..header }, &mut self.outgoing)?;
-        let len = self.exchange(&header, len).await?;
-        let answer = Datagram::parse(self.incoming.get(..len).unwrap_or_default()).map_err(|_| Error::Malformed)?;
-        let start = len.checked_sub(answer.payload_length()).ok_or(Error::Malformed)?;
-        Ok(start..len)
+        let request = Request::edhoc(content_format::CID_EDHOC, &body);
+        for _attempt in 1..ATTEMPTS {
+            let header = self.next_header();
+            let len = request.compose(&header, &self.echo, &mut self.outgoing)?;
+            let len = self.exchange(&header, len).await?;
+            let answer = Datagram::parse(self.incoming.get(..len).unwrap_or_default()).map_err(|_| Error::Malformed)?;
+            if let Some(echo) = echo_wanted(&answer.message()) {
+                self.echo = echo;
+                continue;
+            }
+            let start = len.checked_sub(answer.payload_length()).ok_or(Error::Malformed)?;
+            match answer.header.code {
+                code::CHANGED => return Ok(start..len),
+                _ => break,
+            }
+        }
+        Err(Error::Handshake(edhoc::Error::Peer))
     }
 
     fn next_header(&mut self) -> Header {
@@ -262,6 +273,9 @@ pub struct Session<'l, L, A> {
     client: Client<'l, L, A>,
     context: Context,
     key: PublicKey,
+    c_r: ConnId,
+    /// Goes with requests until one is answered.
+    message_3: Option<edhoc::Message>,
 }
 
 impl<A: Copy + Eq, L: Link<A>> Session<'_, L, A> {
@@ -275,25 +289,69 @@ impl<A: Copy + Eq, L: Link<A>> Session<'_, L, A> {
     /// # Errors
     /// See [`Error`]. A refusal is no error: it has its code.
     pub async fn request(&mut self, request: &Request<'_>, body: &mut [u8]) -> Result<Response, Error<L::Error>> {
-        let client = &mut self.client;
+        for _attempt in 0..ATTEMPTS {
+            let (answer, correlation) = self.exchange(request).await?;
+            let Session { client, context, message_3, .. } = self;
+            let (answer, plaintext) = (client.incoming.get(..answer).unwrap_or_default(), &mut client.outgoing);
+            let outer = Datagram::parse(answer).map_err(|_| Error::Malformed)?;
+            let inner = match (context.unprotect_response(&outer.message(), plaintext, &correlation), &message_3) {
+                (Ok(inner), _) => inner,
+                // It does not know the option that announces message_3.
+                (Err(oscore::Error::NotProtected), Some(_)) if outer.header.code == code::BAD_OPTION => {
+                    self.send_message_3().await?;
+                    continue;
+                }
+                (Err(oscore::Error::NotProtected), Some(_)) => return Err(Error::Refused),
+                (Err(error), _) => return Err(Error::Unprotected(error)),
+            };
+            *message_3 = None;
+            if client.echo.is_empty()
+                && let Some(echo) = echo_wanted(&inner)
+            {
+                client.echo = echo;
+                continue;
+            }
+            let payload = inner.payload();
+            body.get_mut(..payload.len()).ok_or(Error::TooLong)?.copy_from_slice(payload);
+            return Ok(Response { code: inner.code(), len: payload.len() });
+        }
+        Err(Error::Refused)
+    }
+
+    /// Sends a request under protection, with message_3 if that is yet to be sent. Returns the length of the answer.
+    async fn exchange(&mut self, request: &Request<'_>) -> Result<(usize, Correlation), Error<L::Error>> {
+        let Session { client, context, message_3, .. } = self;
         let header = client.next_header();
-        let (mut inner, mut scratch) = ([0; REQUEST_LEN], [0; REQUEST_LEN]);
-        let len = request.compose(&Header { code: request.method, ..header }, &mut inner)?;
+        let (mut inner, mut scratch) = ([0; REQUEST_LEN], [0; REQUEST_LEN + MESSAGE_3_LEN]);
+        let len = request.compose(&header, &client.echo, &mut inner)?;
         let inner = Datagram::parse(inner.get(..len).unwrap_or_default()).map_err(|_| Error::TooLong)?;
         let mut writer = Writer::new(&mut client.outgoing, &header)?;
         let mut outer = writer.message();
-        let correlation = self.context.protect_request(&inner.message(), &mut outer, &mut scratch);
+        let correlation = match message_3 {
+            Some(message_3) => context.protect_combined_request(message_3, &inner.message(), &mut outer, &mut scratch),
+            None => context.protect_request(&inner.message(), &mut outer, &mut scratch),
+        };
         let correlation = correlation.map_err(Error::Unprotected)?;
         let (len, _) = outer.finish();
         let len = writer.finish(len)?;
-
-        let len = client.exchange(&header, len).await?;
-        let (answer, plaintext) = (client.incoming.get(..len).unwrap_or_default(), &mut client.outgoing);
-        let outer = Datagram::parse(answer).map_err(|_| Error::Malformed)?;
-        let inner = self.context.unprotect_response(&outer.message(), plaintext, &correlation);
-        let inner = inner.map_err(Error::Unprotected)?;
-        let payload = inner.payload();
-        body.get_mut(..payload.len()).ok_or(Error::TooLong)?.copy_from_slice(payload);
-        Ok(Response { code: inner.code(), len: payload.len() })
+        Ok((client.exchange(&header, len).await?, correlation))
     }
+
+    /// Sends message_3 alone. What proves that it was taken is not message_4, but the first answer under protection.
+    async fn send_message_3(&mut self) -> Result<(), Error<L::Error>> {
+        let Some(message_3) = self.message_3.take() else { return Ok(()) };
+        match self.client.send_edhoc(&[self.c_r.byte()], &message_3).await {
+            Err(Error::Handshake(_)) => Err(Error::Refused),
+            sent => sent.map(drop),
+        }
+    }
+}
+
+/// The Echo option's value, if the peer asks for proof of our address with it (RFC 9175 section 2.3).
+fn echo_wanted(answer: &impl ReadableMessage) -> Option<heapless::Vec<u8, ECHO_LEN>> {
+    let mut options = answer.options();
+    let echo =
+        options.find(|option| option.number() == option::ECHO && is_option_length(option::ECHO, option.value().len()));
+    let is_wanted = answer.code().into() == code::UNAUTHORIZED;
+    echo.filter(|_| is_wanted).and_then(|echo| heapless::Vec::from_slice(echo.value()).ok())
 }

@@ -17,7 +17,7 @@ use rand_core::CryptoRngCore;
 use crate::{
     BODY_LEN, DATAGRAM_LEN, LIST_KEYS,
     answer::Answer,
-    authz::{Anchor, Grant, Grants, RateLimit, Verifier},
+    authz::{Anchor, Grant, Grants, Verifier},
     identity::{HardwareSecret, Identity},
     lifecycle::{FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide},
     peers,
@@ -87,7 +87,6 @@ pub struct Device<F, R, B> {
     /// `None` in the condition `fault`.
     whole: Option<Whole<F>>,
     grants: Grants,
-    token_rate: RateLimit,
     nonce: [u8; 8],
     /// Until when whoever held the button down counts as present, in milliseconds since the start.
     present_until: Option<u64>,
@@ -147,17 +146,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let whole = Whole::new(store, opened, |need| due(need, &config, &mut board, &mut rng));
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
-        let mut device = Device {
-            config,
-            board,
-            rng,
-            whole,
-            grants: Grants::new(),
-            token_rate: RateLimit::new(),
-            nonce,
-            present_until: None,
-            changed: false,
-        };
+        let mut device =
+            Device { config, board, rng, whole, grants: Grants::new(), nonce, present_until: None, changed: false };
         device.configure_board();
         Ok(device)
     }
@@ -260,14 +250,15 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         Ok(role)
     }
 
-    /// Serves a request that `role` is permitted, with the whole of its body. EDHOC is the server's own.
+    /// Serves a request that `role` is permitted, with the whole of its body. EDHOC is the server's own. `take_allowance` is
+    /// asked before a signature is verified for whoever likes.
     pub(crate) fn serve(
         &mut self,
         target: &Target,
         method: Method,
         body: &[u8],
         role: Role,
-        now: u64,
+        take_allowance: &mut dyn FnMut() -> Result<(), Problem>,
         answer: &mut Answer,
     ) -> Result<(), Problem> {
         match (target.resource(), method) {
@@ -276,7 +267,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
                 let info = self.info();
                 answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))
             }
-            (Resource::AuthzInfo, _) => self.accept_token(body, now, answer),
+            (Resource::AuthzInfo, _) => self.accept_token(body, take_allowance, answer),
             (Resource::Factory, Method::Get) => {
                 self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer)
             }
@@ -369,16 +360,18 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         self.whole.as_mut().ok_or(Refusal::Fault.into())
     }
 
-    fn accept_token(&mut self, token: &[u8], now: u64, answer: &mut Answer) -> Result<(), Problem> {
-        let (device, nonce) = (self.config.device, self.nonce);
-        let (mut rate, list_mode) = (self.token_rate, self.list_mode());
+    fn accept_token(
+        &mut self,
+        token: &[u8],
+        take_allowance: &mut dyn FnMut() -> Result<(), Problem>,
+        answer: &mut Answer,
+    ) -> Result<(), Problem> {
+        let (device, nonce, list_mode) = (self.config.device, self.nonce, self.list_mode());
         let whole = self.whole()?;
         let anchors = whole.anchors();
         let own_key = *whole.identity.key.public();
         let verifier = Verifier { anchors: &anchors, device, own_key, nonce, list_mode };
-        let verified = verifier.accept(token, || rate.take(now));
-        self.token_rate = rate;
-        let grant = verified?;
+        let grant = verifier.accept(token, take_allowance)?;
         let slot = if grant.role == Role::Factory { Slot::Factory } else { Slot::Owner };
         let advanced = self.whole()?.store.advance_watermark(slot, grant.issued_at);
         self.committed(advanced)?;

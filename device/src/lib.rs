@@ -70,6 +70,7 @@ pub mod resources;
 pub mod server;
 pub mod sessions;
 pub mod slots;
+pub mod sources;
 pub mod store;
 pub mod transport;
 pub mod usb;

@@ -34,6 +34,10 @@ impl Problem {
     /// The one answer to everyone not authenticated: 4.01, and nothing that tells why.
     pub const UNAUTHORIZED: Problem = Problem::new(code::UNAUTHORIZED, "not authorized");
 
+    /// Anybody could have sent this from there: 4.01, with an Echo option to send back (RFC 9175).
+    pub const PROVE_ADDRESS: Problem =
+        Problem::new(code::UNAUTHORIZED, "prove your address").with_detail("repeat the request with this Echo option");
+
     /// A body that is not what the resource takes: 4.00.
     pub const fn malformed(detail: &'static str) -> Self {
         Problem::new(code::BAD_REQUEST, "malformed request").with_detail(detail)

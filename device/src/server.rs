@@ -7,8 +7,10 @@ use coap_message::{MessageOption, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
 use embedded_storage::nor_flash::NorFlash;
 use protocol::{
-    coap::{Assembled, Assembly, Block, BlockError, BlockSize, Datagram, Endpoint, Exchange, Incoming, Writer},
-    coap::{uint_option, unsupported_option},
+    coap::{
+        Assembled, Assembly, Block, BlockError, BlockSize, Datagram, EchoKey, Endpoint, Exchange, Incoming, Writer,
+    },
+    coap::{amplifies, option_refusal, uint_option, unsupported_option},
     edhoc::{self, Established, Responder},
     oscore::{self, OptionValue},
 };
@@ -23,7 +25,8 @@ use crate::{
     problem::Problem,
     resources::{self, Resource, Target, content_format},
     sessions::Sessions,
-    transport::Service,
+    sources::Sources,
+    transport::{Service, Source},
 };
 
 /// Blocks that we ask for, and send unless asked otherwise.
@@ -36,6 +39,8 @@ const _: () = assert!(DATAGRAM_LEN >= 1024 + 96, "a block does not fit a datagra
 pub struct Memory<A, const CACHE: usize> {
     endpoint: Endpoint<A, CACHE, DATAGRAM_LEN>,
     sessions: Sessions<A>,
+    sources: Sources<A>,
+    echo: EchoKey,
     /// The one body that is being gathered, by session and resource.
     body: Assembly<(u32, Resource), BODY_LEN>,
     answer: Answer,
@@ -44,7 +49,14 @@ pub struct Memory<A, const CACHE: usize> {
 impl<A: Copy + Eq, const CACHE: usize> Memory<A, CACHE> {
     /// Remembers nothing yet.
     pub const fn new() -> Self {
-        Memory { endpoint: Endpoint::new(0), sessions: Sessions::new(), body: Assembly::new(), answer: Answer::new() }
+        Memory {
+            endpoint: Endpoint::new(0),
+            sessions: Sessions::new(),
+            sources: Sources::new(),
+            echo: EchoKey::new([0; 16]),
+            body: Assembly::new(),
+            answer: Answer::new(),
+        }
     }
 }
 
@@ -52,6 +64,15 @@ impl<A: Copy + Eq, const CACHE: usize> Default for Memory<A, CACHE> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Where a request came from, and when.
+#[derive(Clone, Copy)]
+struct Origin<A> {
+    from: A,
+    /// Whoever sent it gets what is sent there.
+    is_proved: bool,
+    now: u64,
 }
 
 /// Serves a [`Device`]. `M` is a [`Memory`], wherever that is: a `&'static mut` or a `Box`.
@@ -63,7 +84,7 @@ pub struct Server<M, F, R, B> {
 impl<M, A, F, R, B, const CACHE: usize> Server<M, F, R, B>
 where
     M: DerefMut<Target = Memory<A, CACHE>>,
-    A: Copy + Eq,
+    A: Source,
     F: NorFlash,
     R: CryptoRngCore,
     B: Board,
@@ -71,6 +92,9 @@ where
     /// Serves `device`, with a memory that is new.
     pub fn new(mut device: Device<F, R, B>, mut memory: M) -> Self {
         memory.endpoint.set_next_message_id(device.rng().next_u32() as u16);
+        let mut secret = [0; 16];
+        device.rng().fill_bytes(&mut secret);
+        memory.echo = EchoKey::new(secret);
         Server { device, memory }
     }
 
@@ -85,31 +109,62 @@ where
     }
 
     fn respond(&mut self, exchange: &Exchange<A>, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
+        let received = datagram.len();
         let parsed = Datagram::parse(datagram).ok()?;
         let message = parsed.message();
+        let from = exchange.peer;
+        let is_proved = from.is_line() || self.memory.echo.proves(&message, &from, now);
+        let mut origin = Origin { from, is_proved, now };
+        let mut requested = None;
         if !message.options().any(|option| option.number() == option::OSCORE) {
-            let requested = self.respond_plain(exchange.peer, &message, now);
-            return self.write_plain(exchange, requested, out);
-        }
-        match OptionValue::of(&message) {
-            Err(error) => {
-                self.memory.answer.set_problem(&problem_of(error));
-                self.write_plain(exchange, None, out)
-            }
-            Ok(option) => {
-                let is_combined = message.options().any(|option| option.number() == option::EDHOC);
-                let payload_start = datagram.len().checked_sub(parsed.payload_length())?;
-                let payload = datagram.get_mut(payload_start..)?;
-                match self.respond_protected(exchange, &option, is_combined, payload, now, out) {
-                    Ok(len) => Some(len),
-                    Err(Unprotected) => self.write_plain(exchange, None, out),
+            requested = self.respond_plain(&origin, &message);
+            // By these a device is found, and they are sent no farther than over its own link.
+            let entry = resources::find(&message).map(|entry| entry.resource);
+            origin.is_proved |= matches!(entry, Some(Resource::Core | Resource::Info));
+        } else {
+            match OptionValue::of(&message) {
+                Err(error) => self.memory.answer.set_problem(&problem_of(error)),
+                Ok(option) => {
+                    let is_combined = message.options().any(|option| option.number() == option::EDHOC);
+                    let payload_start = datagram.len().checked_sub(parsed.payload_length())?;
+                    let payload = datagram.get_mut(payload_start..)?;
+                    if let Ok(len) = self.respond_protected(exchange, &option, is_combined, payload, &origin, out) {
+                        return Some(len);
+                    }
                 }
             }
         }
+        self.write_bounded(exchange, requested, received, &origin, out)
+    }
+
+    /// Writes a plain answer. It is not much longer than the request, unless that came from who gets the answer: else we could
+    /// be made to flood somebody (RFC 9175 section 2.4).
+    fn write_bounded(
+        &mut self,
+        exchange: &Exchange<A>,
+        requested: Option<Block>,
+        received: usize,
+        origin: &Origin<A>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let len = self.write_plain(exchange, requested, out)?;
+        if origin.is_proved || !amplifies(received, len) {
+            return Some(len);
+        }
+        if exchange.request.code == code::GET && self.memory.answer.is_success() {
+            self.memory.answer.set(code::UNAUTHORIZED);
+            self.ask_for_echo(origin);
+            let len = self.write_plain(exchange, None, out)?;
+            if !amplifies(received, len) {
+                return Some(len);
+            }
+        }
+        self.memory.answer.strip();
+        self.write_plain(exchange, None, out)
     }
 
     /// Puts the answer to a request without security together. Returns the block that was asked for.
-    fn respond_plain<Q>(&mut self, from: A, request: &Q, now: u64) -> Option<Block>
+    fn respond_plain<Q>(&mut self, origin: &Origin<A>, request: &Q) -> Option<Block>
     where
         Q: ReadableMessage + WithSortedOptions,
     {
@@ -117,13 +172,25 @@ where
             && request.code().into() == code::POST;
         let caller = Caller::ANYONE;
         let served = match is_edhoc {
-            true => self.edhoc(from, request, now),
-            false => self.serve(request, &caller, now),
+            true => self.edhoc(origin, request),
+            false => self.serve(request, &caller, origin),
         };
-        if let Err(problem) = served {
-            self.memory.answer.set_problem(&problem);
-        }
+        self.refuse(served, origin);
         requested_block(request)
+    }
+
+    /// Turns the answer into a refusal where the request is refused.
+    fn refuse(&mut self, served: Result<(), Problem>, origin: &Origin<A>) {
+        let Err(problem) = served else { return };
+        self.memory.answer.set_problem(&problem);
+        if problem == Problem::PROVE_ADDRESS {
+            self.ask_for_echo(origin);
+        }
+    }
+
+    fn ask_for_echo(&mut self, origin: &Origin<A>) {
+        let echo = self.memory.echo.value(&origin.from, origin.now);
+        self.memory.answer.set_echo(echo);
     }
 
     /// Answers under OSCORE; the context is that of an earlier handshake, or of the message_3 in the same request.
@@ -134,7 +201,7 @@ where
         option: &OptionValue,
         is_combined: bool,
         payload: &mut [u8],
-        now: u64,
+        origin: &Origin<A>,
         out: &mut [u8],
     ) -> Result<usize, Unprotected> {
         let kid = option.kid.ok_or(oscore::Error::BadOption).map_err(|error| self.plain_problem(error))?;
@@ -146,12 +213,20 @@ where
             return Err(self.plain_problem(oscore::Error::ContextNotFound));
         };
         let caller = Caller { key: Some(session.peer.key), session: session.number };
+        let at_home = session.from == origin.from;
         let opened = session.context.open_request(option, ciphertext);
         let (request, correlation) = opened.map_err(|error| self.plain_problem(error))?;
 
-        if let Err(problem) = self.serve(&request, &caller, now) {
-            self.memory.answer.set_problem(&problem);
+        // Whoever took a request on its way can send it from anywhere, once.
+        let is_proved = origin.is_proved || at_home || self.memory.echo.proves(&request, &origin.from, origin.now);
+        let served = match is_proved {
+            true => self.serve(&request, &caller, &Origin { is_proved, ..*origin }),
+            false => Err(Problem::PROVE_ADDRESS),
+        };
+        if let Some(session) = self.memory.sessions.find(kid).filter(|_| is_proved) {
+            session.from = origin.from;
         }
+        self.refuse(served, origin);
         let requested = requested_block(&request);
         let sealed = self.write_protected(exchange, kid, &correlation, requested, out);
         if self.device.take_change() {
@@ -163,7 +238,7 @@ where
     }
 
     /// Whatever is asked: options, path, method, permission, body, and then what the resource does.
-    fn serve<Q>(&mut self, request: &Q, caller: &Caller, now: u64) -> Result<(), Problem>
+    fn serve<Q>(&mut self, request: &Q, caller: &Caller, origin: &Origin<A>) -> Result<(), Problem>
     where
         Q: ReadableMessage + WithSortedOptions,
     {
@@ -177,7 +252,7 @@ where
         if method != Method::Get && content_format.is_some() && takes.is_some() && content_format != takes {
             return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
         }
-        let role = self.device.permit(&target, method, caller, now)?;
+        let role = self.device.permit(&target, method, caller, origin.now)?;
         if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
             return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
         }
@@ -188,7 +263,7 @@ where
             && method != Method::Get
             && target.resource() != Resource::AuthzInfo
             && (role != Role::Stranger || !self.device.is_owned());
-        let Memory { body, answer, .. } = &mut *self.memory;
+        let Memory { body, answer, sources, .. } = &mut *self.memory;
         let gathered = match may_gather {
             false => Assembled::Complete { body: request.payload(), block: only_block(request)? },
             true => body.receive((caller.session, target.resource()), request, BODY_LEN, BLOCK)?,
@@ -201,7 +276,8 @@ where
             }
             Assembled::Complete { body, block } => (body, block),
         };
-        let served = self.device.serve(&target, method, body, role, now, answer);
+        let mut take_allowance = || sources.take(origin.from, origin.is_proved, origin.now);
+        let served = self.device.serve(&target, method, body, role, &mut take_allowance, answer);
         answer.set_block_1(block);
         if may_gather && block.is_some() {
             self.memory.body.clear();
@@ -210,7 +286,7 @@ where
     }
 
     /// `POST /.well-known/edhoc`: message_1, or message_3 alone (RFC 9528 appendix A.2).
-    fn edhoc<Q>(&mut self, from: A, request: &Q, now: u64) -> Result<(), Problem>
+    fn edhoc<Q>(&mut self, origin: &Origin<A>, request: &Q) -> Result<(), Problem>
     where
         Q: ReadableMessage + WithSortedOptions,
     {
@@ -218,7 +294,8 @@ where
         only_block(request)?;
         let caller = Caller::ANYONE;
         let entry = resources::find(request).ok_or(Problem::UNAUTHORIZED)?;
-        self.device.permit(&Target::Own(entry), Method::Post, &caller, now)?;
+        self.device.permit(&Target::Own(entry), Method::Post, &caller, origin.now)?;
+        let from = origin.from;
         let message = match edhoc::Request::parse(request.payload()) {
             Ok(edhoc::Request::Message1(message_1)) => self.message_1(from, message_1),
             Ok(edhoc::Request::Message3 { c_r, message_3 }) => {
@@ -230,7 +307,13 @@ where
             Ok(message) => {
                 self.memory.answer.set_body(code::CHANGED, content_format::EDHOC, |out| copy(&message, out))?;
             }
-            Err(error) => self.edhoc_error(error),
+            Err(error) => {
+                if error == edhoc::Error::Peer {
+                    // Whatever handshake that was about.
+                    self.memory.sessions.give_up(from);
+                }
+                self.edhoc_error(error);
+            }
         }
         Ok(())
     }
@@ -251,11 +334,11 @@ where
         message_3: &[u8],
         message_4: bool,
     ) -> Result<Option<edhoc::Message>, edhoc::Error> {
-        let responder = self.memory.sessions.take_pending(from, c_r).ok_or(edhoc::Error::Malformed)?;
+        let responder = self.memory.sessions.take_pending(from, c_r).ok_or(edhoc::Error::NoHandshake)?;
         let grants = self.device.grants();
         let Established { peer, context, message_4 } =
             responder.finish(message_3, |kid| grants.resolve(kid), message_4)?;
-        self.memory.sessions.establish(context, peer, |key| grants.is_station(key));
+        self.memory.sessions.establish(from, context, peer, |key| grants.is_station(key));
         Ok(message_4)
     }
 
@@ -266,8 +349,9 @@ where
         kid: oscore::Id,
         payload: &'p mut [u8],
     ) -> Result<&'p mut [u8], Unprotected> {
+        let is_error = edhoc::parse_error(payload).is_some();
         let Some((message_3, ciphertext)) = oscore::split_combined_mut(payload) else {
-            return Err(self.plain_edhoc_error(edhoc::Error::Malformed));
+            return Err(self.plain_edhoc_error(if is_error { edhoc::Error::Peer } else { edhoc::Error::Malformed }));
         };
         match self.message_3(from, kid, message_3, false) {
             Ok(_) => Ok(ciphertext),
@@ -315,8 +399,12 @@ where
         Unprotected
     }
 
-    /// An EDHOC error message: 4.00, content format 64 (RFC 9528 appendix A.2.3).
+    /// An EDHOC error message: 4.00, content format 64 (RFC 9528 appendix A.2.3). One of the peer is not answered by another
+    /// (section 6).
     fn edhoc_error(&mut self, error: edhoc::Error) {
+        if error == edhoc::Error::Peer {
+            return self.memory.answer.set(code::CHANGED);
+        }
         let message = error.message();
         let set = self.memory.answer.set_body(code::BAD_REQUEST, content_format::EDHOC, |out| copy(&message, out));
         if let Err(problem) = set {
@@ -328,7 +416,7 @@ where
 impl<M, A, F, R, B, const CACHE: usize> Service<A> for Server<M, F, R, B>
 where
     M: DerefMut<Target = Memory<A, CACHE>>,
-    A: Copy + Eq,
+    A: Source,
     F: NorFlash,
     R: CryptoRngCore,
     B: Board,
@@ -336,6 +424,11 @@ where
     // Not inlined: it takes kilobytes of the stack, which whoever waits for a datagram need not hold.
     #[inline(never)]
     fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
+        if datagram.len() > DATAGRAM_LEN {
+            let exchange = self.memory.endpoint.refuse(from, datagram)?;
+            self.memory.answer.set_problem(&TOO_LONG);
+            return self.write_plain(&exchange, None, out);
+        }
         let exchange = match self.memory.endpoint.receive(from, datagram, now) {
             Incoming::Request(exchange, _) => exchange,
             Incoming::Reply(reply) => return copy(reply, out).ok(),
@@ -349,6 +442,10 @@ where
         Some(len)
     }
 }
+
+/// What a datagram is answered that is longer than [`DATAGRAM_LEN`].
+const TOO_LONG: Problem = Problem::new(code::REQUEST_ENTITY_TOO_LARGE, "the datagram is too long")
+    .with_detail("limits in /comm say how long it may be; send the body in blocks");
 
 /// There is no context to answer under: the answer, which is set, goes out plain.
 struct Unprotected;
@@ -364,6 +461,8 @@ impl From<BlockError> for Problem {
     }
 }
 
+const NO_PROXY: &str = "this is no proxy";
+
 /// The unprotected answers of RFC 8613 section 8.2.
 fn problem_of(error: oscore::Error) -> Problem {
     Problem::new(
@@ -373,6 +472,7 @@ fn problem_of(error: oscore::Error) -> Problem {
             oscore::Error::Replay => "replay detected",
             oscore::Error::Decryption => "decryption failed",
             oscore::Error::BadOption => "failed to decode COSE",
+            oscore::Error::Proxy => NO_PROXY,
             oscore::Error::Exhausted | oscore::Error::Unsupported | oscore::Error::NoSpace => {
                 "cannot protect the answer"
             }
@@ -385,14 +485,14 @@ fn check_options<M>(request: &M) -> Result<(), Problem>
 where
     M: ReadableMessage + WithSortedOptions,
 {
-    match unsupported_option(request, resources::OPTIONS) {
-        None => {}
-        Some(option::PROXY_URI | option::PROXY_SCHEME) => {
-            return Err(Problem::new(code::PROXYING_NOT_SUPPORTED, "this is no proxy"));
-        }
-        // RFC 9668 section 3.3.1
-        Some(option::EDHOC) => return Err(Problem::new(code::BAD_REQUEST, "the EDHOC option needs OSCORE")),
-        Some(_) => return Err(Problem::new(code::BAD_OPTION, "unknown critical option")),
+    if let Some(unsupported) = unsupported_option(request, resources::OPTIONS) {
+        let refusal = option_refusal(unsupported);
+        let title = match refusal {
+            code::PROXYING_NOT_SUPPORTED => NO_PROXY,
+            code::BAD_REQUEST => "the EDHOC option needs OSCORE",
+            _ => "unknown critical option",
+        };
+        return Err(Problem::new(refusal, title));
     }
     Block::of(request, option::BLOCK1)?;
     let block = Block::of(request, option::BLOCK2)?;

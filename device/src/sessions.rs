@@ -17,7 +17,9 @@ pub const PENDING: usize = 2;
 pub const ESTABLISHED: usize = 4;
 
 /// An authenticated peer and the context it is reached by.
-pub struct Session {
+pub struct Session<A> {
+    /// Where the peer is: it was sent message_2 there, and sent message_3 from there.
+    pub from: A,
     /// The OSCORE context; its recipient ID is our C_R.
     pub context: Context,
     /// The key that the handshake proved.
@@ -36,7 +38,7 @@ pub struct Sessions<A> {
     /// Oldest first.
     pending: Vec<Pending<A>, PENDING>,
     /// Least recently used first.
-    established: Vec<Session, ESTABLISHED>,
+    established: Vec<Session<A>, ESTABLISHED>,
     opened: u32,
 }
 
@@ -61,7 +63,7 @@ impl<A: Copy + Eq> Sessions<A> {
 
     /// Keeps a handshake until its message_3 comes, in place of an older one from the same address.
     pub fn await_message_3(&mut self, from: A, responder: Responder) {
-        self.pending.retain(|pending| pending.from != from);
+        self.give_up(from);
         if self.pending.is_full() {
             self.pending.remove(0);
         }
@@ -75,10 +77,15 @@ impl<A: Copy + Eq> Sessions<A> {
         Some(self.pending.remove(at).responder)
     }
 
+    /// Ends the handshake of `from`.
+    pub fn give_up(&mut self, from: A) {
+        self.pending.retain(|pending| pending.from != from);
+    }
+
     /// Keeps an established session. `granted` tells which keys hold a grant.
-    pub fn establish(&mut self, context: Context, peer: Peer, granted: impl Fn(&PublicKey) -> bool) {
+    pub fn establish(&mut self, from: A, context: Context, peer: Peer, granted: impl Fn(&PublicKey) -> bool) {
         self.established.retain(|session| session.context.recipient() != context.recipient());
-        let is_granted = |session: &Session| granted(&session.peer.key);
+        let is_granted = |session: &Session<A>| granted(&session.peer.key);
         let of_owners = self.established.iter().filter(|session| is_granted(session)).count();
         let victim = match granted(&peer.key) {
             true if of_owners >= ESTABLISHED - 1 => self.established.iter().position(is_granted),
@@ -91,11 +98,11 @@ impl<A: Copy + Eq> Sessions<A> {
             self.established.remove(at);
         }
         self.opened = self.opened.wrapping_add(1);
-        let _ = self.established.push(Session { context, peer, number: self.opened });
+        let _ = self.established.push(Session { from, context, peer, number: self.opened });
     }
 
     /// The session whose context has `recipient` as our identifier; it becomes the most recently used.
-    pub fn find(&mut self, recipient: oscore::Id) -> Option<&mut Session> {
+    pub fn find(&mut self, recipient: oscore::Id) -> Option<&mut Session<A>> {
         let at = self.established.iter().position(|session| session.context.recipient() == recipient)?;
         self.established.get_mut(at..)?.rotate_left(1);
         self.established.last_mut()
@@ -137,7 +144,7 @@ mod tests {
     /// A session that is reached by `recipient`.
     fn establish(sessions: &mut Sessions<u8>, recipient: u8, peer: Peer, granted: &[PublicKey]) {
         let context = Context::derive(b"secret", b"salt", id(0x30), id(recipient));
-        sessions.establish(context, peer, |key| granted.contains(key));
+        sessions.establish(0, context, peer, |key| granted.contains(key));
     }
 
     fn responder(c_r: ConnId) -> Responder {

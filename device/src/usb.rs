@@ -36,7 +36,7 @@ use embassy_usb::{
 use protocol::usb::{PRODUCT_ID, VENDOR_ID};
 
 use crate::transport::{
-    LogLine, Service, serve as serve_link,
+    LogLine, Service, Source, serve as serve_link,
     udp::{self, Udp},
 };
 use acm::{AcmLine, Terminal};
@@ -90,12 +90,18 @@ pub struct Counters {
 }
 
 /// Who sent a datagram. Answers go back there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Address {
     /// Whoever has the serial port open.
     Serial,
     /// An address at the network.
     Udp(IpEndpoint),
+}
+
+impl Source for Address {
+    fn is_line(&self) -> bool {
+        matches!(self, Self::Serial)
+    }
 }
 
 impl From<IpEndpoint> for Address {

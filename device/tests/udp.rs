@@ -113,17 +113,20 @@ fn a_sender_without_a_port_is_not_served() {
 }
 
 #[test]
-fn a_datagram_that_is_too_long_is_dropped_and_the_next_one_served() {
+fn a_datagram_that_is_too_long_is_cut_but_not_to_a_length_that_may_be() {
     let longest = [CON_COMM, &[0xff; DATAGRAM_LEN][CON_COMM.len()..]].concat();
     let too_long = [&longest[..], &[0xff]].concat();
     let (answer, served) = Cable::new().run(async |host| {
         host.send(&too_long, DEVICE).await;
+        host.receive().await;
+        host.send(&[&too_long[..], &[0xff; 100]].concat(), DEVICE).await;
+        host.receive().await;
         host.send(NON_COMM, DEVICE).await;
         host.receive().await;
         host.send(&longest, DEVICE).await;
         host.receive().await
     });
-    assert_eq!(requests(&served), [NON_COMM, &longest]);
+    assert_eq!(requests(&served), [&too_long, &too_long, NON_COMM, &longest]);
     assert_eq!(answer.0, answer_to(&longest, CONTENT));
 }
 

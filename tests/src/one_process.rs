@@ -27,7 +27,7 @@ use device::{
     flash::{FlashError, RamFlash},
     server::{Memory, Server},
     store::{Layout, Opened, Scratch, Slot, Store},
-    transport::Service,
+    transport::{Service, Source},
 };
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use rand_core::{CryptoRng, RngCore};
@@ -142,7 +142,17 @@ impl Board for Still {
     fn identify(&mut self) {}
 }
 
-type DeviceServer = Server<Box<Memory<u8, 4>>, Flash, Dice, Still>;
+/// Number 0 is at the other end of a line, the others are on a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Peer(u8);
+
+impl Source for Peer {
+    fn is_line(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+type DeviceServer = Server<Box<Memory<Peer, 4>>, Flash, Dice, Still>;
 
 /// A device on the bench: the server that a firmware runs, and the flash below it. Peers have numbers for addresses.
 pub struct OnBench {
@@ -205,7 +215,7 @@ impl OnBench {
 
 impl Service<u8> for OnBench {
     fn handle(&mut self, from: u8, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
-        self.server.handle(from, datagram, now, out)
+        self.server.handle(Peer(from), datagram, now, out)
     }
 }
 

@@ -34,7 +34,7 @@ use device::{
     problem::Problem,
     resources::{ProductResource, content_format},
     server::{Memory, Server},
-    transport::{Link, LogLine, serial::Serial, serve},
+    transport::{Link, LogLine, Source, serial::Serial, serve},
     usb::IpEndpoint,
     values::{Value, Values},
 };
@@ -105,7 +105,7 @@ struct Args {
 }
 
 /// Whom a datagram came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Address {
     /// The n-th serial line: there is one peer at its other end.
     Serial(usize),
@@ -312,6 +312,16 @@ enum AnyLink {
     Usb(Box<usb::Socket>, broadcast::Receiver<LogLine>),
 }
 
+impl Source for Address {
+    fn is_line(&self) -> bool {
+        match self {
+            Address::Serial(_) => true,
+            Address::Udp(_) => false,
+            Address::Usb(address) => address.is_line(),
+        }
+    }
+}
+
 impl From<device::usb::Address> for Address {
     fn from(address: device::usb::Address) -> Self {
         Address::Usb(address)
@@ -423,7 +433,7 @@ impl Link<Address> for UdpLink {
     async fn receive(&mut self) -> io::Result<(&mut [u8], Address)> {
         let (len, from) = loop {
             match self.socket.recv_from(&mut self.datagram).await {
-                Ok((len, from)) if len <= DATAGRAM_LEN && is_near(&from) => break (len, from),
+                Ok((len, from)) if is_near(&from) => break (len, from),
                 Ok(_) => {}
                 // One peer's port is closed; the others' are not.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}

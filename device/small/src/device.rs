@@ -20,7 +20,9 @@ use cbor_schemas::{
 use coap_message::{MinimalWritableMessage, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
 use embedded_storage::Storage;
-use protocol::coap::{Endpoint, Exchange, Incoming, NoSpace, Writer, is_path, uint_option, unsupported_option};
+use protocol::coap::{
+    Endpoint, Exchange, Incoming, NoSpace, Writer, is_path, option_refusal, uint_option, unsupported_option,
+};
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::sign1;
 use rand_core::CryptoRngCore;
@@ -173,6 +175,9 @@ impl<S: Storage> Device<S> {
     ///
     /// A certificate takes two scalar multiplications, and is in the EEPROM before it is answered.
     pub fn handle(&mut self, datagram: &[u8], out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
+        if datagram.len() > DATAGRAM_LEN {
+            return refuse_length(self.endpoint.refuse((), datagram), out);
+        }
         let (exchange, request) = match self.endpoint.receive((), datagram, 0) {
             Incoming::Request(exchange, request) => (exchange, request),
             Incoming::Reply(reset) => {
@@ -199,8 +204,8 @@ impl<S: Storage> Device<S> {
     where
         R: ReadableMessage + WithSortedOptions,
     {
-        if unsupported_option(request, OPTIONS).is_some() {
-            return Err(Problem::BAD_OPTION);
+        if let Some(unsupported) = unsupported_option(request, OPTIONS) {
+            return Err(Problem::option(unsupported));
         }
         let paths =
             [(CORE, content_format::LINK_FORMAT), (INFO, content_format::CBOR), (FACTORY, content_format::CBOR)];
@@ -322,7 +327,12 @@ impl Problem {
         Problem { code: code::BAD_REQUEST, title: "malformed request", detail: Some(detail) }
     }
 
-    pub(crate) const BAD_OPTION: Problem = Problem::new(code::BAD_OPTION, "unsupported critical option");
+    /// A critical option that is not understood.
+    pub(crate) fn option(unsupported: u16) -> Self {
+        Problem::new(option_refusal(unsupported), "unsupported critical option")
+    }
+
+    pub(crate) const TOO_LONG: Problem = Problem::new(code::REQUEST_ENTITY_TOO_LARGE, "the datagram is too long");
     /// The one answer to everyone not authenticated.
     pub(crate) const UNAUTHORIZED: Problem = Problem::new(code::UNAUTHORIZED, "not authorized");
     const DOES_NOT_FIT: Problem = Problem::new(code::INTERNAL_SERVER_ERROR, "the answer does not fit");
@@ -372,6 +382,14 @@ pub(crate) fn write(exchange: &Exchange<()>, answer: &Answer, body: &[u8], out: 
     fill(&mut message, answer, body)?;
     let len = message.finish().0;
     writer.finish(len)
+}
+
+/// What a datagram is answered that is longer than may be.
+#[inline(never)]
+pub(crate) fn refuse_length(exchange: Option<Exchange<()>>, out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
+    let mut body = [0; BODY_LEN];
+    let answer = Problem::TOO_LONG.answer(&mut body);
+    write(&exchange?, &answer, body.get(..answer.len)?, out).ok()
 }
 
 /// Fills in a response.

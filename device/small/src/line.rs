@@ -1,5 +1,5 @@
 //! slipmux over a UART (draft-bormann-t2trg-slipmux), a byte at a time: CoAP in configuration frames, the report line in a
-//! diagnostic one. What is no frame, of another type, damaged or too long is ignored.
+//! diagnostic one. What is no frame, of another type or damaged is ignored; of what is too long, the beginning is kept.
 
 use heapless::Vec;
 use slipmux::{ChunkedEncoder, DecodeStatus, Decoder, FrameHandler};
@@ -25,11 +25,13 @@ impl Line {
         Line { decoder: Decoder::new(), frame: Frame { bytes: Vec::new(), wanted: false, too_long: false } }
     }
 
-    /// Takes a byte from the UART. Returns a datagram with its last one, to be decrypted in place.
+    /// Takes a byte from the UART. Returns a datagram with its last one, to be decrypted in place. One that is longer than may
+    /// be is cut, but stays longer than that.
     pub fn take(&mut self, byte: u8) -> Option<&mut [u8]> {
         match self.decoder.decode(byte, &mut self.frame) {
-            Ok(DecodeStatus::FrameCompleteConfiguration) if !self.frame.too_long => {
-                let len = self.frame.bytes.len().checked_sub(FCS_LEN)?;
+            Ok(DecodeStatus::FrameCompleteConfiguration) => {
+                let checksum = if self.frame.too_long { 0 } else { FCS_LEN };
+                let len = self.frame.bytes.len().checked_sub(checksum)?;
                 self.frame.bytes.get_mut(..len)
             }
             _ => None,
@@ -103,7 +105,10 @@ mod tests {
         assert!(received(&mut line, &framed(FrameType::Diagnostic, b"hello")).is_empty());
         let longest = [0xc0; DATAGRAM_LEN];
         assert_eq!(received(&mut line, &framed(FrameType::Configuration, &longest)), [longest]);
-        assert!(received(&mut line, &framed(FrameType::Configuration, &[7; DATAGRAM_LEN + 1])).is_empty());
+        for too_long in [DATAGRAM_LEN + 1, DATAGRAM_LEN + 2, 2000] {
+            let cut = received(&mut line, &framed(FrameType::Configuration, &vec![7; too_long]));
+            assert!(cut.len() == 1 && cut[0].len() > DATAGRAM_LEN && cut[0][..100] == [7; 100], "{too_long}");
+        }
         assert_eq!(received(&mut line, ping).len(), 1, "and it goes on");
     }
 

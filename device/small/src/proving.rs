@@ -26,7 +26,7 @@ use rand_core::CryptoRngCore;
 
 use crate::{
     DATAGRAM_LEN,
-    device::{Answer, BODY_LEN, Caller, Config, Device, OPTIONS, Problem, content_format, fill, write},
+    device::{Answer, BODY_LEN, Caller, Config, Device, OPTIONS, Problem, content_format, fill, refuse_length, write},
 };
 
 const EDHOC: &str = "/.well-known/edhoc";
@@ -84,6 +84,9 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
     /// Takes two scalar multiplications for message_1 (three if nothing was prepared), one for message_3, two for a
     /// certificate.
     pub fn handle(&mut self, datagram: &mut [u8], out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
+        if datagram.len() > DATAGRAM_LEN {
+            return refuse_length(self.endpoint.refuse((), datagram), out);
+        }
         let exchange = match self.endpoint.receive((), datagram, 0) {
             Incoming::Request(exchange, _) => exchange,
             Incoming::Reply(reply) => {
@@ -170,8 +173,8 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
         if request.code().into() != code::POST {
             return Problem::new(code::METHOD_NOT_ALLOWED, "no such method here").answer(body);
         }
-        if unsupported_option(request, OPTIONS).is_some() {
-            return Problem::BAD_OPTION.answer(body);
+        if let Some(unsupported) = unsupported_option(request, OPTIONS) {
+            return Problem::option(unsupported).answer(body);
         }
         let done = match edhoc::Request::parse(request.payload()) {
             Ok(edhoc::Request::Message1(message_1)) => self.message_1(message_1, body),
@@ -180,6 +183,11 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
         };
         match done {
             Ok(len) => Answer { code: code::CHANGED, content_format: content_format::EDHOC, len },
+            // An error message is not answered by another (RFC 9528 section 6), and the handshake is over.
+            Err(edhoc::Error::Peer) => {
+                self.pending = None;
+                Answer { code: code::CHANGED, content_format: content_format::EDHOC, len: 0 }
+            }
             Err(error) => edhoc_error(error, body),
         }
     }
@@ -207,7 +215,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
         answer: Option<&mut [u8; BODY_LEN]>,
     ) -> Result<usize, edhoc::Error> {
         let responder = self.pending.take_if(|pending| oscore::Id::from(pending.c_r()) == c_r);
-        let responder = responder.ok_or(edhoc::Error::Malformed)?;
+        let responder = responder.ok_or(edhoc::Error::NoHandshake)?;
         let Established { context, message_4, .. } = responder.finish(message_3, |_| None, answer.is_some())?;
         self.session = Some(context);
         Ok(message_4.zip(answer).map_or(0, |(message_4, answer)| copy(&message_4, answer)))
@@ -243,6 +251,7 @@ fn refused(error: oscore::Error, body: &mut [u8; BODY_LEN]) -> Answer {
         oscore::Error::Replay => "replay detected",
         oscore::Error::Decryption => "decryption failed",
         oscore::Error::BadOption => "failed to decode COSE",
+        oscore::Error::Proxy => "this is no proxy",
         oscore::Error::Exhausted | oscore::Error::Unsupported | oscore::Error::NoSpace => "cannot protect the answer",
     };
     Problem::new(error.code(), title).answer(body)

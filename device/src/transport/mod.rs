@@ -5,7 +5,7 @@
 pub mod serial;
 pub mod udp;
 
-use core::{cell::RefCell, future::Future};
+use core::{cell::RefCell, future::Future, hash::Hash};
 
 use embassy_futures::select::{Either, select};
 
@@ -14,13 +14,27 @@ use crate::DATAGRAM_LEN;
 /// A line of the device's log, at most 368 bytes of text: the longest report line fits.
 pub type LogLine = heapless::String<368>;
 
+/// Where a datagram comes from, and its answer goes to.
+pub trait Source: Copy + Eq + Hash {
+    /// Whether nobody can send from there but who gets what is sent there, as at the other end of a serial line. On a network
+    /// whoever sends can say to be somebody else.
+    fn is_line(&self) -> bool;
+}
+
+/// The other end of the only line.
+impl Source for () {
+    fn is_line(&self) -> bool {
+        true
+    }
+}
+
 /// A channel of datagrams to peers with addresses of type `A`.
 pub trait Link<A> {
     /// Why the link is of no use any more.
     type Error;
 
-    /// Waits for one datagram, and lends it. Those that are longer than [`DATAGRAM_LEN`] are dropped. Returns the sender,
-    /// too.
+    /// Waits for one datagram, and lends it. One that is longer than [`DATAGRAM_LEN`] may be cut, but stays longer than that,
+    /// so that its sender can be told. Returns the sender, too.
     ///
     /// Cancelling the future loses no part of a datagram.
     fn receive(&mut self) -> impl Future<Output = Result<(&mut [u8], A), Self::Error>>;

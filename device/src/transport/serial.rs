@@ -1,7 +1,7 @@
 //! slipmux over a serial line (draft-bormann-t2trg-slipmux): CoAP in configuration frames, the log in diagnostic ones.
 //!
 //! UART, USB CDC-ACM and a pty are the same to it. Frames of other types are ignored; so is what is not a frame, and a
-//! frame whose checksum is wrong or which is longer than a datagram may be.
+//! frame whose checksum is wrong. Of one that is longer than a datagram may be, the beginning is kept.
 
 use embedded_io_async::{Read, Write};
 use slipmux::{ChunkedEncoder, DecodeStatus, Decoder, FrameHandler, FrameType};
@@ -110,13 +110,15 @@ impl Frame {
         Frame { bytes: [0; DATAGRAM_LEN + FCS_LEN], len: 0, wanted: false, too_long: false }
     }
 
-    /// Whether what was collected is no longer than a datagram may be.
+    /// Whether what was collected may be a datagram.
     fn is_datagram(&self) -> bool {
-        !self.too_long && self.len >= FCS_LEN
+        self.wanted && self.len >= FCS_LEN
     }
 
+    /// Without the checksum; of one that is too long, more than a datagram may have.
     fn datagram(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(..self.len.saturating_sub(FCS_LEN)).unwrap_or_default()
+        let checksum = if self.too_long { 0 } else { FCS_LEN };
+        self.bytes.get_mut(..self.len.saturating_sub(checksum)).unwrap_or_default()
     }
 }
 

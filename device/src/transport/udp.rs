@@ -97,7 +97,8 @@ impl core::error::Error for Error {}
 /// Addresses of peers are any `A` that an [`IpEndpoint`] turns into, and that turns back into one if it is one of UDP.
 pub struct Udp<'a> {
     socket: UdpSocket<'a>,
-    datagram: [u8; DATAGRAM_LEN],
+    /// One byte more than a datagram may have shows which ones are too long.
+    datagram: [u8; DATAGRAM_LEN + 1],
     leisure: Duration,
     random: u64,
     /// Whether the datagram that was handed out last came by multicast, and what is sent next answers it.
@@ -126,7 +127,7 @@ impl<'a> Udp<'a> {
         let mut socket = UdpSocket::new(stack, incoming_metadata, incoming, outgoing_metadata, outgoing);
         socket.bind(PORT).map_err(Error::Port)?;
         stack.join_multicast_group(ALL_COAP_NODES).map_err(Error::Group)?;
-        Ok(Udp { socket, datagram: [0; DATAGRAM_LEN], leisure, random: seed, answers_group: false, delayed: None })
+        Ok(Udp { socket, datagram: [0; DATAGRAM_LEN + 1], leisure, random: seed, answers_group: false, delayed: None })
     }
 
     /// Whether the datagram of `len` bytes is to be handed out. Takes down whether it came by multicast.
@@ -147,18 +148,21 @@ impl<A: From<IpEndpoint> + TryInto<IpEndpoint>> Link<A> for Udp<'_> {
 
     async fn receive(&mut self) -> Result<(&mut [u8], A), Self::Error> {
         let (len, from) = loop {
-            match select(until_due(self.delayed.as_ref()), self.socket.recv_from(&mut self.datagram)).await {
+            // More than has room is cut.
+            let keep = |bytes: &[u8], metadata| {
+                let kept = self.datagram.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count();
+                (kept, metadata)
+            };
+            match select(until_due(self.delayed.as_ref()), self.socket.recv_from_with(keep)).await {
                 Either::First(Delayed { to, answer, .. }) => {
                     transmit(&mut self.socket, *to, answer).await;
                     self.delayed = None;
                 }
-                Either::Second(Ok((len, metadata))) => {
+                Either::Second((len, metadata)) => {
                     if self.admits(&metadata, len) {
                         break (len, metadata.endpoint.into());
                     }
                 }
-                // Longer than the buffer.
-                Either::Second(Err(_)) => {}
             }
         };
         Ok((self.datagram.get_mut(..len).unwrap_or_default(), from))

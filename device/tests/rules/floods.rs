@@ -5,7 +5,8 @@ use protocol::edhoc::Transfer;
 use crate::common::{Address, CABLE, NETWORK, Owner, Session, TestDevice, Visitor, get, post};
 
 /// Addresses on a network with many strangers.
-const ADDRESSES: [Address; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+const ADDRESSES: [Address; 8] =
+    [Address("a"), Address("b"), Address("c"), Address("d"), Address("e"), Address("f"), Address("g"), Address("h")];
 
 #[test]
 fn an_owner_session_survives_a_flood_of_message_1() {
@@ -15,7 +16,7 @@ fn an_owner_session_survives_a_flood_of_message_1() {
         let mut session = owner.visit(&mut device);
         for from in addresses.iter().cycle().take(60) {
             let (_, message_1) = Visitor::stranger(&mut device).message_1(&mut device);
-            device.ask_from(from, &message_1).expect("2.04");
+            device.ask_from(*from, &message_1).expect("2.04");
             session.ask(&mut device, &get("/comm/peers")).expect("2.05");
         }
         // A second session can be begun as soon as there is a pause.

@@ -178,11 +178,17 @@ fn a_stranger_with_a_session_is_as_harmless() {
         let (datagram, correlation) = stranger.borrow_mut().protect(&mut target.device, &request);
         let answer = target.device.receive(CABLE, &datagram).expect("an answer");
         // Nothing but outer options that make no sense is refused outside.
-        if !request.0.options().any(|(number, _)| *number == coap_numbers::option::PROXY_SCHEME) {
+        if !options.iter().any(|(number, value)| is_refused_outside(*number, value)) {
             stranger.borrow().open(&answer, &correlation).expect("a protected answer");
         }
         target.check();
     });
+}
+
+fn is_refused_outside(number: u16, value: &[u8]) -> bool {
+    use coap_numbers::option::{HOP_LIMIT, PROXY_SCHEME, URI_HOST, URI_PORT};
+    number == PROXY_SCHEME
+        || matches!(number, HOP_LIMIT | URI_HOST | URI_PORT) && !protocol::coap::is_option_length(number, value.len())
 }
 
 fn is_refused_by_oscore(number: u16) -> bool {

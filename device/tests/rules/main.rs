@@ -1,9 +1,11 @@
 //! The rules of commissioning that a device has to keep, each as a test: in memory, with a virtual clock and flash that
 //! fails on demand. What a test says is seen from the wire, by a client that is not built on the device's own code.
 
+mod addresses;
 mod blockwise;
 mod certificate;
 mod claim;
+mod client;
 mod common;
 mod discovery;
 mod durability;

@@ -257,7 +257,9 @@ fn a_frame_may_be_as_long_as_a_datagram_and_no_longer() {
     let line: Vec<u8> =
         [&longest, &longer, &endless, &good].into_iter().flat_map(|datagram| frame(CONFIGURATION, datagram)).collect();
     let answers = answers(device, &line, 64);
-    assert_eq!(answers.iter().map(Response::code).collect::<Vec<_>>(), ["4.04", "2.05"]);
+    assert_eq!(answers.iter().map(Response::code).collect::<Vec<_>>(), ["4.04", "4.13", "2.05"]);
+    assert_eq!(answers[1].refused("4.13").0, "the datagram is too long");
+    assert_eq!(answers[1].0.header.message_id, Response::parse(&longer).0.header.message_id);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use device::{
     button::Button,
     device::Board,
     server::{Memory, Server},
+    transport::Source,
 };
 use embassy_time::{Duration, Timer};
 use embedded_hal::digital::{ErrorType, InputPin};
@@ -40,7 +41,7 @@ pub(crate) async fn run<A, F, R, B, const CACHE: usize>(
     mut button: impl InputPin,
     server: &RefCell<Server<&'static mut Memory<A, CACHE>, F, R, B>>,
 ) where
-    A: Copy + Eq,
+    A: Source,
     F: NorFlash,
     R: CryptoRngCore,
     B: Board,

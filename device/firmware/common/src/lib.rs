@@ -25,7 +25,7 @@ use device::{
     device::{Config, Device},
     server::{Memory, Server},
     store::Layout,
-    transport::{Link as _, serial::Serial, serve},
+    transport::{Link as _, Source, serial::Serial, serve},
 };
 use embassy_futures::join::join3;
 use embassy_time::{Duration, Instant, Timer};
@@ -103,7 +103,7 @@ pub const fn config(device: DeviceId, firmware: &'static str, operation_ms: u32)
 /// The layout does not fit the flash.
 // Not inlined: what it takes on the stack is given back before the first datagram comes.
 #[inline(never)]
-pub fn start<A: Copy + Eq, F: NorFlash, R: CryptoRngCore>(
+pub fn start<A: Source, F: NorFlash, R: CryptoRngCore>(
     config: Config,
     flash: F,
     layout: Layout,

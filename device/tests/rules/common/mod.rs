@@ -19,7 +19,7 @@ use device::{
     resources::{ProductResource, content_format},
     server::{Memory, Server},
     store::{Layout, Opened, Slot, Snapshot, Store},
-    transport::Service,
+    transport::{Service, Source},
     values::{Value, Values},
 };
 use protocol::key::PrivateKey;
@@ -31,9 +31,16 @@ pub(crate) use flash::{Driver, Flash};
 pub(crate) use issuer::{HOUR, Issuer, NOW, Owner, encoded, raw, raw_map, slot_request, with_other_y};
 
 /// Where a datagram comes from.
-pub(crate) type Address = &'static str;
-pub(crate) const CABLE: Address = "cable";
-pub(crate) const NETWORK: Address = "network";
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Address(pub(crate) &'static str);
+pub(crate) const CABLE: Address = Address("cable");
+pub(crate) const NETWORK: Address = Address("network");
+
+impl Source for Address {
+    fn is_line(&self) -> bool {
+        *self == CABLE
+    }
+}
 
 pub(crate) const DEVICE_ID: &str = "urn:dev:ops:32473-lamp-00c0ffee";
 pub(crate) const FIRMWARE: &str = "lamp 1.2.3";
