@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cbor_schemas::DeviceInfo;
-use coap_lite::{MessageClass, MessageType, Packet};
+use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use rand_core::{OsRng, RngCore};
 use tokio::time::{Instant, timeout_at};
 
@@ -24,7 +24,7 @@ use crate::link::{self, Datagrams, Link};
 pub(crate) use blockwise::{Exchange, transfer};
 pub use cbor_schemas::Method;
 pub use message::{Code, Refusal, Request, Response, content_format};
-pub(crate) use message::{uint_option, uint_value};
+pub(crate) use message::{echo_wanted, set_echo, uint_option, uint_value};
 pub(crate) use record::summary;
 pub use record::{Direction, Record};
 pub use timers::Timers;
@@ -81,6 +81,8 @@ pub struct Client {
     /// The largest datagram that the device takes, in bytes.
     largest_datagram: usize,
     message_id: u16,
+    /// What the device wanted back to prove our address.
+    echo: Option<Vec<u8>>,
     acknowledged: VecDeque<u16>,
     records: Option<Vec<Record>>,
     note: String,
@@ -125,6 +127,7 @@ impl Client {
             slowness: Duration::ZERO,
             largest_datagram: link::MAX_DATAGRAM,
             message_id: OsRng.next_u32() as u16,
+            echo: None,
             acknowledged: VecDeque::with_capacity(REMEMBERED),
             records: None,
             note: String::new(),
@@ -339,6 +342,28 @@ impl Exchange for Client {
     type Error = Error;
 
     async fn exchange(&mut self, mut request: Packet) -> Result<Packet, Error> {
+        let is_protected = request.get_option(CoapOption::Oscore).is_some();
+        if let Some(echo) = self.echo.as_ref().filter(|_| !is_protected) {
+            set_echo(&mut request, echo);
+        }
+        let mut answer = self.exchange_once(request.clone()).await;
+        if let Some(echo) = answer.as_ref().ok().filter(|_| !is_protected).and_then(echo_wanted) {
+            set_echo(&mut request, &echo);
+            self.echo = Some(echo);
+            answer = self.exchange_once(request).await;
+        }
+        self.note.clear();
+        answer
+    }
+
+    fn room(&self) -> usize {
+        self.room_beside(0)
+    }
+}
+
+impl Client {
+    /// One message, and the response to it.
+    async fn exchange_once(&mut self, mut request: Packet) -> Result<Packet, Error> {
         let mut token = [0; TOKEN_LEN];
         OsRng.fill_bytes(&mut token);
         let message_id = self.next_message_id();
@@ -348,7 +373,6 @@ impl Exchange for Client {
         let sent = Sent { message_id, token: Some(token) };
 
         let delivered = self.deliver(&request, &sent).await;
-        self.note.clear();
         let answer = match delivered {
             Ok(Incoming::Response(response)) => Ok(response),
             Ok(Incoming::Acknowledged) => self.await_separate_response(&sent).await,
@@ -356,10 +380,6 @@ impl Exchange for Client {
             Err(error) => Err(error),
         };
         self.explained(answer).await
-    }
-
-    fn room(&self) -> usize {
-        self.room_beside(0)
     }
 }
 

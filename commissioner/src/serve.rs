@@ -10,18 +10,20 @@
 pub mod revocations;
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 
 use coap_lite::{CoapOption, MessageType, Packet};
 use coap_numbers::{code, option};
 use protocol::coap::{
-    Block, BlockSize, BodySlice, Datagram, Endpoint, Exchange, Incoming, Token, Type, unsupported_option,
+    Block, BlockSize, BodySlice, Datagram, EchoKey, Endpoint, Exchange, Incoming, Token, Type, amplifies,
+    option_refusal, unsupported_option,
 };
 use protocol::edhoc::{self, ConnId, Established, Responder};
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::oscore::{self, Context, Correlation, OptionValue, split_combined};
 use rand_core::{OsRng, RngCore};
 
-use crate::client::{content_format, uint_option, uint_value};
+use crate::client::{Code, content_format, uint_option, uint_value};
 use crate::link::MAX_DATAGRAM;
 use crate::session::to_packet;
 use revocations::Revocations;
@@ -35,6 +37,7 @@ const EDHOC: [&str; 2] = [".well-known", "edhoc"];
 const CORE: [&str; 2] = [".well-known", "core"];
 const LINKS: &str = "</list>;rt=\"comm.list\";ct=61,</revoke/trl>;rt=\"comm.trl\";ct=262;obs,\
                      </.well-known/edhoc>;rt=\"core.edhoc\"";
+const NO_PROXY: &str = "this is no proxy";
 /// Critical options that are understood.
 const OPTIONS: &[u16] =
     &[option::URI_HOST, option::URI_PORT, option::URI_PATH, option::URI_QUERY, option::ACCEPT, option::BLOCK2];
@@ -61,6 +64,7 @@ const HEARTBEAT_MS: u64 = 12 * 60 * 60 * 1000;
 pub struct Server<A> {
     own: PrivateKey,
     revocations: Revocations,
+    echo: EchoKey,
     endpoint: Box<Endpoint<A, ANSWERS, MAX_DATAGRAM>>,
     /// Oldest first.
     handshakes: VecDeque<(A, Responder)>,
@@ -109,12 +113,13 @@ struct Pending {
 /// A datagram for a peer.
 pub type Outgoing<A> = (A, Vec<u8>);
 
-impl<A: Copy + Eq> Server<A> {
+impl<A: Copy + Eq + Hash> Server<A> {
     /// A server that proves to be `own`, the station.
     pub fn new(own: PrivateKey, revocations: Revocations) -> Self {
         Self {
             own,
             revocations,
+            echo: new_echo_key(),
             endpoint: Box::new(Endpoint::new(OsRng.next_u32() as u16)),
             handshakes: VecDeque::new(),
             sessions: Vec::new(),
@@ -134,8 +139,14 @@ impl<A: Copy + Eq> Server<A> {
         self.observers.len()
     }
 
-    /// Takes a datagram; returns the answer, if there is one.
+    /// Takes a datagram; returns the answer, if there is one. One that is longer than [`MAX_DATAGRAM`] may be cut to any length
+    /// beyond that.
     pub fn receive(&mut self, from: A, datagram: &[u8], now: u64) -> Vec<Outgoing<A>> {
+        if datagram.len() > MAX_DATAGRAM {
+            let too_long = problem(code::REQUEST_ENTITY_TOO_LARGE, "the datagram is too long");
+            let exchange = self.endpoint.refuse(from, datagram);
+            return exchange.and_then(|it| finished(too_long, &it)).map(|answer| (from, answer)).into_iter().collect();
+        }
         if let Ok(Datagram { header, .. }) = Datagram::parse(datagram) {
             match header.type_ {
                 Type::Ack => return self.acknowledged(from, header.message_id, now),
@@ -154,13 +165,41 @@ impl<A: Copy + Eq> Server<A> {
         };
         let Ok(request) = Packet::from_bytes(datagram) else { return Vec::new() };
         let answer = self.respond(&exchange, &request, now);
-        match finished(answer, &exchange) {
+        match self.bounded(answer, &exchange, &request, datagram.len(), now) {
             Some(answer) => {
                 self.endpoint.remember(&exchange, &answer);
                 vec![(from, answer)]
             }
             None => Vec::new(),
         }
+    }
+
+    /// The datagram that answers a request. Where it is not protected, it is not much longer than the request, unless that came
+    /// from who gets the answer: else we could be made to flood somebody (RFC 9175 section 2.4). Contexts are found by
+    /// address, so a protected one goes where message_2 went.
+    fn bounded(
+        &self,
+        answer: Packet,
+        exchange: &Exchange<A>,
+        request: &Packet,
+        received: usize,
+        now: u64,
+    ) -> Option<Vec<u8>> {
+        let is_proved =
+            answer.get_option(CoapOption::Oscore).is_some() || self.echo.proves(request, &exchange.peer, now);
+        let code = Code(answer.header.code.into());
+        let whole = finished(answer, exchange)?;
+        if is_proved || !amplifies(received, whole.len()) {
+            return Some(whole);
+        }
+        let mut challenge = Packet::new();
+        challenge.header.code = code::UNAUTHORIZED.into();
+        challenge.add_option(CoapOption::from(option::ECHO), self.echo.value(&exchange.peer, now).to_vec());
+        let mut bare = Packet::new();
+        bare.header.code = code.0.into();
+        let is_read = u8::from(request.header.code) == code::GET && code.is_success();
+        let instead = [Some(challenge).filter(|_| is_read), Some(bare)].into_iter().flatten();
+        instead.filter_map(|answer| finished(answer, exchange)).find(|answer| !amplifies(received, answer.len()))
     }
 
     /// Tells other things from now on. Returns the notifications of those that it makes a difference for.
@@ -260,13 +299,17 @@ impl<A: Copy + Eq> Server<A> {
 
     /// Answers under OSCORE. An error is an answer that goes out plain.
     fn respond_protected(&mut self, exchange: &Exchange<A>, request: &Packet, now: u64) -> Result<Packet, Packet> {
-        let plain = |error: oscore::Error| problem(error.code(), "security context not found, or not authentic");
+        let plain = |error: oscore::Error| match error {
+            oscore::Error::Proxy => problem(error.code(), NO_PROXY),
+            error => problem(error.code(), "security context not found, or not authentic"),
+        };
         let option = OptionValue::of(request).map_err(plain)?;
         let kid = option.kid.ok_or(oscore::Error::BadOption).map_err(plain)?;
         let mut ciphertext = request.payload.as_slice();
         if request.get_option(CoapOption::Unknown(option::EDHOC)).is_some() {
             let Some((message_3, rest)) = split_combined(&request.payload) else {
-                return Err(edhoc_error(edhoc::Error::Malformed));
+                let is_error = edhoc::parse_error(&request.payload).is_some();
+                return Err(edhoc_error(if is_error { edhoc::Error::Peer } else { edhoc::Error::Malformed }));
             };
             self.finish(exchange.peer, kid, message_3, false).map_err(edhoc_error)?;
             ciphertext = rest;
@@ -372,7 +415,12 @@ impl<A: Copy + Eq> Server<A> {
                 answer.payload = message.to_vec();
                 answer
             }
-            Err(error) => edhoc_error(error),
+            Err(error) => {
+                if error == edhoc::Error::Peer {
+                    self.handshakes.retain(|(address, _)| *address != from);
+                }
+                edhoc_error(error)
+            }
         }
     }
 
@@ -407,8 +455,8 @@ impl<A: Copy + Eq> Server<A> {
     ) -> Result<Option<edhoc::Message>, edhoc::Error> {
         let chosen =
             |(address, responder): &(A, Responder)| *address == from && oscore::Id::from(responder.c_r()) == c_r;
-        let at = self.handshakes.iter().position(chosen).ok_or(edhoc::Error::Malformed)?;
-        let (_, responder) = self.handshakes.remove(at).ok_or(edhoc::Error::Malformed)?;
+        let at = self.handshakes.iter().position(chosen).ok_or(edhoc::Error::NoHandshake)?;
+        let (_, responder) = self.handshakes.remove(at).ok_or(edhoc::Error::NoHandshake)?;
         let Established { peer, context, message_4 } =
             responder.finish(message_3, |kid| self.revocations.key_of(kid), message_4)?;
         self.establish(Session { from, context, key: peer.key });
@@ -506,12 +554,10 @@ enum Target {
 impl Target {
     /// The resource, if the request may be made of it at all; else what it is answered.
     fn of(request: &Packet) -> Result<Self, Packet> {
-        match unsupported_option(request, OPTIONS) {
-            None => {}
-            Some(option::PROXY_URI | option::PROXY_SCHEME) => {
-                return Err(problem(code::PROXYING_NOT_SUPPORTED, "this is no proxy"));
-            }
-            Some(_) => return Err(problem(code::BAD_OPTION, "unknown critical option")),
+        if let Some(unsupported) = unsupported_option(request, OPTIONS) {
+            let refusal = option_refusal(unsupported);
+            let is_for_proxies = refusal == code::PROXYING_NOT_SUPPORTED;
+            return Err(problem(refusal, if is_for_proxies { NO_PROXY } else { "unknown critical option" }));
         }
         let path: Vec<&[u8]> = request
             .get_option(CoapOption::UriPath)
@@ -562,9 +608,20 @@ fn problem(code: u8, title: &str) -> Packet {
     answer
 }
 
-/// An EDHOC error message: 4.00, content format 64 (RFC 9528 appendix A.2.3).
+fn new_echo_key() -> EchoKey {
+    let mut secret = [0; 16];
+    OsRng.fill_bytes(&mut secret);
+    EchoKey::new(secret)
+}
+
+/// An EDHOC error message: 4.00, content format 64 (RFC 9528 appendix A.2.3). One of the peer is not answered by another
+/// (section 6).
 fn edhoc_error(error: edhoc::Error) -> Packet {
     let mut answer = Packet::new();
+    if error == edhoc::Error::Peer {
+        answer.header.code = code::CHANGED.into();
+        return answer;
+    }
     answer.header.code = code::BAD_REQUEST.into();
     answer.add_option(CoapOption::ContentFormat, uint_value(content_format::EDHOC.into()));
     answer.payload = error.message().to_vec();

@@ -6,13 +6,15 @@
 
 use coap_lite::{CoapOption, Packet};
 use coap_message::{MessageOption, ReadableMessage};
-use protocol::edhoc::{self, ConnId, IdCred, Initiator, PeerError, Pending};
+use protocol::edhoc::{self, Ccs, ConnId, IdCred, Initiator, PeerError, Pending};
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::oscore;
 use rand_core::OsRng;
 use zeroize::Zeroize;
 
-use crate::client::{self, Client, Code, Exchange, Refusal, Request, Response, content_format, summary, transfer};
+use crate::client::{
+    self, Client, Code, Exchange, Refusal, Request, Response, content_format, echo_wanted, set_echo, summary, transfer,
+};
 use crate::error::{CommandError, ExitCode};
 use crate::text;
 
@@ -41,9 +43,23 @@ pub enum Error {
     /// What answered the handshake does not speak EDHOC.
     #[error("no EDHOC at {EDHOC_PATH}: {0}; a device of the minimal profile has none, other devices always")]
     NoEdhoc(Refusal),
+    /// The other end did not take message_3, without saying why.
+    #[error(
+        "the other end refused our credential ({0}, to EDHOC message_3); it may want another key, or know none of ours"
+    )]
+    CredentialRefused(Refusal),
+    /// The device forgot our handshake for others', or begins no more of them for now.
+    #[error(
+        "the device is kept busy by others' handshakes, and ours was not finished; see who else is on this link, then repeat \
+         the command"
+    )]
+    Busy,
     /// The key at the other end is not the expected one.
     #[error("another device answered: its key is not the one it was expected to have; nothing was sent to it")]
     OtherDevice,
+    /// It was asked for the credential by value, and sent something else.
+    #[error("the server does not send its credential, which has to be known then; name a file with it, by --peer")]
+    NoCredential,
     /// A protected request was answered without protection.
     #[error("the device does not know this session ({0}, unprotected); it may have restarted, so repeat the command")]
     Unprotected(Refusal),
@@ -52,39 +68,64 @@ pub enum Error {
     Oscore(#[from] oscore::Error),
 }
 
+/// Whom a session is to be with.
+#[derive(Debug, Clone)]
+pub enum Expected {
+    /// A device with this key.
+    Key(PublicKey),
+    /// Whoever has this credential, which is none that devices make.
+    Credential(Ccs),
+    /// Whoever answers: its credential is asked for by value, and nobody vouches for it.
+    Anyone,
+}
+
+impl From<PublicKey> for Expected {
+    fn from(key: PublicKey) -> Self {
+        Self::Key(key)
+    }
+}
+
 /// Lets the device prove by message_2 that it holds `expected`, to a key that is thrown away: before it is sent anything
 /// that tells who we are. That is a proof of 64 bits, and good for nothing else.
 pub async fn prove(client: &mut Client, expected: PublicKey) -> Result<(), Error> {
     let throwaway = PrivateKey::generate(&mut OsRng);
-    exchange_first_messages(client, &throwaway, Transfer::ByValue, expected).await.map(drop)
+    exchange_first_messages(client, &throwaway, Transfer::ByValue, &expected.into()).await.map(drop)
 }
 
 /// A protected conversation with one device.
 pub struct Session<'c> {
     client: &'c mut Client,
+    state: State,
+}
+
+/// What a session is without its client.
+pub struct State {
     context: oscore::Context,
     peer: PublicKey,
     /// TH_4 of the handshake.
     transcript: [u8; 32],
     /// Goes with the first request (RFC 9668).
     message_3: Option<edhoc::Message>,
+    /// What the device wanted back, under protection, to prove our address.
+    echo: Option<Vec<u8>>,
     confirmed: bool,
 }
 
 impl<'c> Session<'c> {
-    /// Runs EDHOC up to message_3, which will go with the first request (RFC 9668); `expected` is the device's key.
+    /// Runs EDHOC up to message_3, which will go with the first request (RFC 9668); `expected` is whom to find there.
     ///
     /// `own` travels by kid to a device that has it from a token, else by value.
     pub async fn establish(
         client: &'c mut Client,
         own: &PrivateKey,
         transfer: Transfer,
-        expected: PublicKey,
+        expected: impl Into<Expected>,
     ) -> Result<Self, Error> {
-        let (pending, message_3) = exchange_first_messages(client, own, transfer, expected).await?;
-        let transcript = pending.transcript();
+        let (pending, message_3) = exchange_first_messages(client, own, transfer, &expected.into()).await?;
+        let (peer, transcript) = (pending.peer, pending.transcript());
         let context = pending.confirm(None)?;
-        Ok(Self { client, context, peer: expected, transcript, message_3: Some(message_3), confirmed: false })
+        let state = State { context, peer, transcript, message_3: Some(message_3), echo: None, confirmed: false };
+        Ok(Self { client, state })
     }
 
     /// Runs all of EDHOC, with message_3 in a request of its own and message_4 in the answer to it.
@@ -92,22 +133,34 @@ impl<'c> Session<'c> {
         client: &'c mut Client,
         own: &PrivateKey,
         transfer: Transfer,
-        expected: PublicKey,
+        expected: impl Into<Expected>,
     ) -> Result<Self, Error> {
-        let (pending, message_3) = exchange_first_messages(client, own, transfer, expected).await?;
+        let (pending, message_3) = exchange_first_messages(client, own, transfer, &expected.into()).await?;
         let mut payload = vec![pending.c_r.byte()];
         payload.extend_from_slice(&message_3);
         client.note_next(format!("EDHOC message_3, {} bytes", message_3.len()));
-        let message_4 = post_edhoc(client, payload).await?;
+        let response = post_edhoc(client, payload).await?;
+        let message_4 = edhoc_message(&response).ok_or_else(|| message_3_refused(&response))?;
         client.note_received(format!("EDHOC message_4, {} bytes", message_4.len()));
-        let transcript = pending.transcript();
-        let context = pending.confirm(Some(&message_4))?;
-        Ok(Self { client, context, peer: expected, transcript, message_3: None, confirmed: false })
+        let (peer, transcript) = (pending.peer, pending.transcript());
+        let context = pending.confirm(Some(message_4))?;
+        let state = State { context, peer, transcript, message_3: None, echo: None, confirmed: false };
+        Ok(Self { client, state })
+    }
+
+    /// Goes on with a session over a client that lets go of it before.
+    pub fn resume(client: &'c mut Client, state: State) -> Self {
+        Self { client, state }
+    }
+
+    /// Lets go of the client.
+    pub fn into_state(self) -> State {
+        self.state
     }
 
     /// The transcript hash of the handshake, TH_4.
     pub fn transcript(&self) -> [u8; 32] {
-        self.transcript
+        self.state.transcript
     }
 
     /// One protected request with its whole response. The response, a refusal too, is the device's own.
@@ -117,12 +170,12 @@ impl<'c> Session<'c> {
 
     /// Whether a response was verified under this session: from then on the device is known to hold its key.
     pub fn confirmed(&self) -> bool {
-        self.confirmed
+        self.state.confirmed
     }
 
     /// The device's key.
     pub fn peer(&self) -> &PublicKey {
-        &self.peer
+        &self.state.peer
     }
 
     fn protect(&mut self, inner: &Packet) -> Result<(Packet, oscore::Correlation), Error> {
@@ -130,26 +183,40 @@ impl<'c> Session<'c> {
         let mut scratch = vec![0; crate::link::MAX_DATAGRAM];
         let name = summary(inner);
         // Taken even if what follows fails: a handshake is finished once.
-        let correlation = match self.message_3.take() {
+        let State { context, message_3, .. } = &mut self.state;
+        let correlation = match message_3.take() {
             Some(message_3) => {
                 self.client.note_next(format!("EDHOC message_3, {} bytes + {name}", message_3.len()));
-                self.context.protect_combined_request(&message_3, inner, &mut outer, &mut scratch)?
+                context.protect_combined_request(&message_3, inner, &mut outer, &mut scratch)?
             }
             None => {
                 self.client.note_next(name);
-                self.context.protect_request(inner, &mut outer, &mut scratch)?
+                context.protect_request(inner, &mut outer, &mut scratch)?
             }
         };
         Ok((outer, correlation))
     }
 
-    fn unprotect(&mut self, outer: &Packet, correlation: &oscore::Correlation) -> Result<Packet, Error> {
+    /// One message there, one back. With the first one goes message_3.
+    async fn exchange_once(&mut self, inner: &Packet) -> Result<Packet, Error> {
+        let is_first = self.state.message_3.is_some();
+        let (outer, correlation) = self.protect(inner)?;
+        let answer = self.client.exchange(outer).await?;
+        self.unprotect(&answer, &correlation, is_first)
+    }
+
+    fn unprotect(
+        &mut self,
+        outer: &Packet,
+        correlation: &oscore::Correlation,
+        is_first: bool,
+    ) -> Result<Packet, Error> {
         let mut plaintext = vec![0; outer.payload.len()];
-        let inner = match self.context.unprotect_response(outer, &mut plaintext, correlation) {
-            Err(oscore::Error::NotProtected) => return Err(unprotected(outer)),
+        let inner = match self.state.context.unprotect_response(outer, &mut plaintext, correlation) {
+            Err(oscore::Error::NotProtected) => return Err(unprotected(outer, is_first)),
             inner => to_packet(&inner?),
         };
-        self.confirmed = true;
+        self.state.confirmed = true;
         self.client.note_received(summary(&inner));
         match Code(inner.header.code.into()).is_response() {
             true => Ok(inner),
@@ -162,16 +229,22 @@ impl Exchange for Session<'_> {
     type Error = Error;
 
     async fn exchange(&mut self, mut inner: Packet) -> Result<Packet, Error> {
-        let protected = self.protect(&inner);
+        if let Some(echo) = &self.state.echo {
+            set_echo(&mut inner, echo);
+        }
+        let mut answer = self.exchange_once(&inner).await;
+        if let Some(echo) = answer.as_ref().ok().and_then(echo_wanted) {
+            set_echo(&mut inner, &echo);
+            self.state.echo = Some(echo);
+            answer = self.exchange_once(&inner).await;
+        }
         // It may hold a secret.
         inner.payload.zeroize();
-        let (outer, correlation) = protected?;
-        let answer = self.client.exchange(outer).await?;
-        self.unprotect(&answer, &correlation)
+        answer
     }
 
     fn room(&self) -> usize {
-        let message_3 = self.message_3.as_ref().map_or(0, |message_3| message_3.len());
+        let message_3 = self.state.message_3.as_ref().map_or(0, |message_3| message_3.len());
         self.client.room_beside(OVERHEAD + message_3)
     }
 }
@@ -181,36 +254,60 @@ async fn exchange_first_messages(
     client: &mut Client,
     own: &PrivateKey,
     transfer: Transfer,
-    expected: PublicKey,
+    expected: &Expected,
 ) -> Result<(Pending, edhoc::Message), Error> {
     let c_i = C_I.ok_or(edhoc::Error::ConnectionId)?;
-    let (initiator, message_1) = Initiator::start(own, c_i, &mut OsRng)?;
+    let (initiator, message_1) = match expected {
+        Expected::Anyone => Initiator::start_asking(own, c_i, &mut OsRng)?,
+        Expected::Key(_) | Expected::Credential(_) => Initiator::start(own, c_i, &mut OsRng)?,
+    };
     let mut payload = vec![MESSAGE_1_FOLLOWS];
     payload.extend_from_slice(&message_1);
     client.note_next(format!("EDHOC message_1, {} bytes", message_1.len()));
-    let message_2 = post_edhoc(client, payload).await?;
+    let response = post_edhoc(client, payload).await?;
+    let message_2 = edhoc_message(&response).ok_or_else(|| message_1_refused(&response))?;
     client.note_received(format!("EDHOC message_2, {} bytes", message_2.len()));
 
-    let is_expected = |id_cred: IdCred<'_>| match id_cred {
-        IdCred::Kid(kid) => kid == expected.kid(),
-        IdCred::Ccs(key, _) => key == expected,
+    let finished = match expected {
+        Expected::Key(key) => initiator.finish_with_known(message_2, transfer, &Ccs::of(key)?),
+        Expected::Credential(ccs) => initiator.finish_with_known(message_2, transfer, ccs),
+        Expected::Anyone => initiator.finish(message_2, transfer, |id_cred| match id_cred {
+            IdCred::Ccs(key, _) => Some(key),
+            IdCred::Kid(_) => None,
+        }),
     };
-    let finished = initiator.finish(&message_2, transfer, |id_cred| is_expected(id_cred).then_some(expected));
-    finished.map_err(|error| match error {
-        edhoc::Error::UnknownCredential => Error::OtherDevice,
-        error => Error::Handshake(error),
+    finished.map_err(|error| match (error, expected) {
+        (edhoc::Error::UnknownCredential, Expected::Anyone) => Error::NoCredential,
+        (edhoc::Error::UnknownCredential, _) => Error::OtherDevice,
+        (error, _) => Error::Handshake(error),
     })
 }
 
-/// Sends an EDHOC message in a request of its own, and returns the one in the response (RFC 9528 appendix A.2).
-async fn post_edhoc(client: &mut Client, payload: Vec<u8>) -> Result<Vec<u8>, Error> {
-    let response = client.request(&Request::post(EDHOC_PATH, content_format::CID_EDHOC, payload)).await?;
-    // Some servers leave the format out.
+/// Sends an EDHOC message in a request of its own (RFC 9528 appendix A.2).
+async fn post_edhoc(client: &mut Client, payload: Vec<u8>) -> Result<Response, client::Error> {
+    client.request(&Request::post(EDHOC_PATH, content_format::CID_EDHOC, payload)).await
+}
+
+/// The EDHOC message in a response, if the request was not refused. Some servers leave the format out.
+fn edhoc_message(response: &Response) -> Option<&[u8]> {
     let is_edhoc = matches!(response.content_format, None | Some(content_format::EDHOC));
-    match response.code {
-        Code::CHANGED if is_edhoc => Ok(response.payload),
-        _ => Err(handshake_refused(&response).unwrap_or_else(|| Error::NoEdhoc(Refusal::from(&response)))),
-    }
+    (response.code == Code::CHANGED && is_edhoc).then_some(&response.payload)
+}
+
+fn message_1_refused(response: &Response) -> Error {
+    handshake_refused(response).unwrap_or_else(|| match response.code {
+        Code::SERVICE_UNAVAILABLE => Error::Busy,
+        _ => Error::NoEdhoc(Refusal::from(response)),
+    })
+}
+
+fn message_3_refused(response: &Response) -> Error {
+    let refusal = Refusal::from(response);
+    let is_bare = refusal.title.is_none() && refusal.detail.is_none();
+    handshake_refused(response).unwrap_or(match response.code {
+        Code::BAD_REQUEST if is_bare => Error::CredentialRefused(refusal),
+        _ => Error::Unprotected(refusal),
+    })
 }
 
 /// An EDHOC error message, if the response carries one.
@@ -218,7 +315,11 @@ fn handshake_refused(response: &Response) -> Option<Error> {
     if response.content_format != Some(content_format::EDHOC) {
         return None;
     }
-    Some(Error::HandshakeRefused(match edhoc::parse_error(&response.payload)? {
+    let error = edhoc::parse_error(&response.payload)?;
+    if error.is_no_handshake() {
+        return Some(Error::Busy);
+    }
+    Some(Error::HandshakeRefused(match error {
         PeerError::Unspecified(said) => text::line(said),
         PeerError::WrongSuite { offers_ours: true } => {
             "it asks for another cipher suite first, although it knows ours".into()
@@ -230,9 +331,12 @@ fn handshake_refused(response: &Response) -> Option<Error> {
 }
 
 /// Anybody can send an unprotected answer: it ends the session, and what it says is shown, not believed.
-fn unprotected(outer: &Packet) -> Error {
+fn unprotected(outer: &Packet, is_first: bool) -> Error {
     let response = Response::new(outer, outer.payload.clone());
-    handshake_refused(&response).unwrap_or_else(|| Error::Unprotected(Refusal::from(&response)))
+    match is_first {
+        true => message_3_refused(&response),
+        false => handshake_refused(&response).unwrap_or_else(|| Error::Unprotected(Refusal::from(&response))),
+    }
 }
 
 /// A malformed option shows up as option 65535, which is critical and known to nobody, so that it is refused later.
@@ -250,6 +354,7 @@ impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         match error {
             Error::Client(error) => error.into(),
+            error @ Error::Busy => Self::new(ExitCode::Link, error.to_string()),
             error => Self::new(ExitCode::Refused, error.to_string()),
         }
     }

@@ -14,7 +14,8 @@ use cbor_schemas::{
 };
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
-use rand_core::OsRng;
+use rand_core::{OsRng, RngCore};
+use tokio::time::Instant;
 
 use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
 use crate::clock::rfc3339;
@@ -27,10 +28,13 @@ use crate::session::{self, Session};
 
 const COMM: &str = "/comm";
 const AUTHZ_INFO: &str = "/authz-info";
-/// How often a token is presented to a device that has verified too many of them.
-const TOKEN_ATTEMPTS: u32 = 4;
-/// How long we wait for such a device at most, whatever it asks for.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+/// How long a token is presented again and again to a device that verifies no more of them for now.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(40);
+/// How long we wait for such a device at a time, whatever it asks for.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+/// How often a handshake is begun with a device that forgot the last one for others', and how long we wait between two.
+const HANDSHAKES: u32 = 8;
+const HANDSHAKE_WAIT: Duration = Duration::from_millis(250);
 
 /// Why a visit came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,17 @@ pub enum Error {
     /// The device does not accept the token.
     #[error("the device does not accept this station: {0}; is it still yours, and was it claimed by this issuer?")]
     TokenRefused(Refusal),
+    /// The device verifies no more tokens for now, and that did not end.
+    #[error(
+        "somebody else keeps the device busy with tokens: for {} s it took none of ours ({refusal}); see who else is on this \
+         link, then repeat the command", .waited.as_secs()
+    )]
+    TokensBusy {
+        /// How long we tried.
+        waited: Duration,
+        /// What it says.
+        refusal: Refusal,
+    },
     /// The issuer's key is elsewhere, and it gave us none.
     #[error(
         "this station has no token of its issuer; have one made there by `commissioner station new`, then `station install` it"
@@ -264,8 +279,7 @@ impl<'c> Visit<'c> {
         let expected = seen.provable_key()?;
         progress.working("asking the device to prove its key");
         let throwaway = PrivateKey::generate(&mut OsRng);
-        let session = Session::establish(client, &throwaway, Transfer::ByValue, expected).await?;
-        Self::begin(session, seen, None, progress).await
+        Self::begin(client, &throwaway, Transfer::ByValue, expected, seen, None, progress).await
     }
 
     /// Visits a device of ours as its owner: presents a token for this station, then proves to be the station. Before the
@@ -284,7 +298,10 @@ impl<'c> Visit<'c> {
             return Err(Error::NoOwnerSlot);
         }
         progress.working("asking the device to prove its key");
-        session::prove(client, expected).await?;
+        let mut handshakes = 0;
+        while let Err(error) = session::prove(client, expected).await {
+            once_more(error, &mut handshakes).await?;
+        }
         let (token, issued_at) = match &station.token {
             Some(token) if token.expires_at < station.registry.now() => {
                 return Err(Error::TokenExpired(rfc3339(token.expires_at)));
@@ -295,8 +312,7 @@ impl<'c> Visit<'c> {
         };
         progress.working("presenting the station's token");
         present(client, token).await?;
-        let session = Session::establish(client, &station.key, Transfer::ByKid, expected).await?;
-        Self::begin(session, seen, Some(issued_at), progress).await
+        Self::begin(client, &station.key, Transfer::ByKid, expected, seen, Some(issued_at), progress).await
     }
 
     /// Visits a device of the minimal profile. Nothing that is said is proved or protected: only for the programming cable,
@@ -363,12 +379,22 @@ impl<'c> Visit<'c> {
     }
 
     async fn begin(
-        mut session: Session<'c>,
+        client: &'c mut Client,
+        own: &PrivateKey,
+        transfer: Transfer,
+        expected: PublicKey,
         seen: &Account,
         token_issued_at: Option<u64>,
         progress: &Progress,
     ) -> Result<Self, Error> {
-        let response = session.request(&get_comm()).await?;
+        let mut handshakes = 0;
+        let (state, response) = loop {
+            match open(client, own, transfer, expected).await {
+                Ok(opened) => break opened,
+                Err(error) => once_more(error, &mut handshakes).await?,
+            }
+        };
+        let session = Session::resume(client, state);
         progress.step(Step::Authenticated { thumbprint: session.peer().thumbprint().to_string() });
         let account = Account::decode(response.success()?)?;
         let differences = seen.differences(&account, token_issued_at);
@@ -386,17 +412,50 @@ impl fmt::Debug for Visit<'_> {
     }
 }
 
-/// Presents a token, and waits where the device asks for that: it bounds how many signatures strangers make it verify.
+/// Runs EDHOC, and asks for `/comm` in the message that ends it.
+async fn open(
+    client: &mut Client,
+    own: &PrivateKey,
+    transfer: Transfer,
+    expected: PublicKey,
+) -> Result<(session::State, Response), session::Error> {
+    let mut session = Session::establish(client, own, transfer, expected).await?;
+    let response = session.request(&get_comm()).await?;
+    Ok((session.into_state(), response))
+}
+
+/// Waits before another handshake, if `error` says that others took the place of the last one. Whoever floods the device does
+/// so at some rate, so this is not at one of ours.
+async fn once_more(error: session::Error, handshakes: &mut u32) -> Result<(), Error> {
+    *handshakes += 1;
+    if !matches!(error, session::Error::Busy) || *handshakes >= HANDSHAKES {
+        return Err(error.into());
+    }
+    tokio::time::sleep(part_of(HANDSHAKE_WAIT * *handshakes)).await;
+    Ok(())
+}
+
+/// Presents a token, and waits where the device asks for that: it bounds how many signatures strangers make it verify. They may
+/// be at the same line, so we come at another time than they do.
 async fn present(client: &mut Client, token: Vec<u8>) -> Result<(), Error> {
     let request = Request::post(AUTHZ_INFO, content_format::CWT, token);
-    for _ in 1..TOKEN_ATTEMPTS {
+    let start = Instant::now();
+    loop {
         let response = client.request(&request).await?;
         if response.code != Code::TOO_MANY_REQUESTS {
             return response.success().map(drop).map_err(Error::TokenRefused);
         }
-        tokio::time::sleep(response.max_age.min(MAX_WAIT)).await;
+        let (waited, wait) = (start.elapsed(), response.max_age.min(MAX_WAIT));
+        if waited >= TOKEN_PATIENCE {
+            return Err(Error::TokensBusy { waited, refusal: Refusal::from(&response) });
+        }
+        tokio::time::sleep(wait + part_of(wait.max(Duration::from_secs(1)))).await;
     }
-    client.request(&request).await?.success().map(drop).map_err(Error::TokenRefused)
+}
+
+/// A part of it, another one each time.
+fn part_of(duration: Duration) -> Duration {
+    duration.mul_f64(f64::from(OsRng.next_u32()) / f64::from(u32::MAX))
 }
 
 fn get_comm() -> Request {
@@ -420,6 +479,7 @@ impl From<Error> for CommandError {
             | Error::NoOwnerSlot
             | Error::Differs(_)
             | Error::TokenRefused(_) => ExitCode::Refused,
+            Error::TokensBusy { .. } => ExitCode::Link,
             Error::NoToken | Error::TokenExpired(_) => ExitCode::Usage,
         };
         Self::new(exit, error.to_string())

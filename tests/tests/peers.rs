@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     net::UdpSocket,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
     time::{SystemTime, UNIX_EPOCH},
@@ -90,6 +90,77 @@ fn ccs(bench: &Bench, device: &Device) -> String {
     let key = DeviceInfo::decode(&comm).expect("a DeviceInfo").credential.expect("a key");
     let (kid, x, y) = (hex::encode(key.kid), hex::encode(key.x), hex::encode(key.y));
     format!("{{14: {{8: {{1: {{1: 2, 2: h'{kid}', -1: 1, -2: h'{x}', -3: h'{y}'}}}}}}}}")
+}
+
+/// `peers/server.py`, which is killed with this.
+struct Server {
+    process: Child,
+    link: String,
+    credential: String,
+}
+
+impl Server {
+    fn start(style: &str, peers: &str) -> Self {
+        let port = UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port().to_string();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/server.py");
+        let mut process = Command::new(peer("python"))
+            .arg(script)
+            .args([&port, style, peers])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python runs");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let said: Value = serde_json::from_str(&line).expect("JSON");
+        let credential = said["credential"].as_str().expect("hex").to_owned();
+        Server { process, link: format!("udp:127.0.0.1:{port}"), credential }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What `get` shows of a resource, as text.
+fn text(bench: &Bench, arguments: &[&str]) -> String {
+    bench.commissioner(&[&["get", "/hello"], arguments].concat()).succeeded().stdout.trim().to_owned()
+}
+
+/// Its credential has a subject and a kid of no bytes, and comes by value.
+#[test]
+fn a_server_that_is_no_device_is_read_without_security_and_by_the_credential_that_it_sends() {
+    let (bench, server) = (Bench::new(Cable::Udp), Server::start("by-value", "anyone"));
+    assert!(text(&bench, &["--plain", &server.link]).contains("hello, anyone"));
+    assert!(text(&bench, &[&server.link]).contains("hello, whoever proved a key"));
+
+    let other = Server::start("by-value", "anyone");
+    let credential = bench.path("other.hex");
+    fs::write(&credential, &other.credential).expect("the scratch directory is writable");
+    let credential = credential.to_str().expect("UTF-8");
+    bench.commissioner(&["get", "/hello", &server.link, "--peer", credential]).ended_with(5).saying("another");
+}
+
+#[test]
+fn a_server_whose_credential_is_known_may_send_its_kid() {
+    let (bench, server) = (Bench::new(Cable::Udp), Server::start("by-key-id", "anyone"));
+    bench.commissioner(&["get", "/hello", &server.link]).ended_with(5).saying("--peer");
+    let (as_hex, as_cbor) = (bench.path("server.hex"), bench.path("server.cbor"));
+    fs::write(&as_hex, format!("{}\n", server.credential)).expect("the scratch directory is writable");
+    let kccs = [&[0xa1, 0x0e], &hex::decode(&server.credential).expect("hex")[..]].concat();
+    fs::write(&as_cbor, kccs).expect("the scratch directory is writable");
+    for credential in [as_hex, as_cbor] {
+        let credential = credential.to_str().expect("UTF-8");
+        assert!(text(&bench, &[&server.link, "--peer", credential]).contains("hello, whoever proved a key"));
+    }
+}
+
+#[test]
+fn a_server_that_takes_nobodys_key_refused_our_credential() {
+    let (bench, server) = (Bench::new(Cable::Udp), Server::start("by-value", "nobody"));
+    bench.commissioner(&["get", "/hello", &server.link]).ended_with(5).saying("refused our credential");
 }
 
 #[test]

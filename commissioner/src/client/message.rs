@@ -6,6 +6,7 @@ use std::time::Duration;
 use cbor_schemas::{Method, ProblemDetails};
 use coap_lite::{CoapOption, Packet};
 use coap_numbers::{code, option};
+use protocol::coap::is_option_length;
 
 use crate::text;
 
@@ -51,12 +52,18 @@ impl Code {
     pub const CONTENT: Self = Self(code::CONTENT);
     /// 2.31: the next block, please.
     pub const CONTINUE: Self = Self(code::CONTINUE);
+    /// 4.00
+    pub const BAD_REQUEST: Self = Self(code::BAD_REQUEST);
     /// 4.01
     pub const UNAUTHORIZED: Self = Self(code::UNAUTHORIZED);
+    /// 4.02
+    pub const BAD_OPTION: Self = Self(code::BAD_OPTION);
     /// 4.04
     pub const NOT_FOUND: Self = Self(code::NOT_FOUND);
     /// 4.13
     pub const REQUEST_ENTITY_TOO_LARGE: Self = Self(code::REQUEST_ENTITY_TOO_LARGE);
+    /// 5.03
+    pub const SERVICE_UNAVAILABLE: Self = Self(code::SERVICE_UNAVAILABLE);
     /// 4.29 (RFC 8516)
     pub const TOO_MANY_REQUESTS: Self = Self(code::TOO_MANY_REQUESTS);
 
@@ -195,17 +202,29 @@ impl From<&Response> for Refusal {
     }
 }
 
+/// What the other end wants to have back, if it asks for proof of our address (RFC 9175 section 2.3).
+pub(crate) fn echo_wanted(response: &Packet) -> Option<Vec<u8>> {
+    let is_wanted = Code(response.header.code.into()) == Code::UNAUTHORIZED;
+    single_option(response, option::ECHO).filter(|_| is_wanted).map(<[u8]>::to_vec)
+}
+
+/// Sends it back.
+pub(crate) fn set_echo(request: &mut Packet, echo: &[u8]) {
+    request.clear_option(CoapOption::from(option::ECHO));
+    request.add_option(CoapOption::from(option::ECHO), echo.to_vec());
+}
+
 /// The value of an option that is an unsigned integer; `None` if it is absent, repeated or too long.
 pub(crate) fn uint_option(packet: &Packet, number: u16) -> Option<u32> {
     let value = single_option(packet, number)?;
     (value.len() <= 4).then(|| value.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
 }
 
-/// The value of an option that may occur only once.
+/// The value of an option that may occur only once, if it has a length that it may have (RFC 7252 section 5.4.3).
 pub(super) fn single_option(packet: &Packet, number: u16) -> Option<&[u8]> {
     let mut values = packet.get_option(CoapOption::from(number))?.iter();
     let value = values.next()?;
-    values.next().is_none().then_some(value)
+    (values.next().is_none() && is_option_length(number, value.len())).then_some(value)
 }
 
 /// Shortest form of an unsigned integer (RFC 7252 section 3.2): zero is empty.

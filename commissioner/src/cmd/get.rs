@@ -1,23 +1,36 @@
 //! `commissioner get PATH [LINK]`: one protected request, and its payload as people read it.
 
 use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use cbor_schemas::SlotState;
 use clap::Args as ClapArgs;
+use protocol::edhoc::Ccs;
+use protocol::key::PrivateKey;
+use rand_core::OsRng;
 use serde::Serialize;
 
 use super::Context;
-use crate::client::{Request, Response};
+use crate::client::{Client, Code, Request, Response};
 use crate::discover::{self, Found};
 use crate::edn;
 use crate::error::{CommandError, ExitCode};
 use crate::link::Link;
+use crate::progress::Step;
 use crate::registry::{self, KeyStatus, Registry};
+use crate::session::{self, Expected, Session, Transfer};
 use crate::state_dir::{self, StateDir};
-use crate::visit::{Account, Station, Visit};
+use crate::visit::{self, Account, Station, Visit};
+
+const HELP: &str = "\
+Any server that speaks EDHOC can be asked, if LINK is given: one that is no commissioning device says its credential itself, and
+what is shown is its word, whoever it is; or FILE has its credential, a CWT Claims Set {8: {1: COSE_Key}} as CBOR or as
+hexadecimal digits, and then it is who answers.";
 
 /// GET a resource under EDHOC and show its payload as CBOR diagnostic notation
 #[derive(Debug, ClapArgs)]
+#[command(after_help = HELP)]
 pub struct Args {
     /// The resource, such as /comm/owner
     #[arg(value_parser = parse_path)]
@@ -27,24 +40,54 @@ pub struct Args {
     /// Ask without protection: anybody may answer
     #[arg(long)]
     plain: bool,
+    /// The credential of a server that is no commissioning device
+    #[arg(long, value_name = "FILE", requires = "link", conflicts_with = "plain")]
+    peer: Option<PathBuf>,
 }
 
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let mut found = context.reach(self.link.as_ref()).await?;
         let request = Request::get(&self.path);
-        let response = match self.plain {
-            true => loop {
-                match found.client.request(&request).await {
-                    Ok(response) => break response,
-                    Err(error) => found.fall_back(error.into(), &context.progress).await?,
-                }
+        let response = match (&self.link, &self.peer) {
+            (Some(link), Some(peer)) => {
+                let expected = Expected::Credential(read_credential(peer)?);
+                context.ask_server(link, expected, &request).await?
+            }
+            (Some(link), None) if self.plain => open(link).await?.request(&request).await?,
+            (Some(link), None) => match discover::at(link).await {
+                // Something speaks CoAP there.
+                Err(visit::Error::NoDevice(_)) => context.ask_server(link, Expected::Anyone, &request).await?,
+                found => context.ask(&mut context.sighted(found?), &request).await?,
             },
-            false => context.ask(&mut found, &request).await?,
+            (None, _) => {
+                let mut found = context.reach(None).await?;
+                match self.plain {
+                    true => context.ask_plain(&mut found, &request).await?,
+                    false => context.ask(&mut found, &request).await?,
+                }
+            }
         };
         context.show(response)
     }
+}
+
+/// Somebody who answers a CoAP ping.
+async fn open(link: &Link) -> Result<Client, CommandError> {
+    let mut client = Client::open(link).await?;
+    client.probe().await?;
+    Ok(client)
+}
+
+/// A CCS, or a `kccs` (RFC 9528 section 3.5.3.2) that holds one; in CBOR, or in hexadecimal digits.
+fn read_credential(path: &Path) -> Result<Ccs, CommandError> {
+    let broken = |why: &dyn fmt::Display| {
+        CommandError::usage(format!("{}: {why}; it has to be a CWT Claims Set {{8: {{1: COSE_Key}}}}", path.display()))
+    };
+    let bytes = fs::read(path).map_err(|error| broken(&error))?;
+    let bytes = hex::decode(bytes.trim_ascii()).unwrap_or(bytes);
+    let ccs = bytes.strip_prefix(&[0xa1, 0x0e]).unwrap_or(&bytes);
+    Ccs::parse(ccs).map_err(|error| broken(&error))
 }
 
 /// A path with a leading slash, of segments and parameters that CoAP can carry. `slots/NAME` is a value of the product.
@@ -70,8 +113,46 @@ impl Context {
             Some(link) => discover::at(link).await?,
             None => discover::only().await?,
         };
+        Ok(self.sighted(found))
+    }
+
+    fn sighted(&self, found: Found) -> Found {
         self.progress.step(found.account.step());
-        Ok(found)
+        found
+    }
+
+    async fn ask_plain(&self, found: &mut Found, request: &Request) -> Result<Response, CommandError> {
+        loop {
+            match found.client.request(request).await {
+                Err(error) => found.fall_back(error.into(), &self.progress).await?,
+                Ok(response) => return Ok(response),
+            }
+        }
+    }
+
+    /// Asks whoever speaks EDHOC at `link`, as nobody in particular.
+    async fn ask_server(&self, link: &Link, expected: Expected, request: &Request) -> Result<Response, CommandError> {
+        self.progress.working("asking the server to prove its key");
+        let (mut client, throwaway) = (open(link).await?, PrivateKey::generate(&mut OsRng));
+        let established = Session::establish(&mut client, &throwaway, Transfer::ByValue, expected.clone()).await;
+        let mut session = established.map_err(|error| match error {
+            session::Error::NoEdhoc(refusal) => CommandError::new(
+                ExitCode::NoDevice,
+                format!("what answers is no commissioning device, and has no EDHOC ({refusal}); --plain asks without"),
+            ),
+            error => error.into(),
+        })?;
+        let (response, key) = match session.request(request).await {
+            // It does not know the option by which message_3 goes with a request (RFC 9668).
+            Err(session::Error::Unprotected(refusal)) if refusal.code == Code::BAD_OPTION => {
+                let again = Session::establish_separately(&mut client, &throwaway, Transfer::ByValue, expected);
+                let mut session = again.await?;
+                (session.request(request).await?, *session.peer())
+            }
+            response => (response?, *session.peer()),
+        };
+        self.progress.step(Step::Authenticated { thumbprint: key.thumbprint().to_string() });
+        Ok(response)
     }
 
     /// Asks a device under protection: as its station where the device is ours and the request needs that, else as

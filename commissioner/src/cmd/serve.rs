@@ -101,11 +101,11 @@ fn tell(context: &Context, at: SocketAddr, station: &protocol::key::PublicKey) {
 }
 
 async fn receive(socket: Arc<UdpSocket>, number: usize, sender: mpsc::Sender<(Address, Vec<u8>)>) {
-    // One byte more shows which datagrams are too long.
+    // One byte more shows which datagrams are too long: their senders are told.
     let mut buffer = vec![0; MAX_DATAGRAM + 1];
     loop {
         match socket.recv_from(&mut buffer).await {
-            Ok((len, from)) if len <= MAX_DATAGRAM => {
+            Ok((len, from)) => {
                 // What is too much is dropped, as a network would.
                 if let Err(mpsc::error::TrySendError::Closed(_)) =
                     sender.try_send(((number, from), buffer[..len].to_vec()))
@@ -113,7 +113,6 @@ async fn receive(socket: Arc<UdpSocket>, number: usize, sender: mpsc::Sender<(Ad
                     return;
                 }
             }
-            Ok(_) => {}
             // A peer's port is closed.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) => {

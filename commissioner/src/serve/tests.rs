@@ -40,8 +40,17 @@ impl Bench {
         Self { server: Server::new(station, revocations), station: public, now: 0, message_id: 0 }
     }
 
-    /// Sends a confirmable request, and takes the one answer.
+    /// Sends a confirmable request from an address that is proved, and takes the one answer.
     fn ask(&mut self, from: Address, mut request: Packet) -> Packet {
+        if request.get_option(CoapOption::Oscore).is_none() {
+            let echo = self.server.echo.value(&from, self.now);
+            request.add_option(CoapOption::from(option::ECHO), echo.to_vec());
+        }
+        self.ask_unproved(from, request)
+    }
+
+    /// The same from any address.
+    fn ask_unproved(&mut self, from: Address, mut request: Packet) -> Packet {
         self.message_id += 1;
         request.header.message_id = self.message_id;
         if request.get_token().is_empty() {
@@ -475,4 +484,64 @@ fn handshakes_begin_at_a_bounded_rate() {
     assert_eq!((code(&refused).as_str(), uint_option(&refused, option::MAX_AGE)), ("5.03", Some(1)));
     bench.now = 1000;
     assert_eq!(code(&bench.ask(DEVICE, request)), "2.04");
+}
+
+/// A list of 2500 bytes is not sent to whoever is said to have asked for it in a dozen.
+#[test]
+fn nobody_is_sent_more_than_three_times_the_bytes_before_its_address_is_proved() {
+    let list = [7; 2500];
+    let mut bench = Bench::new(Revocations::of(&[], &[], Some(&list)));
+    let mut block = get(&[LIST]);
+    block.add_option(CoapOption::Block2, uint_value(0x16));
+    let (initiator, message_1) = Initiator::start_asking(&key(), ConnId::new(1).unwrap(), &mut OsRng).unwrap();
+    let asking = edhoc_request(&[&[0xf5], &message_1[..]].concat());
+    for mut request in
+        [get(&[LIST]), block, get(&CORE), get(&TRL), get(&["nothing"]), get(&[]), edhoc_request(b"?"), asking]
+    {
+        bench.message_id += 1;
+        request.header.message_id = bench.message_id;
+        let datagram = request.to_bytes().unwrap();
+        let answers = bench.server.receive(DEVICE, &datagram, 0);
+        let [(_, answer)] = &answers[..] else { panic!("{} answers", answers.len()) };
+        assert!(answer.len() <= 3 * datagram.len(), "{} for {}: {request:?}", answer.len(), datagram.len());
+        assert_eq!(bench.server.receive(DEVICE, &datagram, 0), answers, "nor when it comes again");
+    }
+    drop(initiator);
+
+    let refused = bench.ask_unproved(DEVICE, get(&[LIST]));
+    assert_eq!(code(&refused), "4.01");
+    let echo = refused.get_first_option(CoapOption::from(option::ECHO)).expect("an Echo option").clone();
+    let mut proving = get(&[LIST]);
+    proving.add_option(CoapOption::from(option::ECHO), echo);
+    assert_eq!(bench.ask_unproved(DEVICE, proving.clone()).payload.len(), 1024);
+    assert_eq!(code(&bench.ask_unproved(ELSEWHERE, proving.clone())), "4.01");
+    bench.now = 5 * 60 * 1000;
+    assert_eq!(code(&bench.ask_unproved(DEVICE, proving)), "4.01");
+}
+
+#[test]
+fn a_datagram_that_is_too_long_and_an_error_message_have_their_answers() {
+    let mut bench = Bench::new(Revocations::default());
+    let mut long = get(&[LIST]);
+    (long.header.message_id, long.payload) = (77, vec![1; MAX_DATAGRAM]);
+    let mut long = long.to_bytes_unlimited().unwrap();
+    long.truncate(MAX_DATAGRAM + 1);
+    let answers = bench.server.receive(DEVICE, &long, 0);
+    let answer = Packet::from_bytes(&answers[0].1).unwrap();
+    assert_eq!((code(&answer).as_str(), answer.header.message_id), ("4.13", 77));
+    let error = bench.ask(DEVICE, edhoc_request(b"\x01\x65sorry"));
+    assert_eq!((code(&error).as_str(), &error.payload[..]), ("2.04", &[][..]));
+    let with = |number: u16, value: &[u8]| {
+        let mut request = get(&[LIST]);
+        request.add_option(CoapOption::from(number), value.to_vec());
+        request
+    };
+    for request in
+        [with(option::ACCEPT, &[0, 0, 61]), with(option::URI_HOST, b""), with(option::URI_PATH, &[b'x'; 256])]
+    {
+        assert_eq!(code(&bench.ask(DEVICE, request)), "4.02");
+    }
+    let mut proxied = with(option::PROXY_URI, b"coap://elsewhere");
+    proxied.add_option(CoapOption::Oscore, vec![0x09, 0, 5]);
+    assert_eq!(code(&bench.ask(DEVICE, proxied)), "5.05");
 }

@@ -32,6 +32,10 @@ pub(crate) struct Misbehaviour {
     pub(crate) garbles_responses: bool,
     /// Takes nobody's credential.
     pub(crate) refuses_credentials: bool,
+    /// Answers message_3 with a bare 4.00.
+    pub(crate) refuses_message_3: bool,
+    /// Forgets handshakes for others' before message_3 comes, so often.
+    pub(crate) forgets_handshakes: u32,
 }
 
 /// The device. It serves until its link is closed.
@@ -96,6 +100,11 @@ impl TestDevice {
             return self.answer_protected(request).unwrap_or_else(|answer| answer);
         }
         match summary(request).as_str() {
+            "POST /.well-known/edhoc"
+                if self.misbehaviour.refuses_message_3 && request.payload.first() != Some(&0xf5) =>
+            {
+                bare(Code::BAD_REQUEST)
+            }
             "POST /.well-known/edhoc" => self.answer_edhoc(request).unwrap_or_else(refuse_handshake),
             _ => (self.handler)(request, Protection::None),
         }
@@ -115,7 +124,12 @@ impl TestDevice {
     }
 
     fn finish(&mut self, message_3: &[u8], message_4: bool) -> Result<Option<edhoc::Message>, edhoc::Error> {
-        let responder = self.waiting.take().ok_or(edhoc::Error::Malformed)?;
+        let forgets = &mut self.misbehaviour.forgets_handshakes;
+        if *forgets > 0 {
+            *forgets -= 1;
+            self.waiting = None;
+        }
+        let responder = self.waiting.take().ok_or(edhoc::Error::NoHandshake)?;
         let (known, refuses) = (self.known.lock().unwrap().clone(), self.misbehaviour.refuses_credentials);
         let resolve = |kid: &[u8]| known.iter().find(|key| key.kid() == kid && !refuses).copied();
         let Established { peer, context, message_4 } = responder.finish(message_3, resolve, message_4)?;
@@ -127,6 +141,9 @@ impl TestDevice {
         let unauthorized = || response(Code::UNAUTHORIZED, content_format::TEXT, b"who are you?");
         if self.misbehaviour.forgets_sessions {
             return Err(unauthorized());
+        }
+        if self.misbehaviour.refuses_message_3 {
+            return Err(bare(Code::BAD_REQUEST));
         }
         if self.misbehaviour.answers_unprotected {
             return Err(response(Code::CONTENT, content_format::TEXT, b"believe me"));
@@ -161,6 +178,13 @@ pub(crate) fn response(code: Code, content_format: u16, payload: &[u8]) -> Packe
         content_format.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect(),
     );
     packet.payload = payload.to_vec();
+    packet
+}
+
+/// A response with nothing but its code.
+fn bare(code: Code) -> Packet {
+    let mut packet = Packet::new();
+    packet.header.code = code.0.into();
     packet
 }
 

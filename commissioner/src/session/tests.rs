@@ -1,6 +1,9 @@
 use std::sync::{Arc, Mutex};
 
 use super::test_device::{Misbehaviour, Protection, TestDevice, response};
+use coap_numbers::option;
+use rand_core::RngCore;
+
 use super::*;
 use crate::client::{Direction, Method};
 
@@ -203,4 +206,95 @@ async fn what_is_inside_a_verified_response_is_still_checked() {
         let result = get(&mut session, "/comm").await;
         assert!(matches!(result, Err(Error::Client(client::Error::Malformed(_)))), "option {number} gave {result:?}");
     }
+}
+
+/// As coapcore answers: it says no more than that.
+#[tokio::test(start_paused = true)]
+async fn a_bare_4_00_to_message_3_is_about_our_credential() {
+    for separate in [false, true] {
+        let mut device = TestDevice::new(echo);
+        device.misbehaviour.refuses_message_3 = true;
+        let (expected, own) = (*device.key.public(), key());
+        let (mut client, _device) = device.serve();
+        let error = if separate {
+            Session::establish_separately(&mut client, &own, Transfer::ByValue, expected).await.err().unwrap()
+        } else {
+            let mut session = Session::establish(&mut client, &own, Transfer::ByValue, expected).await.unwrap();
+            get(&mut session, "/comm").await.unwrap_err()
+        };
+        assert!(matches!(error, Error::CredentialRefused(Refusal { code: Code::BAD_REQUEST, .. })), "{error}");
+        assert!(error.to_string().contains("refused our credential"), "{error}");
+        assert!(!error.to_string().contains("restarted"), "{error}");
+        assert_eq!(CommandError::from(error).exit(), ExitCode::Refused);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_was_displaced_is_no_refusal() {
+    for separate in [false, true] {
+        let mut device = TestDevice::new(echo);
+        device.misbehaviour.forgets_handshakes = 1;
+        let (expected, own) = (*device.key.public(), key());
+        let (mut client, _device) = device.serve();
+        let error = if separate {
+            Session::establish_separately(&mut client, &own, Transfer::ByValue, expected).await.err().unwrap()
+        } else {
+            let mut session = Session::establish(&mut client, &own, Transfer::ByValue, expected).await.unwrap();
+            get(&mut session, "/comm").await.unwrap_err()
+        };
+        assert!(matches!(error, Error::Busy), "{error}");
+        assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_is_asked_for_by_value_or_known() {
+    let device = TestDevice::new(echo);
+    let key_of_device = *device.key.public();
+    let (mut client, _device) = device.serve();
+    client.record();
+    for expected in [Expected::Anyone, Expected::Credential(Ccs::of(&key_of_device).unwrap())] {
+        let mut session = Session::establish(&mut client, &key(), Transfer::ByValue, expected).await.unwrap();
+        assert_eq!(*session.peer(), key_of_device);
+        assert!(get(&mut session, "/x").await.is_ok());
+    }
+    let notes: Vec<_> = client.take_records().into_iter().map(|record| record.note).collect();
+    assert_eq!(notes[..2], ["EDHOC message_1, 38 bytes", "EDHOC message_2, 135 bytes"]);
+    let other = Expected::Credential(Ccs::of(key().public()).unwrap());
+    let error = Session::establish(&mut client, &key(), Transfer::ByValue, other).await.err().unwrap();
+    assert!(matches!(error, Error::OtherDevice), "{error}");
+}
+
+/// RFC 9175: our address is proved by what was sent to it, without protection and with it.
+#[tokio::test(start_paused = true)]
+async fn an_echo_that_is_asked_for_is_sent_back() {
+    let device = TestDevice::new(|request, protection| {
+        let sent = request.get_first_option(CoapOption::from(option::ECHO)).cloned();
+        let wanted = if protection == Protection::None { b"out".to_vec() } else { b"in".to_vec() };
+        if sent.as_ref() == Some(&wanted) {
+            return echo(request, protection);
+        }
+        let mut answer = response(Code::UNAUTHORIZED, content_format::TEXT, b"");
+        answer.add_option(CoapOption::from(option::ECHO), wanted);
+        answer
+    });
+    let expected = *device.key.public();
+    let (mut client, _device) = device.serve();
+    client.record();
+    for _ in 0..2 {
+        assert_eq!(client.request(&Request::get("/list")).await.unwrap().code, Code::CONTENT);
+    }
+    assert_eq!(client.take_records().len(), 6, "the second request has it from the start");
+    let mut session = Session::establish(&mut client, &key(), Transfer::ByValue, expected).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(get(&mut session, "/comm").await.unwrap(), "GET /comm by ByValue, 0 bytes");
+    }
+    // One that is never content is believed the second time.
+    let never = TestDevice::new(|_, _| {
+        let mut answer = response(Code::UNAUTHORIZED, content_format::TEXT, b"");
+        answer.add_option(CoapOption::from(option::ECHO), OsRng.next_u32().to_be_bytes().to_vec());
+        answer
+    });
+    let (mut client, _device) = never.serve();
+    assert_eq!(client.request(&Request::get("/list")).await.unwrap().code, Code::UNAUTHORIZED);
 }

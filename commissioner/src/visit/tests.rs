@@ -191,32 +191,70 @@ async fn a_device_that_only_copied_an_account_never_sees_a_token() {
     assert_eq!(history.len(), 0, "not even signed");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_token_is_presented_again_when_the_device_asks_for_patience() {
-    let asked = Arc::new(Mutex::new(0));
-    let count = asked.clone();
-    let answers = move |refusals: u32| {
-        let count = count.clone();
-        TestDevice::new(move |_, _| {
-            let mut count = count.lock().unwrap();
-            *count += 1;
-            let mut answer = match *count > refusals {
-                true => response(Code::CREATED, content_format::TEXT, b""),
-                false => response(Code::TOO_MANY_REQUESTS, content_format::TEXT, b""),
-            };
-            answer.add_option(coap_lite::CoapOption::MaxAge, vec![1]);
-            answer
-        })
-        .serve()
-    };
-    let (mut client, _serving) = answers(TOKEN_ATTEMPTS - 1);
-    present(&mut client, vec![0]).await.unwrap();
-    assert_eq!(*asked.lock().unwrap(), TOKEN_ATTEMPTS);
+/// A device that takes a token after so many refusals; what it was asked for, and when.
+fn patient(refusals: usize, max_age: u8) -> (Client, JoinHandle<()>, Arc<Mutex<Vec<Instant>>>) {
+    let asked = Arc::<Mutex<Vec<Instant>>>::default();
+    let seen = asked.clone();
+    let (client, serving) = TestDevice::new(move |_, _| {
+        let mut asked = asked.lock().unwrap();
+        asked.push(Instant::now());
+        let mut answer = match asked.len() > refusals {
+            true => response(Code::CREATED, content_format::TEXT, b""),
+            false => response(Code::TOO_MANY_REQUESTS, content_format::TEXT, b""),
+        };
+        answer.add_option(coap_lite::CoapOption::MaxAge, vec![max_age]);
+        answer
+    })
+    .serve();
+    (client, serving, seen)
+}
 
-    *asked.lock().unwrap() = 0;
-    let (mut client, _serving) = answers(u32::MAX);
-    assert!(matches!(present(&mut client, vec![0]).await, Err(Error::TokenRefused(_))));
-    assert_eq!(*asked.lock().unwrap(), TOKEN_ATTEMPTS);
+#[tokio::test(start_paused = true)]
+async fn a_token_is_presented_again_at_another_time_than_others_present_theirs() {
+    for max_age in [1, 5] {
+        let (mut client, _serving, asked) = patient(4, max_age);
+        present(&mut client, vec![0]).await.unwrap();
+        let asked = asked.lock().unwrap();
+        let waits: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let max_age = Duration::from_secs(max_age.into());
+        assert_eq!(waits.len(), 4);
+        assert!(
+            waits.iter().all(|wait| (max_age..=2 * max_age + Duration::from_millis(10)).contains(wait)),
+            "{waits:?}"
+        );
+        assert!(waits.windows(2).any(|pair| pair[0] != pair[1]), "{waits:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_others_keep_busy_with_tokens_is_no_refusal_of_ours() {
+    let (mut client, _serving, asked) = patient(usize::MAX, 1);
+    let start = Instant::now();
+    let error = present(&mut client, vec![0]).await.unwrap_err();
+    assert!(matches!(error, Error::TokensBusy { .. }), "{error}");
+    assert!(error.to_string().contains("keeps the device busy"), "{error}");
+    assert!((TOKEN_PATIENCE..TOKEN_PATIENCE + 2 * MAX_WAIT).contains(&start.elapsed()));
+    assert!(asked.lock().unwrap().len() > 15);
+    assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
+}
+
+/// A flood of message_1, from as many addresses as the device remembers.
+#[tokio::test(start_paused = true)]
+async fn a_visit_whose_handshakes_are_displaced_goes_on_or_ends_clearly() {
+    for (displaced, is_done) in [(HANDSHAKES - 1, true), (u32::MAX, false)] {
+        let mut device = TestDevice::new(|_, _| Packet::new());
+        device.misbehaviour.forgets_handshakes = displaced;
+        let key = *device.key.public();
+        device.set_handler(move |_, _| response(Code::CONTENT, content_format::CBOR, &encode(&info(Some(&key)))));
+        let (mut client, _serving) = device.serve();
+        let seen = Account::read(&mut client).await.unwrap();
+        let visited = Visit::stranger(&mut client, &seen, &progress().0).await;
+        assert_eq!(visited.is_ok(), is_done, "{displaced}: {visited:?}");
+        if let Err(error) = visited {
+            assert!(error.to_string().contains("kept busy by others' handshakes"), "{error}");
+            assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
+        }
+    }
 }
 
 #[tokio::test]
