@@ -162,10 +162,13 @@ pub fn digest(contents: &[u8]) -> [u8; 32] {
     Sha256::digest(contents).into()
 }
 
+const _: () = assert!(CONTENTS_LEN == 640, "a refusal says so");
+
 fn encode_contents<'b>(contents: &SlotContents<'_>, out: &'b mut [u8]) -> Result<&'b [u8], Problem> {
     let too_large = Problem {
         size_1: u16::try_from(CONTENTS_LEN).ok(),
         ..Problem::new(code::REQUEST_ENTITY_TOO_LARGE, "the certificate is too long")
+            .with_detail("with its anchor it may have 640 bytes as slot contents")
     };
     let len = contents.encode(out).map_err(|_| too_large)?;
     out.get(..len).ok_or(too_large)
