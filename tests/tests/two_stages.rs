@@ -288,10 +288,14 @@ fn a_board_that_takes_no_certificate_is_on_no_list() {
     assert_eq!(counted(&bench, "next"), active);
     commission(&bench, "next", &device, &[]).ended_with(5).saying("4.09");
     assert_eq!(counted(&bench, "next"), pending);
+    let link = device.link.clone();
+    let aiocoap = || bench.commissioner_of("owner", &["export", "--format", "aiocoap", "--link", &link]);
+    aiocoap().ended_with(3).saying("no device of yours");
     device.signal("USR2");
     device.expect_line("presence: somebody is here");
     commission(&bench, "owner", &device, &[]).succeeded();
     assert_eq!(counted(&bench, "owner"), active);
+    aiocoap().succeeded();
     // It is somebody else's now.
     commission(&bench, "next", &device, &["--trusted"]).ended_with(5);
     assert_eq!(counted(&bench, "next"), pending);

@@ -373,6 +373,9 @@ mod tests {
             refused(registry.refuse_own_key(&device, &own).await);
         }
         registry.refuse_own_key(&device, &key()).await.unwrap();
+        // Nor is a device's key made a station's.
+        let granted = registry.grant_station(&old, StationScope::Everything, 100).await;
+        assert!(matches!(granted, Err(Error::NotRequested { .. })), "{granted:?}");
         assert_eq!(fixture.device(&device).await.keys.len(), 1);
         assert!(registry.device_by_id(&id("another")).await.unwrap().is_none());
         assert_eq!(fixture.status(&device, &old).await, KeyStatus::Active);

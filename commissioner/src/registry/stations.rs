@@ -18,6 +18,7 @@ use super::{
     Error, Reading, Registry,
     audit::{Change, Event},
     journal::TokenGrant,
+    lookup,
     record::{CertificateStatus, Cti, StationScope},
     sql,
 };
@@ -79,7 +80,7 @@ impl Registry {
     /// Writes down that a token for a station will be signed, good for so many seconds at all devices of this issuer.
     ///
     /// # Errors
-    /// [`Error::ClockBehind`], [`Error::ClockAhead`].
+    /// [`Error::NotRequested`] for a device's key; [`Error::ClockBehind`], [`Error::ClockAhead`].
     pub async fn grant_station(
         &self,
         station: &PublicKey,
@@ -87,6 +88,9 @@ impl Registry {
         seconds: u64,
     ) -> Result<(StationToken, TokenGrant), Error> {
         let mut change = Change::begin(self).await?;
+        if lookup::holder(&mut change.tx, station).await?.is_some() {
+            return Err(Error::NotRequested { reason: "the key is a device's, and no device is a station" });
+        }
         let now = change.signing_time()?;
         let mut id = [0; 8];
         OsRng.fill_bytes(&mut id);
