@@ -239,12 +239,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> SlipmuxLine<S> {
         self.heard.capture = Some(Vec::new());
         let exchanged = timeout_at(deadline, async {
             self.send(&ping.datagram(Ping::CON)).await?;
-            while self.receive().await?.bytes != ping.datagram(Ping::RST) {}
-            Ok(())
+            // The clock is looked at each time: a line that always has something to say must not keep us here.
+            while Instant::now() < deadline {
+                if self.receive().await?.bytes == ping.datagram(Ping::RST) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         });
         match exchanged.await {
-            Ok(exchanged) => exchanged.map(|()| None),
-            Err(_) => {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(true)) => Ok(None),
+            Ok(Ok(false)) | Err(_) => {
                 let heard = self.heard.capture.take().unwrap_or_default();
                 if ping.frames().iter().flatten().any(|byte| *byte == XOFF) {
                     // Outside of a frame it is nothing, where nothing was stopped.
