@@ -25,13 +25,14 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::certificate::{self, Flaw};
 use crate::client::{Client, Code, Method, Refusal, Request, content_format};
 use crate::crash::{self, Point};
+use crate::deed::{self, Asked, Deed};
 use crate::error::{CommandError, ExitCode};
 use crate::escrow::{self, SealTo};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{
     self, CertificateStatus, Conflict, Cti, Device, INTENT_LIFETIME, Intent, KeyStatus, NewCertificate, Observation,
-    Place, REQUEST_LIFETIME, Slot, Succession, VoucherRequest,
+    Place, REQUEST_LIFETIME, Registry, Slot, Succession, VoucherRequest,
 };
 use crate::visit::{self, Account, Station, Visit};
 use crate::voucher::{Unfit, Voucher};
@@ -96,6 +97,9 @@ pub enum Error {
     /// The registry objects, or cannot remember.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// The device was not asked, or what it did is not on record.
+    #[error(transparent)]
+    Deed(#[from] deed::Error),
     /// The certificate was not signed.
     #[error(transparent)]
     Issuer(#[from] issuer::Error),
@@ -382,10 +386,12 @@ pub async fn rekey(client: &mut Client, seen: &Account, station: &Station, progr
     let (device, old) = (seen.info().device, *visit.key());
     station.registry.begin_rekey(&device, &old).await?;
     progress.working("the device makes a new key");
-    let response = visit.request(&Request::new(Method::Post, REKEY)).await?.success().map_err(Error::Refused)?;
-    let response = RekeyResponse::decode(&response.payload)?;
+    let request = Request::new(Method::Post, REKEY);
+    let (response, asked) = Deed::Rekey.ask(&mut visit, &request, &station.registry).await?;
+    let response = RekeyResponse::decode(&response.success().map_err(Error::Refused)?.payload)?;
     let new = PublicKey::from_cose(&response.key).map_err(visit::Error::Credential)?;
-    let succession = station.registry.rekeyed(&device, &old, &new, response.generation).await?;
+    let change = station.registry.rekeyed(&device, &old, &new, response.generation);
+    let succession = asked.record(new.thumbprint(), change).await?;
     tell(&succession, &new, progress);
     Ok(())
 }
@@ -408,8 +414,8 @@ pub async fn inject(
     let new = PrivateKey::generate(&mut OsRng);
     station.registry.begin_injection(&device, &old, new.public(), &seal.seal(&new)?).await?;
     progress.step(Step::Escrowed { thumbprint: new.public().thumbprint().to_string() });
-    let generation = match take_key(&mut visit, &new).await {
-        Ok(generation) => generation,
+    let (generation, asked) = match take_key(Deed::Injection, &mut visit, &new, &station.registry).await {
+        Ok(taken) => taken,
         Err(error) => {
             if let Error::NoInjection(_) = error {
                 station.registry.injection_refused(&device, new.public()).await?;
@@ -417,7 +423,8 @@ pub async fn inject(
             return Err(error);
         }
     };
-    let succession = station.registry.rekeyed(&device, &old, new.public(), generation).await?;
+    let change = station.registry.rekeyed(&device, &old, new.public(), generation);
+    let succession = asked.record(new.public().thumbprint(), change).await?;
     tell(&succession, new.public(), progress);
     Ok(())
 }
@@ -455,8 +462,8 @@ pub async fn restore(
     };
     let mut visit = Visit::station(client, &account, station, progress).await?;
     progress.working("giving the device its key back");
-    take_key(&mut visit, key).await?;
-    registry.key_restored(&device, key.public()).await?;
+    let (_, asked) = take_key(Deed::Restore, &mut visit, key, registry).await?;
+    asked.record(key.public().thumbprint(), registry.key_restored(&device, key.public())).await?;
     progress.step(Step::Restored { thumbprint: key.public().thumbprint().to_string() });
     Ok(())
 }
@@ -479,12 +486,19 @@ async fn claim_to_restore(
     }
     registry.begin_restore(&info.device, key, &instead).await?;
     let request = SlotRequest { anchor: station.issuer.anchor(), certificate: None, voucher: None };
-    let response = visit.request(&put_slot(Slot::Owner, &request)?).await?.success().map_err(Error::Refused)?;
-    check_receipt(&Receipt::decode(&response.payload)?, &visit, Slot::Owner, &request)
+    // Nothing more is to be written down: who claims it is on record.
+    let (response, _) = Deed::Restore.ask(&mut visit, &put_slot(Slot::Owner, &request)?, registry).await?;
+    let receipt = Receipt::decode(&response.success().map_err(Error::Refused)?.payload)?;
+    check_receipt(&receipt, &visit, Slot::Owner, &request)
 }
 
 /// Lets the device take `key`. Returns its generation.
-async fn take_key(visit: &mut Visit<'_>, key: &PrivateKey) -> Result<u32, Error> {
+async fn take_key(
+    deed: Deed,
+    visit: &mut Visit<'_>,
+    key: &PrivateKey,
+    registry: &Registry,
+) -> Result<(u32, Asked), Error> {
     let injected = PrivateCoseKey { x: *key.public().x(), d: *key.as_bytes() };
     let mut body = vec![0; RekeyRequest::MAX_LEN];
     let request = RekeyRequest { injected: Some(injected) };
@@ -494,12 +508,12 @@ async fn take_key(visit: &mut Visit<'_>, key: &PrivateKey) -> Result<u32, Error>
     }
     body.truncate(len);
     let request = Request::post(REKEY, content_format::CBOR, body);
-    let answered = visit.request(&request).await;
+    let answered = deed.ask(visit, &request, registry).await;
     Zeroizing::new(request.payload);
-    let response = answered?.success().map_err(Error::NoInjection)?;
-    let response = RekeyResponse::decode(&response.payload)?;
+    let (response, asked) = answered?;
+    let response = RekeyResponse::decode(&response.success().map_err(Error::NoInjection)?.payload)?;
     match PublicKey::from_cose(&response.key) {
-        Ok(taken) if taken == *key.public() => Ok(response.generation),
+        Ok(taken) if taken == *key.public() => Ok((response.generation, asked)),
         _ => Err(Error::OtherKey),
     }
 }
@@ -513,17 +527,18 @@ pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progr
     if !seen.info().has_owner_slot() {
         return Err(visit::Error::NoOwnerSlot.into());
     }
-    let key = if seen.info().owner == SlotState::Empty {
+    let registry = &station.registry;
+    if seen.info().owner == SlotState::Empty {
         // An earlier run may have come this far. Only what is proved counts.
-        *Visit::stranger(client, seen, progress).await?.key()
-    } else {
-        let mut visit = Visit::station(client, seen, station, progress).await?;
-        station.registry.begin_reset(&device, visit.key()).await?;
-        visit.request(&Request::new(Method::Post, RESET)).await?.success().map_err(Error::Refused)?;
-        *visit.key()
-    };
-    station.registry.released(&device, &key).await?;
-    Ok(())
+        let visit = Visit::stranger(client, seen, progress).await?;
+        return Ok(registry.released(&device, visit.key()).await?);
+    }
+    let mut visit = Visit::station(client, seen, station, progress).await?;
+    let key = *visit.key();
+    registry.begin_reset(&device, &key).await?;
+    let (response, asked) = Deed::Reset.ask(&mut visit, &Request::new(Method::Post, RESET), registry).await?;
+    response.success().map_err(Error::Refused)?;
+    Ok(asked.record(key.thumbprint(), registry.released(&device, &key)).await?)
 }
 
 /// Empties the owner slot of a device that is not ours, where its product lets whoever holds the button down do that.
@@ -667,7 +682,7 @@ async fn install(
     if visit.account().info().operation_ms >= SLOW_MS {
         progress.working("waiting until the device has checked and stored its certificate");
     }
-    let response = visit.request(&put_slot(slot, &request)?).await?;
+    let (response, asked) = Deed::Installation.ask(&mut visit, &put_slot(slot, &request)?, registry).await?;
     let receipt = match response.success() {
         Ok(response) => Receipt::decode(&response.payload)?,
         Err(refusal) => {
@@ -677,7 +692,7 @@ async fn install(
         }
     };
     check_receipt(&receipt, &visit, slot, &request)?;
-    let status = registry.installed(cti, Some(&receipt)).await?;
+    let status = asked.record(cti, registry.installed(cti, Some(&receipt))).await?;
     progress.step(Step::Installed { cti: cti.to_string() });
     if status == KeyStatus::Active {
         progress.step(Step::KeyActive { thumbprint: visit.key().thumbprint().to_string() });
@@ -735,6 +750,7 @@ impl From<Error> for CommandError {
         match error {
             Error::Visit(error) => error.into(),
             Error::Registry(error) => error.into(),
+            Error::Deed(error) => error.into(),
             Error::Issuer(error) => error.into(),
             Error::Escrow(error) => error.into(),
             Error::Voucher(unfit) => unfit.into(),

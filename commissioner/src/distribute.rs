@@ -12,6 +12,7 @@ use cbor_schemas::{DeviceId, ListMode, PeersView};
 
 use crate::client::{Client, Refusal, Request, content_format};
 use crate::crash::{self, Point};
+use crate::deed::{self, Deed};
 use crate::error::{CommandError, ExitCode};
 use crate::issuer;
 use crate::progress::{Progress, Step};
@@ -38,6 +39,9 @@ pub enum Error {
     /// The registry objects, or cannot remember.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// The device was not asked, or what it did is not on record.
+    #[error(transparent)]
+    Deed(#[from] deed::Error),
     /// The list was not signed.
     #[error(transparent)]
     Issuer(#[from] issuer::Error),
@@ -120,9 +124,10 @@ pub async fn distribute(
     }
     progress.working(format!("putting the list of {} keys on the device", list.keys));
     let object = list.object().unwrap_or_default().to_vec();
-    let response = visit.request(&Request::put(PEERS, content_format::CWT, object)).await?;
+    let request = Request::put(PEERS, content_format::CWT, object);
+    let (response, asked) = Deed::List.ask(&mut visit, &request, &station.registry).await?;
     let held = view(response.success().map_err(Error::Refused)?.payload)?;
-    take_note(station, &device, &held, claimed_now).await?;
+    asked.record(list.version, take_note(station, &device, &held, claimed_now)).await?;
     if !is_held(list, &held) {
         return Err(Error::OtherList);
     }
@@ -155,6 +160,7 @@ impl From<Error> for CommandError {
         match error {
             Error::Visit(error) => error.into(),
             Error::Registry(error) => error.into(),
+            Error::Deed(error) => error.into(),
             Error::Issuer(error) => error.into(),
             Error::NoList => Self::usage(error.to_string()),
             Error::TooLong { .. } | Error::Refused(_) | Error::Malformed(_) | Error::OtherList => {

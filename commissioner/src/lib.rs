@@ -17,6 +17,7 @@ pub mod clock;
 pub mod cmd;
 pub mod commission;
 mod crash;
+pub mod deed;
 pub mod discover;
 pub mod distribute;
 pub mod edn;

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, prlimit, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -301,6 +301,19 @@ impl Running {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::Pid(Pid::from_child(&self.process)), options).expect("it is our child");
         status.expect("it was waited for").stopped()
+    }
+
+    /// From now on it writes nothing behind byte `bytes` of any file: as if the disk were full.
+    pub fn limit_files(&self, bytes: u64) {
+        let limit = Rlimit { current: Some(bytes), maximum: None };
+        prlimit(Some(Pid::from_child(&self.process)), Resource::Fsize, limit).expect("it is our child");
+    }
+
+    /// The most memory that it had in use so far, in bytes: VmHWM of Linux.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     /// Lets it go on after a stop.

@@ -8,13 +8,13 @@ use std::{
     process::{Command, Output},
 };
 
-use cbor_schemas::SlotView;
+use cbor_schemas::{DeviceInfo, SlotView};
 use commissioner::{
     clock::Clock,
     registry::{self, CertificateStatus, KeyStatus, Registry},
     state_dir::StateDir,
 };
-use end_to_end::{Bench, Cable, Device, Finished, program};
+use end_to_end::{Bench, Cable, Device, Finished, RECIPIENT, program};
 
 /// Where a run can die, in debug builds.
 #[cfg(debug_assertions)]
@@ -360,6 +360,102 @@ mod overtaken {
     }
 }
 
+/// The disk fails after the device was asked: fills up, or takes nothing any more.
+#[cfg(debug_assertions)]
+mod full_after_the_deed {
+    use age::secrecy::ExposeSecret;
+    use end_to_end::Running;
+
+    use super::*;
+
+    const ID: &str = "urn:dev:ops:32473-sim-f012";
+
+    /// A command, how many protected requests it makes until the device did something for good, what is said then, and what
+    /// goes on from there.
+    struct Case<'a> {
+        command: &'a [&'a str],
+        requests: usize,
+        said: &'a str,
+        next: &'a [&'a str],
+    }
+
+    impl Case<'_> {
+        /// Stops behind the deed, lets files grow to `limit` bytes there, and goes on.
+        fn run(&self, bench: &Bench, device: &Device, limit: impl FnOnce() -> u64) -> (Option<i32>, String) {
+            let mut command = Command::new("sh");
+            command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program("commissioner")).arg("--state-dir");
+            command.arg(bench.path("state")).args(self.command).arg(&device.link);
+            let stop = format!("after-answer:{}:pause", self.requests);
+            let run = Running::start(command.env("COMMISSIONER_STOP_AT", stop));
+            assert!(run.is_stopped(), "{:?} was never there", self.command);
+            run.limit_files(limit());
+            run.go_on();
+            let (exit, lines) = run.finish();
+            (exit, lines.join("\n"))
+        }
+    }
+
+    #[test]
+    fn there_was_room_for_it() {
+        each_case(|bench, device, case| {
+            let log = bench.path("state/registry.sqlite-wal");
+            let (_, said) = case.run(bench, device, || fs::metadata(log).expect("a log").len());
+            assert!(!said.contains("could not be written down"), "{:?}: {said}", case.command);
+            one_key(bench, device, ID);
+        });
+    }
+
+    #[test]
+    fn it_is_said_what_the_device_did() {
+        each_case(|bench, device, case| {
+            let (exit, said) = case.run(bench, device, || 0);
+            assert_eq!(exit, Some(1), "{:?}: {said}", case.command);
+            for words in ["the device ", case.said, "could not be written down"] {
+                assert!(said.contains(words), "{:?}: {words:?} is not in {said}", case.command);
+            }
+            assert!(!said.contains("nothing was changed"), "{:?}: {said}", case.command);
+            check_audit(bench);
+        });
+    }
+
+    fn each_case(mut take: impl FnMut(&Bench, &Device, &Case<'_>)) {
+        let bench = Bench::initialised(Cable::Udp);
+        let identity = age::x25519::Identity::generate();
+        let (recipient, file) = (identity.to_public().to_string(), bench.path("identity"));
+        fs::write(&file, identity.to_string().expose_secret()).expect("a file");
+        let file = file.display().to_string();
+        let escrow = ["commission", "--escrow", "--recipient", &recipient];
+        let restore = ["restore", "--identity", &file];
+        let case = |command, requests, said, next| Case { command, requests, said, next };
+        for case in [
+            case(&["commission"], 1, "stored the certificate", &["commission"]),
+            case(&["rekey"], 1, "made the new key", &["commission", "--accept-new-key"]),
+            case(&["reset"], 1, "emptied its owner slot", &["reset"]),
+            case(&["commission"], 1, "stored the certificate", &["commission"]),
+            // Its slot is read first.
+            case(&escrow, 2, "took the key that was made for it", &escrow),
+            case(&restore, 2, "took its former key", &restore),
+            case(&["distribute"], 2, "stored the list", &["distribute"]),
+        ] {
+            if case.command[0] == "restore" {
+                fs::remove_file(bench.path("flash")).expect("it is erased");
+            }
+            let device = taker(&bench, "flash", ID);
+            take(&bench, &device, &case);
+            drop(device);
+            let device = taker(&bench, "flash", ID);
+            let next = bench.commissioner(&[case.next, &[&device.link]].concat());
+            // It may be done already.
+            let is_done = case.command[0] == "reset" && next.stderr.contains("not one of your devices");
+            assert!(next.exit == 0 || is_done, "{:?}: {}", case.next, next.stderr);
+            one_key(&bench, &device, ID);
+        }
+        check(&bench, &taker(&bench, "flash", ID), ID);
+        // One active key at the end, and no other that is not revoked.
+        assert_eq!(bench.statuses().iter().filter(|status| *status != "revoked").count(), 1);
+    }
+}
+
 /// A limit on the size of files stands for a full disk: writes fail, in the middle of whatever was going on.
 #[test]
 fn a_full_disk_is_said_and_leaves_nothing_half_done() {
@@ -382,6 +478,48 @@ fn a_full_disk_is_said_and_leaves_nothing_half_done() {
     bench.commissioner(&["commission", &device.link]).succeeded();
     let known = check(&bench, &device, id);
     assert_eq!(known.keys[0].certificates.len(), 1);
+}
+
+/// What a device cannot undo it is asked for only if there is room to write it down.
+#[test]
+fn nothing_irreversible_is_asked_for_on_a_full_disk() {
+    let (bench, id) = (Bench::initialised(Cable::Udp), "urn:dev:ops:32473-sim-f011");
+    bench.commissioner(&["commission", &taker(&bench, "flash", id).link]).succeeded();
+    for command in [&["rekey"][..], &["reset"], &["commission"], &["commission", "--escrow", "--recipient", RECIPIENT]]
+    {
+        let mut refused = 0;
+        until_it_fits(32, |limit| {
+            // A start fills up the number of tokens that a device is willing to verify.
+            let device = taker(&bench, "flash", id);
+            let run = limited(&bench, limit, &[command, &[&device.link]].concat());
+            let said = String::from_utf8_lossy(&run.stderr);
+            assert!(!said.contains("nothing was changed"), "{command:?} {limit}: {said}");
+            refused += usize::from(said.contains("so the device was not asked to "));
+            one_key(&bench, &device, id);
+            run
+        });
+        assert!(refused > 2, "{command:?}: {refused}");
+    }
+    check(&bench, &taker(&bench, "flash", id), id);
+}
+
+/// The key that the device has is the one that counts, or that a reset left; and what it holds is on record.
+fn one_key(bench: &Bench, device: &Device, id: &str) {
+    let held = held(bench, device);
+    let shown = get(bench, device, "/comm");
+    let shown = DeviceInfo::decode(&shown).expect("an account").credential.expect("a key").x;
+    let known = check_audit(bench).into_iter().find(|known| known.id.as_str() == id).expect("the registry knows it");
+    let key = known.keys.iter().find(|key| key.x == shown).expect("the registry knows the key");
+    assert_ne!(key.status, KeyStatus::Revoked, "{known:?}");
+    let newest = known.keys.iter().filter(|key| key.status != KeyStatus::Revoked).count();
+    assert_eq!(newest, 1, "{known:?}");
+    let installed = certificates(&known, CertificateStatus::Installed);
+    assert!(held.is_none() || installed.contains(&held), "{known:?}");
+}
+
+/// A device that takes keys.
+fn taker(bench: &Bench, flash: &str, id: &str) -> Device {
+    bench.start_with(flash, id, &["--takes-keys"])
 }
 
 /// Repeats with more and more room, `step` blocks at a time; how often that was too little.
@@ -516,8 +654,12 @@ fn check_audit(bench: &Bench) -> Vec<registry::Device> {
 
 /// The certificate in the device's owner slot.
 fn held(bench: &Bench, device: &Device) -> Option<Vec<u8>> {
-    let answer = bench.commissioner(&["get", "/comm/owner", &device.link, "--json"]).succeeded().json();
+    SlotView::decode(&get(bench, device, "/comm/owner")).expect("a slot view").certificate.map(<[u8]>::to_vec)
+}
+
+/// What the device has at a path.
+fn get(bench: &Bench, device: &Device, path: &str) -> Vec<u8> {
+    let answer = bench.commissioner(&["get", path, &device.link, "--json"]).succeeded().json();
     let payload = answer.last().expect("an answer")["payload_hex"].as_str().expect("hex").to_owned();
-    let payload = hex::decode(payload).expect("hex");
-    SlotView::decode(&payload).expect("a slot view").certificate.map(<[u8]>::to_vec)
+    hex::decode(payload).expect("hex")
 }

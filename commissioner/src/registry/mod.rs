@@ -18,6 +18,7 @@ mod lookup;
 mod mine;
 mod record;
 mod release;
+mod room;
 mod schema;
 pub mod seals;
 mod snapshot;
@@ -31,6 +32,7 @@ pub mod vouchers;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicI64},
 };
 
 use cbor_schemas::{DeviceId, IssuerId};
@@ -47,6 +49,7 @@ pub use self::{
         BadNickname, Certificate, CertificateStatus, CountsBy, Cti, Device, DeviceRecord, DeviceRef, EmptyName,
         FullRecord, Key, KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, StationScope, UnknownWord,
     },
+    room::Room,
     seals::{Seal, Sealed, Verdict},
     stations::{CertificateRequest, StationToken},
     succession::{Conflict, Observation, Place, Revocation, Succession},
@@ -72,6 +75,8 @@ pub struct Registry {
     clock_ok: bool,
     issuer: PublicKey,
     is_frozen: bool,
+    /// Changes that there is room for: see [`Registry::reserve`].
+    reserved: Arc<AtomicI64>,
 }
 
 /// What a registry is called in an error.
@@ -358,7 +363,7 @@ impl Registry {
             // It was complete but for that. Where it cannot be done, a later run does it.
             let _ = dir.complete();
         }
-        Ok(Some(Self { pool, clock, clock_ok, issuer, is_frozen }))
+        Ok(Some(Self { pool, clock, clock_ok, issuer, is_frozen, reserved: Arc::default() }))
     }
 
     /// Notes that the state is being made, and makes the registry's file and its schema, so that keys made from now on have a
@@ -382,7 +387,7 @@ impl Registry {
     ) -> Result<Self, Error> {
         let connected = schema::connect(dir, Purpose::Make(lock)).await?;
         let Connected { pool, is_frozen } = connected.ok_or_else(|| Error::NotInitialised(dir.path().to_owned()))?;
-        let registry = Self { pool, clock, clock_ok: false, issuer, is_frozen };
+        let registry = Self { pool, clock, clock_ok: false, issuer, is_frozen, reserved: Arc::default() };
         let mut change = Change::begin(&registry).await?;
         sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2)")
             .bind(META_ISSUER)

@@ -1,0 +1,173 @@
+//! What a device does for good. Whatever asks for it goes through here.
+//!
+//! ```text
+//! Deed::ask       there is room to write down what comes of it, or the device is not asked
+//! Asked::record   it is written down; or the user learns what the device did, and how the next run finds out
+//! ```
+
+use crate::client::{Request, Response};
+use crate::error::{CommandError, ExitCode};
+use crate::registry::{self, Registry, Room};
+use crate::visit::{self, Visit};
+
+/// What a device is asked to do, and cannot undo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// To make a new key.
+    Rekey,
+    /// To take a key that was made here.
+    Injection,
+    /// To take our anchor, and then its former key.
+    Restore,
+    /// To empty its owner slot.
+    Reset,
+    /// To store a certificate.
+    Installation,
+    /// To store a device list.
+    List,
+}
+
+/// Why a deed was not done, or is not on record.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device was not asked.
+    #[error(
+        "there is no room to write down what would come of it, so the device was not asked to {}: {source}; make room on the \
+         disk of the state directory, then {}",
+        deed.words().wish,
+        deed.words().wish_again
+    )]
+    NoRoom {
+        /// What it was to do.
+        deed: Deed,
+        /// What the database said.
+        source: Box<sqlx::Error>,
+    },
+    /// The device did it.
+    #[error(
+        "the device {} {what}, and that could not be written down: {source}; make room on the disk of the state directory, or \
+         mend what else is wrong with it, then {}",
+        deed.words().done,
+        deed.words().next
+    )]
+    Unrecorded {
+        /// What it did.
+        deed: Deed,
+        /// The key, certificate or list.
+        what: String,
+        /// What the database said.
+        source: Box<sqlx::Error>,
+    },
+    /// The device did not answer.
+    #[error(transparent)]
+    Visit(#[from] visit::Error),
+    /// The registry objects, or it could not be asked.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+}
+
+/// A device that answered to a request for a deed.
+#[must_use = "what the device did has to be written down"]
+#[derive(Debug)]
+pub struct Asked {
+    deed: Deed,
+    _room: Room,
+}
+
+impl Deed {
+    /// Asks the device at the end of `visit`: the answer, and what it is to be written down with.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`]: the device was not asked. [`Error::Visit`]: whether it did it is not known.
+    pub async fn ask(
+        self,
+        visit: &mut Visit<'_>,
+        request: &Request,
+        registry: &Registry,
+    ) -> Result<(Response, Asked), Error> {
+        let room = registry.reserve().await.map_err(|error| match error {
+            registry::Error::Database(source) => Error::NoRoom { deed: self, source: Box::new(source) },
+            other => other.into(),
+        })?;
+        Ok((visit.request(request).await?, Asked { deed: self, _room: room }))
+    }
+
+    fn words(self) -> Words {
+        const AGAIN: &str = "repeat the command";
+        let words = |wish, done, next| Words { wish, done, next, wish_again: AGAIN };
+        match self {
+            Self::Rekey => words(
+                "make a new key",
+                "made the new key",
+                "commission it with --accept-new-key: it shows up with that key",
+            ),
+            Self::Injection => words(
+                "take the key that was made for it",
+                "took the key that was made for it,",
+                "repeat the command: the device proves that key, and the sealed copy of it is kept",
+            ),
+            Self::Restore => {
+                words("take its former key", "took its former key", "repeat the command: the device proves that key")
+            }
+            Self::Reset => words(
+                "empty its owner slot",
+                "emptied its owner slot, under the key",
+                "repeat the command: it finds the slot empty, and finishes",
+            ),
+            Self::Installation => Words {
+                wish_again: "commission it",
+                ..words(
+                    "store its certificate",
+                    "stored the certificate",
+                    "commission it: the certificate is read back from the device",
+                )
+            },
+            Self::List => words(
+                "store the list",
+                "stored the list of version",
+                "repeat the command: the device says which list it holds",
+            ),
+        }
+    }
+}
+
+/// How a deed is spoken of.
+struct Words {
+    /// The device is asked to ...
+    wish: &'static str,
+    /// What follows if it was not asked.
+    wish_again: &'static str,
+    /// The device ... this one.
+    done: &'static str,
+    /// What follows if it did it, and how that is found out.
+    next: &'static str,
+}
+
+impl Asked {
+    /// The device did it: lets `change` write that down. `what` names the key, the certificate or the list.
+    ///
+    /// # Errors
+    /// [`Error::Unrecorded`]; [`Error::Registry`] for what the registry has against it.
+    pub async fn record<T>(
+        self,
+        what: impl ToString,
+        change: impl Future<Output = Result<T, registry::Error>>,
+    ) -> Result<T, Error> {
+        change.await.map_err(|error| match error {
+            registry::Error::Database(source) => {
+                Error::Unrecorded { deed: self.deed, what: what.to_string(), source: Box::new(source) }
+            }
+            other => other.into(),
+        })
+    }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Visit(error) => error.into(),
+            Error::Registry(error) => error.into(),
+            Error::NoRoom { .. } | Error::Unrecorded { .. } => Self::new(ExitCode::Internal, error.to_string()),
+        }
+    }
+}
