@@ -5,7 +5,8 @@
 //! flushed, dropped or said. With `NAME:COUNT:pause`, it stands still there until it gets a SIGCONT. Several stops are set
 //! apart by commas. Builds without debug assertions, such as releases, do not have it.
 
-/// Where a run can be stopped. Together they enclose every step of the journal and every protected request.
+/// Where a run can be stopped. Together they enclose every step of the journal, every protected request, and the steps of a
+/// backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     /// A change to the registry is complete, but not durable.
@@ -18,6 +19,12 @@ pub(crate) enum Point {
     AfterAnswer,
     /// A certificate is signed, and not written down.
     Signed,
+    /// The registry is copied for a backup, and nothing is sealed.
+    Copied,
+    /// A backup is sealed, and has no name yet.
+    Sealed,
+    /// A backup is unpacked, and nothing is in its place.
+    Unpacked,
 }
 
 /// Passes the point, or is stopped there.
@@ -31,7 +38,7 @@ pub(crate) fn at(point: Point) {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    static PASSED: [AtomicUsize; 5] = [const { AtomicUsize::new(0) }; 5];
+    static PASSED: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
 
     let Ok(stops) = std::env::var("COMMISSIONER_STOP_AT") else { return };
     let count = PASSED[point as usize].fetch_add(1, Ordering::SeqCst) + 1;
@@ -55,6 +62,9 @@ impl Point {
             Self::BeforeRequest => "before-request",
             Self::AfterAnswer => "after-answer",
             Self::Signed => "signed",
+            Self::Copied => "copied",
+            Self::Sealed => "sealed",
+            Self::Unpacked => "unpacked",
         }
     }
 }

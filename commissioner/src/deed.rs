@@ -32,7 +32,7 @@ pub enum Deed {
 pub enum Error {
     /// The device was not asked.
     #[error(
-        "there is no room to write down what would come of it, so the device was not asked to {}: {source}; make room on the \
+        "there is no room to write down what would come of it, so the device was not asked to {}: {fault}; make room on the \
          disk of the state directory, then {}",
         deed.words().wish,
         deed.words().wish_again
@@ -41,11 +41,11 @@ pub enum Error {
         /// What it was to do.
         deed: Deed,
         /// What the database said.
-        source: Box<sqlx::Error>,
+        fault: String,
     },
     /// The device did it.
     #[error(
-        "the device {} {what}, and that could not be written down: {source}; make room on the disk of the state directory, or \
+        "the device {} {what}, and that could not be written down: {fault}; make room on the disk of the state directory, or \
          mend what else is wrong with it, then {}",
         deed.words().done,
         deed.words().next
@@ -56,7 +56,7 @@ pub enum Error {
         /// The key, certificate or list.
         what: String,
         /// What the database said.
-        source: Box<sqlx::Error>,
+        fault: String,
     },
     /// The device did not answer.
     #[error(transparent)]
@@ -85,9 +85,9 @@ impl Deed {
         request: &Request,
         registry: &Registry,
     ) -> Result<(Response, Asked), Error> {
-        let room = registry.reserve().await.map_err(|error| match error {
-            registry::Error::Database(source) => Error::NoRoom { deed: self, source: Box::new(source) },
-            other => other.into(),
+        let room = registry.reserve().await.map_err(|error| match failure(&error) {
+            Some(fault) => Error::NoRoom { deed: self, fault },
+            None => error.into(),
         })?;
         Ok((visit.request(request).await?, Asked { deed: self, _room: room }))
     }
@@ -153,12 +153,19 @@ impl Asked {
         what: impl ToString,
         change: impl Future<Output = Result<T, registry::Error>>,
     ) -> Result<T, Error> {
-        change.await.map_err(|error| match error {
-            registry::Error::Database(source) => {
-                Error::Unrecorded { deed: self.deed, what: what.to_string(), source: Box::new(source) }
-            }
-            other => other.into(),
+        change.await.map_err(|error| match failure(&error) {
+            Some(fault) => Error::Unrecorded { deed: self.deed, what: what.to_string(), fault },
+            None => error.into(),
         })
+    }
+}
+
+/// What the database said, if it failed; the registry may also have something against it.
+fn failure(error: &registry::Error) -> Option<String> {
+    match error {
+        registry::Error::Database(source) | registry::Error::ReadOnly(source) => Some(source.to_string()),
+        registry::Error::Damaged { what, .. } => Some(what.clone()),
+        _ => None,
     }
 }
 

@@ -162,7 +162,7 @@ impl From<hsm::Error> for CommandError {
     fn from(error: hsm::Error) -> Self {
         use hsm::Error;
         let exit = match error {
-            Error::Module { .. } | Error::NoKey { .. } | Error::OddY(_) => ExitCode::Usage,
+            Error::Place { .. } | Error::Module { .. } | Error::NoKey { .. } | Error::OddY(_) => ExitCode::Usage,
             Error::NoToken(_) => ExitCode::NoDevice,
             Error::WrongPin(_) | Error::Locked(_) => ExitCode::Refused,
             Error::OtherKey => ExitCode::Conflict,

@@ -4,17 +4,18 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read},
+    iter,
     path::Path,
     str::FromStr,
 };
 
-use age::{DecryptError, Decryptor, EncryptError, Identity, IdentityFile, scrypt, secrecy::SecretString, x25519};
+use age::{Decryptor, EncryptError, Identity, IdentityFile, secrecy::SecretString, x25519};
 use protocol::key::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::{
     error::{CommandError, ExitCode},
-    keys,
+    keys, passphrase,
 };
 
 /// The longest key inside of a copy, in bytes; PKCS#8 PEM has about 240.
@@ -29,6 +30,9 @@ pub enum Error {
     /// The passphrase or the identity is another one.
     #[error("what was given does not open the sealed copy of the key; nothing was changed")]
     Locked,
+    /// There is less memory here.
+    #[error("this takes {0} MiB of memory, and this machine does not give that; do it on another one")]
+    Memory(u64),
     /// What was opened is not the key.
     #[error("the sealed copy of the key is damaged ({0}); put the registry back from your backup")]
     Damaged(String),
@@ -70,14 +74,14 @@ pub fn identities(path: &Path) -> io::Result<OpenWith> {
 }
 
 impl SealTo {
-    /// Seals a key. With a passphrase that is about a second of computing, on purpose.
+    /// Seals a key. With a passphrase that takes some time and 64 MiB, on purpose.
     ///
     /// # Errors
     /// [`Error::Seal`].
     pub fn seal(&self, key: &PrivateKey) -> Result<Vec<u8>, Error> {
         let pem = keys::to_pem(key).ok_or_else(|| Error::Damaged("no key".to_owned()))?;
         let sealed = match self {
-            Self::Passphrase(passphrase) => age::encrypt(&scrypt::Recipient::new(passphrase.clone()), pem.as_bytes()),
+            Self::Passphrase(words) => age::encrypt(&passphrase::recipient(words.clone()), pem.as_bytes()),
             Self::Recipient(recipient) => age::encrypt(recipient, pem.as_bytes()),
         };
         Ok(sealed?)
@@ -90,20 +94,17 @@ impl OpenWith {
     /// # Errors
     /// [`Error::Locked`]; [`Error::Damaged`].
     pub fn open(self, sealed: &[u8], public: &PublicKey) -> Result<PrivateKey, Error> {
-        let identities = match self {
-            Self::Passphrase(passphrase) => {
-                vec![Box::new(scrypt::Identity::new(passphrase)) as Box<dyn Identity + Send + Sync>]
-            }
-            Self::Identities(identities) => identities,
+        let decrypt = |identities: &mut dyn Iterator<Item = &dyn Identity>| {
+            Decryptor::new_buffered(sealed).and_then(|sealed| sealed.decrypt(identities))
         };
-        let opened = Decryptor::new_buffered(sealed)
-            .and_then(|sealed| sealed.decrypt(identities.iter().map(|identity| &**identity as &dyn Identity)));
-        let opened = opened.map_err(|error| match error {
-            DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed | DecryptError::NoMatchingKeys => {
-                Error::Locked
+        let opened = match self {
+            Self::Passphrase(words) => passphrase::open(&words, |identity| decrypt(&mut iter::once(identity))),
+            Self::Identities(identities) => {
+                decrypt(&mut identities.iter().map(|identity| &**identity as &dyn Identity))
+                    .map_err(passphrase::Error::from)
             }
-            other => Error::Damaged(other.to_string()),
-        })?;
+        };
+        let opened = opened?;
         // With its final capacity from the start, so that growing leaves no copy behind.
         let mut pem = Zeroizing::new(String::with_capacity(MAX_PEM as usize + 1));
         opened.take(MAX_PEM).read_to_string(&mut pem).map_err(|error| Error::Damaged(error.to_string()))?;
@@ -115,11 +116,21 @@ impl OpenWith {
     }
 }
 
+impl From<passphrase::Error> for Error {
+    fn from(error: passphrase::Error) -> Self {
+        match error {
+            passphrase::Error::Wrong => Self::Locked,
+            passphrase::Error::Damaged(what) => Self::Damaged(what),
+            passphrase::Error::Memory(mebibytes) => Self::Memory(mebibytes),
+        }
+    }
+}
+
 impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         let exit = match error {
             Error::Locked => ExitCode::Refused,
-            Error::Seal(_) | Error::Damaged(_) => ExitCode::Internal,
+            Error::Seal(_) | Error::Memory(_) | Error::Damaged(_) => ExitCode::Internal,
         };
         Self::new(exit, error.to_string())
     }

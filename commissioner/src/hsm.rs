@@ -1,7 +1,8 @@
 //! The issuer's key in a hardware security module, by PKCS#11: it signs there, and never leaves.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -38,6 +39,14 @@ pub struct Place {
 /// Why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// It is not known where the key is.
+    #[error("{path}: {what}; put it back from your backup")]
+    Place {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// No module.
     #[error("cannot load the PKCS#11 module {module}: {source}; is it installed?")]
     Module {
@@ -124,6 +133,13 @@ impl Key {
 }
 
 impl Place {
+    /// Reads what `issuer.pkcs11` says.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let unreadable = |what: String| Error::Place { path: path.to_owned(), what };
+        let text = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
+    }
+
     fn no_key(&self) -> Error {
         Error::NoKey { token: self.token.clone(), key: self.key.clone() }
     }

@@ -37,6 +37,8 @@ const SEALED_KEY: &str = "issuer.key.age";
 const IN_HSM: &str = "issuer.pkcs11";
 const STATION_KEY: &str = "station.key";
 const STATION_TOKEN: &str = "station.cwt";
+const UNCONFIRMED: &str = "issuer.pkcs11.unconfirmed";
+const LOCK: &str = "lock";
 /// The registry's file.
 pub const REGISTRY: &str = "registry.sqlite";
 /// There from before the first of these files is made until `init` is done.
@@ -175,6 +177,17 @@ impl StateDir {
         }
     }
 
+    /// Makes the directory likewise, so that it goes again unless it is kept.
+    pub fn make(path: &Path, protection: Protection) -> Result<(Self, Made), Error> {
+        let made: Vec<_> = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+        let mut made = Made { dirs: made.into_iter().map(Path::to_owned).collect(), lock: None };
+        // If this fails, half of them may be there.
+        let dir = Self::create_as(path, protection)?;
+        let lock = dir.path.join(LOCK);
+        made.lock = (!lock.exists()).then_some(lock);
+        Ok((dir, made))
+    }
+
     /// Opens a directory that exists.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::open_as(path, Protection::Required)
@@ -271,6 +284,11 @@ impl StateDir {
         self.path.join(IN_HSM)
     }
 
+    /// There if a backup brought [`issuer_in_hsm`](Self::issuer_in_hsm), and nobody has confirmed the module that it names.
+    pub fn unconfirmed_module(&self) -> PathBuf {
+        self.path.join(UNCONFIRMED)
+    }
+
     /// The issuer's key, sealed by a passphrase (age).
     pub fn sealed_issuer_key(&self) -> PathBuf {
         self.path.join(SEALED_KEY)
@@ -297,19 +315,26 @@ impl StateDir {
     /// # Errors
     /// [`Error::Unprotected`] where a private file is not; [`Error::NoLocks`].
     pub fn lock(&self) -> Result<Lock, Error> {
-        let path = self.path.join("lock");
+        let path = self.path.join(LOCK);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(PRIVATE);
-        let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path).map_err(io_error(&path))?;
-        match file.lock() {
-            // NFS has the one or the other, by its version and its server.
-            Err(error) if files::is_unsupported(&error) => lock_by_record(&file),
-            locked => locked,
-        }
-        .map_err(|error| match files::is_unsupported(&error) {
-            true => Error::NoLocks(self.path.clone()),
-            false => io_error(&path)(error),
-        })?;
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = loop {
+            let file = options.open(&path).map_err(io_error(&path))?;
+            match file.lock() {
+                // NFS has the one or the other, by its version and its server.
+                Err(error) if files::is_unsupported(&error) => lock_by_record(&file),
+                locked => locked,
+            }
+            .map_err(|error| match files::is_unsupported(&error) {
+                true => Error::NoLocks(self.path.clone()),
+                false => io_error(&path)(error),
+            })?;
+            // Who made the directory in vain removed it, with the file that we waited for.
+            if file.metadata().map_err(io_error(&path))?.nlink() > 0 {
+                break file;
+            }
+        };
         if self.protection == Protection::Required && !keeps_modes(&file).map_err(io_error(&path))? {
             return Err(Error::Unprotected(self.path.clone()));
         }
@@ -366,6 +391,33 @@ fn keeps_modes(file: &File) -> io::Result<bool> {
         keeps &= file.metadata()?.mode() & 0o7777 == mode;
     }
     Ok(keeps)
+}
+
+/// What was made for a state directory: see [`StateDir::make`]. Dropped, it goes again.
+#[derive(Debug)]
+pub struct Made {
+    /// The innermost first.
+    dirs: Vec<PathBuf>,
+    /// The file of the lock, if it was not there before.
+    lock: Option<PathBuf>,
+}
+
+impl Made {
+    /// It stays.
+    pub fn keep(&mut self) {
+        self.dirs.clear();
+        self.lock = None;
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = fs::remove_file(lock);
+        }
+        // Those that others put something into stay.
+        let _ = self.dirs.iter().try_for_each(fs::remove_dir);
+    }
 }
 
 /// Held while the state is being made or upgraded; given back when dropped, or when the process ends.

@@ -182,3 +182,51 @@ fn a_sealed_key_is_opened_by_its_passphrase_alone() {
     assert_eq!(fs::read(bench.path("state/issuer.key.age")).expect("sealed"), original);
     assert!(run(&right, &["commission", &device.link]).succeeded().stdout.contains("already"));
 }
+
+/// A backup may come from anybody, and a module is a program: it is not loaded before the user has said that it is theirs.
+#[test]
+fn a_module_that_a_backup_names_is_loaded_once_it_is_confirmed() {
+    let hsm = Hsm::new();
+    hsm.init(PIN, TOKEN, &hsm.module).succeeded();
+    let file = hsm.bench.path("backup.age").display().to_string();
+    let words = hsm.pin("correct horse");
+    hsm.commissioner(PIN, &["backup", &file, "--passphrase-file", &words]).succeeded();
+    let device = hsm.bench.start("flash", "urn:dev:ops:32473-sim-45b2");
+    let restore = |state: &str, trust: &[&str]| {
+        let args = [&["restore-backup", &file, "--passphrase-file", &words], trust].concat();
+        hsm.commissioner_of(state, PIN, &args).succeeded()
+    };
+    let mark = |state: &str| hsm.bench.path(state).join("issuer.pkcs11.unconfirmed");
+
+    assert!(restore("new", &[]).stdout.contains(&hsm.module));
+    let refusal = "came with a backup, and nobody has confirmed it";
+    for command in [&["commission", &device.link][..], &["distribute", &device.link], &["audit", "--seal"]] {
+        let refused = hsm.commissioner_of("new", PIN, command).ended_with(2).saying(refusal);
+        refused.saying(&hsm.module).saying("--trust-module");
+    }
+    // What takes no key takes no module.
+    hsm.commissioner_of("new", PIN, &["devices"]).succeeded();
+    hsm.commissioner_of("new", PIN, &["audit", "--verify"]).succeeded();
+    // A copy of it is no way around.
+    let copy = hsm.bench.path("copy.age").display().to_string();
+    hsm.commissioner_of("new", PIN, &["backup", &copy, "--passphrase-file", &words]).succeeded();
+    let again = ["restore-backup", &copy, "--passphrase-file", &words];
+    hsm.commissioner_of("copy", PIN, &again).succeeded();
+    hsm.commissioner_of("copy", PIN, &["audit", "--seal"]).ended_with(2).saying(refusal);
+
+    hsm.commissioner_of("new", PIN, &["audit", "--seal", "--trust-module"]).succeeded();
+    assert!(!mark("new").exists());
+    hsm.commissioner_of("new", PIN, &["commission", &device.link]).succeeded();
+
+    // At once.
+    restore("other", &["--trust-module"]);
+    assert!(!mark("other").exists());
+    hsm.commissioner_of("other", PIN, &["audit", "--seal"]).succeeded();
+
+    // Where the same was there before, it was the user's before.
+    for name in ["registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"] {
+        let _ = fs::remove_file(hsm.bench.path("state").join(name));
+    }
+    restore("state", &[]);
+    hsm.commissioner(PIN, &["audit", "--seal"]).succeeded();
+}

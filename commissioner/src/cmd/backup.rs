@@ -1,16 +1,15 @@
 //! `commissioner backup FILE`, `commissioner restore-backup FILE`: the keys and the registry, sealed by a passphrase.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 
 use super::Context;
 use super::secret::Passphrase;
-use crate::backup;
+use crate::backup::{self, Copy, Stop};
 use crate::error::{CommandError, ExitCode};
-use crate::registry::Registry;
 
 /// Write a backup: the keys and the registry, sealed by a passphrase
 #[derive(Debug, ClapArgs)]
@@ -38,17 +37,14 @@ impl BackupArgs {
             return Err(CommandError::usage(format!("{} is there already; name another file", self.file.display())));
         }
         let passphrase = self.passphrase.get(true)?;
-        context.progress.working("writing the backup");
-        let snapshot = dir.path().join("backing-up");
-        let _ = fs::remove_dir_all(&snapshot);
-        DirBuilder::new().mode(0o700).create(&snapshot).map_err(CommandError::internal)?;
-        let copy = snapshot.join("registry.sqlite");
-        let written = match registry.snapshot(&copy).await {
-            Ok(()) => backup::write(&dir, &copy, &self.file, passphrase).map_err(CommandError::from),
-            Err(error) => Err(error.into()),
-        };
-        let _ = fs::remove_dir_all(&snapshot);
-        written?;
+        let mut interrupts = Interrupts::listen()?;
+        context.progress.working("copying the registry, and checking the copy");
+        let copy = interrupts.or(Copy::make(dir, &registry, context.clock.clone())).await?;
+        // What it keeps in memory is not needed any more, and sealing takes enough.
+        registry.close().await;
+        context.progress.working("sealing the backup");
+        let file = self.file.clone();
+        interrupts.or_end(move |stop| copy.seal(&file, passphrase, stop)).await?;
         let record = serde_json::json!({ "file": self.file });
         context.output.result(&record, format_args!("{} has the keys and the registry", self.file.display()));
         Ok(())
@@ -58,33 +54,95 @@ impl BackupArgs {
 impl RestoreArgs {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let passphrase = self.passphrase.get(false)?;
-        context.progress.working("reading the backup");
-        let dir = backup::read(&self.file, &context.state_path()?, passphrase)?;
-        let registry = Registry::open(&dir, context.clock.clone(), context.clock_ok).await?;
-        let last = registry.restored().await?;
+        let (passphrase, path) = (self.passphrase.get(false)?, context.state_path()?);
+        let mut interrupts = Interrupts::listen()?;
+        context.progress.working("reading the backup, and checking what is in it");
+        let (file, protection) = (self.file.clone(), context.protection);
+        let unpacking = move |stop| backup::unpack(&file, &path, protection, &passphrase, stop);
+        let unpacked = interrupts.or_end(unpacking).await?;
+        let restored = interrupts.or(unpacked.place(&self.file, context.clock.clone())).await?;
+        let (dir, last) = (restored.dir, crate::clock::rfc3339(restored.last));
+        let module = context.restored_module(&dir)?;
         let state_dir = dir.path().display().to_string();
-        let record = serde_json::json!({ "state_dir": state_dir, "last_entry": crate::clock::rfc3339(last) });
+        let record = serde_json::json!({ "state_dir": state_dir, "last_entry": last, "unconfirmed_module": module });
+        let unconfirmed = module.map(|module| {
+            format!(
+                ". The issuer's key is behind the PKCS#11 module {module:?}: what needs that key is refused until the module \
+                 is confirmed, on a terminal or by --trust-module"
+            )
+        });
         context.output.result(
             &record,
             format_args!(
-                "{state_dir} is as it was at {}; what happened since then is not in it. If a device holds a newer list, \
-                 nothing is signed until that is settled",
-                crate::clock::rfc3339(last)
+                "{state_dir} is as it was at {last}; what happened since then is not in it. If a device holds a newer list, \
+                 nothing is signed until that is settled{}",
+                unconfirmed.unwrap_or_default()
             ),
         );
         Ok(())
     }
 }
 
+/// The signals to end: Ctrl-C, `kill`, a terminal that is closed. Without a handler they would leave what is under way behind.
+struct Interrupts([Signal; 3]);
+
+impl Interrupts {
+    /// From now on the signals do nothing else.
+    fn listen() -> Result<Self, CommandError> {
+        let listen = |kind| signal(kind).map_err(CommandError::internal);
+        Ok(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]))
+    }
+
+    async fn next(&mut self) {
+        let Self([interrupt, terminate, hang_up]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    }
+
+    /// Does `work`, or drops it.
+    async fn or<T>(&mut self, work: impl Future<Output = Result<T, backup::Error>>) -> Result<T, backup::Error> {
+        tokio::select! {
+            done = work => done,
+            () = self.next() => Err(backup::Error::Stopped),
+        }
+    }
+
+    /// Does `work`, which ends soon if it is told to.
+    async fn or_end<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(Stop) -> Result<T, backup::Error> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let stop = Stop::default();
+        let mut work = spawn_blocking({
+            let stop = stop.clone();
+            move || work(stop)
+        });
+        let done = tokio::select! {
+            done = &mut work => done,
+            () = self.next() => {
+                stop.stop();
+                work.await
+            }
+        };
+        Ok(done.map_err(CommandError::internal)??)
+    }
+}
+
 impl From<backup::Error> for CommandError {
     fn from(error: backup::Error) -> Self {
+        use backup::Error;
+        let message = error.to_string();
         let exit = match error {
-            backup::Error::StateDir(error) => return error.into(),
-            backup::Error::Passphrase(_) => ExitCode::Refused,
-            backup::Error::InTheWay(_) => ExitCode::Conflict,
-            backup::Error::Write(_) | backup::Error::Io { .. } | backup::Error::Damaged { .. } => ExitCode::Usage,
+            Error::StateDir(error) => return error.into(),
+            Error::Registry(error) => return error.into(),
+            Error::Passphrase(_) => ExitCode::Refused,
+            Error::InTheWay(_) => ExitCode::Conflict,
+            Error::Write(_) | Error::Io { .. } | Error::Damaged { .. } => ExitCode::Usage,
+            Error::Unsound { .. } | Error::Memory { .. } | Error::Halfway { .. } | Error::Stopped => ExitCode::Internal,
         };
-        Self::new(exit, error.to_string())
+        Self::new(exit, message)
     }
 }

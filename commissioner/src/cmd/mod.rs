@@ -293,8 +293,8 @@ impl Context {
         let public = Anchor::load(&anchor).map_err(|error| broken(&anchor, &error))?.0;
         let (in_hsm, sealed) = (dir.issuer_in_hsm(), dir.sealed_issuer_key());
         if in_hsm.exists() {
-            let place = fs::read(&in_hsm).map_err(|error| broken(&in_hsm, &error))?;
-            let place = serde_json::from_slice(&place).map_err(|error| broken(&in_hsm, &error))?;
+            let place = hsm::Place::read(&in_hsm)?;
+            self.unlock.may_load(&dir, &place)?;
             let key = hsm::Key::open(&place, self.unlock.pin(&place)?)?;
             return match *key.public() == public {
                 true => Ok(Issuer::new(keys::IssuerKey::in_hsm(key))),
@@ -308,6 +308,15 @@ impl Context {
             return keys::IssuerKey::new(&key).map(Issuer::new).ok_or_else(|| broken(&sealed, &"it holds no key"));
         }
         Ok(Issuer::elsewhere(public))
+    }
+
+    /// The PKCS#11 module that a backup brought and that the user does not confirm now, if there is one.
+    pub fn restored_module(&self, dir: &StateDir) -> Result<Option<PathBuf>, CommandError> {
+        if !dir.unconfirmed_module().exists() {
+            return Ok(None);
+        }
+        let place = hsm::Place::read(&dir.issuer_in_hsm())?;
+        Ok((!self.unlock.confirms(dir, &place)?).then_some(place.module))
     }
 
     /// The issuer's public key; that takes neither PIN nor passphrase.

@@ -8,9 +8,11 @@ use age::secrecy::SecretString;
 use clap::Args as ClapArgs;
 use zeroize::Zeroizing;
 
+use super::complain;
 use crate::error::CommandError;
 use crate::escrow::{self, OpenWith, SealTo};
-use crate::hsm;
+use crate::state_dir::StateDir;
+use crate::{files, hsm};
 
 /// A passphrase.
 #[derive(Debug, ClapArgs)]
@@ -40,9 +42,42 @@ pub(super) struct Unlock {
     /// A file whose first line is the PIN of the HSM, or the passphrase of the issuer's key; left out, it is asked for
     #[arg(long, global = true, value_name = "FILE", env = "COMMISSIONER_UNLOCK_FILE")]
     unlock_file: Option<PathBuf>,
+    /// The PKCS#11 module that a restored backup names is yours, and may be loaded; left out, it is asked for
+    #[arg(long, global = true)]
+    trust_module: bool,
 }
 
 impl Unlock {
+    /// Whether the module at `place` may be loaded: a backup that was put back named it, and may be anybody's.
+    pub(super) fn may_load(&self, dir: &StateDir, place: &hsm::Place) -> Result<(), CommandError> {
+        if self.confirms(dir, place)? {
+            return Ok(());
+        }
+        Err(CommandError::usage(format!(
+            "the PKCS#11 module {:?} came with a backup, and nobody has confirmed it; loading it runs it as you. If it is \
+             yours, repeat the command with --trust-module",
+            place.module
+        )))
+    }
+
+    /// Whether it was confirmed, or is now.
+    pub(super) fn confirms(&self, dir: &StateDir, place: &hsm::Place) -> Result<bool, CommandError> {
+        let mark = dir.unconfirmed_module();
+        if !mark.try_exists().map_err(CommandError::internal)? {
+            return Ok(true);
+        }
+        let question = format!(
+            "The backup says that the issuer's key is behind the PKCS#11 module {:?}. Loading it runs it as you. Is it yours?",
+            place.module
+        );
+        if !self.trust_module && !(std::io::stdin().is_terminal() && confirm(&question)?) {
+            return Ok(false);
+        }
+        fs::remove_file(&mark).map_err(CommandError::internal)?;
+        files::sync_parent(&mark).map_err(CommandError::from)?;
+        Ok(true)
+    }
+
     /// The PIN of the token at `place`.
     pub(super) fn pin(&self, place: &hsm::Place) -> Result<SecretString, CommandError> {
         self.get(&format!("PIN of the token {}: ", place.token))
@@ -147,6 +182,14 @@ pub(super) fn value(path: &str) -> Result<Vec<u8>, CommandError> {
         return Err(CommandError::usage("these were two different values; try again"));
     }
     Ok(value.as_bytes().to_vec())
+}
+
+/// Asks whether it is so; anything but a yes is a no.
+fn confirm(question: &str) -> Result<bool, CommandError> {
+    complain(format_args!("{question} [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(CommandError::internal)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
 fn prompt(text: &str) -> Result<Zeroizing<String>, CommandError> {

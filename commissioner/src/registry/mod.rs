@@ -313,6 +313,16 @@ pub enum Error {
     WrongReceipt(Cti),
 }
 
+/// Whose registry is in a database; none if it was not given to an issuer yet.
+async fn issuer_of(pool: &AnyPool) -> Result<Option<PublicKey>, Error> {
+    let issuer: Option<(String,)> =
+        sqlx::query_as("SELECT value FROM meta WHERE name = $1").bind(META_ISSUER).fetch_optional(pool).await?;
+    let Some((issuer,)) = issuer else { return Ok(None) };
+    let mut x = [0; 32];
+    hex::decode_to_slice(issuer, &mut x).map_err(|_| Error::Corrupt(META_ISSUER))?;
+    PublicKey::from_x(&x).map(Some).map_err(|_| Error::Corrupt(META_ISSUER))
+}
+
 impl Registry {
     /// The time of day, Unix seconds.
     pub fn now(&self) -> u64 {
@@ -348,17 +358,12 @@ impl Registry {
         }
         let opened = schema::connect(dir, purpose).await.map_err(|error| error.at(&dir.registry()))?;
         let Some(Connected { pool, is_frozen }) = opened else { return Ok(None) };
-        let issuer: Option<(String,)> =
-            sqlx::query_as("SELECT value FROM meta WHERE name = $1").bind(META_ISSUER).fetch_optional(&pool).await?;
-        let Some((issuer,)) = issuer else {
+        let Some(issuer) = issuer_of(&pool).await? else {
             return match found {
                 Found::UnderWay => Ok(None),
                 _ => Err(schema::lost(dir, "says no more whose it is").into()),
             };
         };
-        let mut x = [0; 32];
-        hex::decode_to_slice(issuer, &mut x).map_err(|_| Error::Corrupt(META_ISSUER))?;
-        let issuer = PublicKey::from_x(&x).map_err(|_| Error::Corrupt(META_ISSUER))?;
         if found == Found::UnderWay {
             // It was complete but for that. Where it cannot be done, a later run does it.
             let _ = dir.complete();

@@ -201,6 +201,16 @@ impl Opening {
     }
 }
 
+/// Opens a database that nobody else has open to look at it: it is not changed, and nothing is made beside it.
+pub(super) async fn look_at(path: &Path) -> Result<AnyPool, Error> {
+    sqlx::any::install_default_drivers();
+    let url = format!("{}?mode=ro&immutable=true", sqlite_url(path));
+    let mut first = AnyConnection::connect(&url).await?;
+    first.ping().await?;
+    first.close().await?;
+    Ok(AnyPoolOptions::new().max_connections(1).connect(&url).await?)
+}
+
 async fn configure(connection: &mut AnyConnection, settings: &'static str) -> Result<(), sqlx::Error> {
     if connection.backend_name() == "SQLite" {
         sqlx::raw_sql(settings).execute(connection).await?;

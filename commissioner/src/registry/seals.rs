@@ -21,6 +21,12 @@ use crate::issuer::protected_as;
 /// The `typ` of a seal. It is none of the four kinds that devices know.
 pub(crate) const TYP: &str = "application/comm-audit-seal+cwt";
 
+/// The first signed list after a version, of those that name a head of our history.
+const NEXT_LIST: &str = "SELECT version AS number, object FROM lists \
+     WHERE object IS NOT NULL AND elsewhere = 0 AND version > $1 ORDER BY version LIMIT 1";
+/// The first seal after the one of an entry.
+const NEXT_SEAL: &str = "SELECT seq AS number, object FROM seals WHERE seq > $1 ORDER BY seq LIMIT 1";
+
 /// A head that may be signed: its entry is in the audit trail, durably.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
@@ -116,31 +122,42 @@ impl Registry {
     pub async fn verify_seals(&self, others: &[(String, Vec<u8>)]) -> Result<Verdict, Error> {
         let chain = self.verify_audit().await?;
         let mut connection = self.pool.acquire().await?;
-        let lists = sqlx::query(
-            "SELECT version, object FROM lists WHERE object IS NOT NULL AND elsewhere = 0 ORDER BY version",
-        );
-        let mut objects = Vec::new();
-        for row in lists.fetch_all(&mut *connection).await? {
-            objects.push((format!("list {}", sql::unsigned(&row, "version")?), row.try_get::<Vec<u8>, _>("object")?));
-        }
-        for row in sqlx::query("SELECT seq, object FROM seals ORDER BY seq").fetch_all(&mut *connection).await? {
-            objects.push((format!("seal {}", sql::unsigned(&row, "seq")?), row.try_get("object")?));
-        }
-        let mut sealed: Option<Sealed> = None;
-        let signatures = objects.len() + others.len();
-        for (name, object) in objects.iter().chain(others) {
-            let (issued_at, head) = self.signed_head(object).ok_or_else(|| Error::BadSeal(name.clone()))?;
-            let seq = match entry_with(&mut connection, &head).await? {
-                Some(seq) => seq,
-                // It vouches for a history that was imported.
-                None if import::is_known(&mut connection, &hex::encode(head)).await? => continue,
-                None => return Err(Error::Rewritten { by: name.clone(), time: rfc3339(issued_at) }),
-            };
-            if sealed.as_ref().is_none_or(|before| before.seq < seq) {
-                sealed = Some(Sealed { seq, by: name.clone(), issued_at });
+        let mut verdict = Verdict { chain, sealed: None, signatures: 0 };
+        // One at a time: there may be many, and a list may be long.
+        for (what, next) in [("list", NEXT_LIST), ("seal", NEXT_SEAL)] {
+            let mut last = 0_i64;
+            while let Some(row) = sqlx::query(next).bind(last).fetch_optional(&mut *connection).await? {
+                last = row.try_get("number")?;
+                let object: Vec<u8> = row.try_get("object")?;
+                self.take_in(&mut verdict, &format!("{what} {last}"), &object, &mut connection).await?;
             }
         }
-        Ok(Verdict { chain, sealed, signatures })
+        for (name, object) in others {
+            self.take_in(&mut verdict, name, object, &mut connection).await?;
+        }
+        Ok(verdict)
+    }
+
+    /// Checks one signature over a head.
+    async fn take_in(
+        &self,
+        verdict: &mut Verdict,
+        name: &str,
+        object: &[u8],
+        connection: &mut AnyConnection,
+    ) -> Result<(), Error> {
+        verdict.signatures += 1;
+        let (issued_at, head) = self.signed_head(object).ok_or_else(|| Error::BadSeal(name.to_owned()))?;
+        let seq = match entry_with(connection, &head).await? {
+            Some(seq) => seq,
+            // It vouches for a history that was imported.
+            None if import::is_known(connection, &hex::encode(head)).await? => return Ok(()),
+            None => return Err(Error::Rewritten { by: name.to_owned(), time: rfc3339(issued_at) }),
+        };
+        if verdict.sealed.as_ref().is_none_or(|before| before.seq < seq) {
+            verdict.sealed = Some(Sealed { seq, by: name.to_owned(), issued_at });
+        }
+        Ok(())
     }
 
     /// When a list or a seal of our issuer was signed, and over which head.

@@ -1,0 +1,129 @@
+//! What a passphrase seals and opens (age, scrypt): the work and the memory that it takes are chosen here, and not by the
+//! speed of the machine, since another machine may have to open it.
+
+use age::{DecryptError, Identity, scrypt, secrecy::SecretString};
+
+/// The binary logarithm of scrypt's N. Memory is 1 KiB (128 * r, with r = 8) times N: 64 MiB.
+const WORK_FACTOR: u8 = 16;
+/// The largest that is accepted: 4 GiB. age chooses a second of work by itself, as this program once did; no machine comes so
+/// far in that.
+const MAX_WORK_FACTOR: u8 = 22;
+
+/// Why something is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another passphrase, or identity.
+    #[error("what was given does not open it")]
+    Wrong,
+    /// It is no such file, or was changed.
+    #[error("{0}")]
+    Damaged(String),
+    /// There is less memory here.
+    #[error("opening it takes {0} MiB of memory, and this machine does not give that; open it on another one")]
+    Memory(u64),
+}
+
+/// What seals by `passphrase`.
+pub fn recipient(passphrase: SecretString) -> scrypt::Recipient {
+    let mut recipient = scrypt::Recipient::new(passphrase);
+    recipient.set_work_factor(WORK_FACTOR);
+    recipient
+}
+
+/// Lets `open` use the identity of `passphrase`: once with what we seal, once more with what others may have sealed with more
+/// work.
+///
+/// # Errors
+/// See [`Error`].
+pub fn open<T>(
+    passphrase: &SecretString,
+    mut open: impl FnMut(&dyn Identity) -> Result<T, DecryptError>,
+) -> Result<T, Error> {
+    let mut attempt = |work_factor| {
+        let mut identity = scrypt::Identity::new(passphrase.clone());
+        identity.set_max_work_factor(work_factor);
+        open(&identity)
+    };
+    match attempt(WORK_FACTOR) {
+        // Not to be shown: age computes with the speed of this machine then.
+        Err(DecryptError::ExcessiveWork { required, .. }) if required <= MAX_WORK_FACTOR => {
+            if !is_there_memory(required) {
+                return Err(Error::Memory(1 << (required - 10)));
+            }
+            attempt(required).map_err(Error::from)
+        }
+        opened => opened.map_err(Error::from),
+    }
+}
+
+/// Whether scrypt would get its memory. It asks as if that could not fail.
+fn is_there_memory(work_factor: u8) -> bool {
+    let bytes = 1_usize.checked_shl(u32::from(work_factor) + 10);
+    bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+}
+
+impl From<DecryptError> for Error {
+    fn from(error: DecryptError) -> Self {
+        match error {
+            DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed | DecryptError::NoMatchingKeys => {
+                Self::Wrong
+            }
+            DecryptError::ExcessiveWork { .. } => {
+                Self::Damaged("it asks for more work than anything honest".to_owned())
+            }
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passphrase(text: &str) -> SecretString {
+        SecretString::from(text.to_owned())
+    }
+
+    fn sealed(work_factor: Option<u8>) -> Vec<u8> {
+        let mut recipient = recipient(passphrase("right"));
+        if let Some(work_factor) = work_factor {
+            recipient.set_work_factor(work_factor);
+        }
+        age::encrypt(&recipient, b"secret").unwrap()
+    }
+
+    fn opened(sealed: &[u8], text: &str) -> Result<Vec<u8>, Error> {
+        open(&passphrase(text), |identity| age::decrypt(identity, sealed))
+    }
+
+    /// The work factor stands at the end of the second line.
+    fn work_factor(sealed: &[u8]) -> String {
+        let text = String::from_utf8_lossy(sealed);
+        text.lines().nth(1).unwrap().rsplit(' ').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_work_is_the_same_on_every_machine() {
+        assert_eq!(work_factor(&sealed(None)), "16");
+    }
+
+    #[test]
+    fn what_was_sealed_with_other_work_is_opened() {
+        for factor in [None, Some(10), Some(17)] {
+            let sealed = sealed(factor);
+            assert_eq!(opened(&sealed, "right").unwrap(), b"secret", "{factor:?}");
+            assert!(matches!(opened(&sealed, "wrong"), Err(Error::Wrong)), "{factor:?}");
+        }
+    }
+
+    /// Nobody computes for hours because a file says so.
+    #[test]
+    fn too_much_work_is_refused_at_once() {
+        let text = String::from_utf8_lossy(&sealed(Some(10))).into_owned();
+        for factor in ["23", "63", "99"] {
+            let bent = text.replacen(" 10\n", &format!(" {factor}\n"), 1);
+            let error = opened(bent.as_bytes(), "right").unwrap_err();
+            assert!(matches!(error, Error::Damaged(_)), "{factor}: {error}");
+        }
+    }
+}
