@@ -17,8 +17,8 @@ use sqlx::{AnyConnection, Connection};
 
 use super::{Error, Registry};
 
-/// The pages that one change may come to: those of a key that takes the place of another, in a registry of a million devices,
-/// are 21 (`what_is_written_down_afterwards_has_room`).
+/// The pages that one change may come to. Each row and each entry of an index that it touches is a page, in a registry of any
+/// size; now and then one is split. Twice what `a_change_takes_far_less_than_its_room` sees.
 const PAGES: i64 = 48;
 /// The size of a page: SQLite's own choice.
 const PAGE_SIZE: i64 = 4096;
@@ -62,4 +62,75 @@ async fn rehearse(connection: &mut AnyConnection, pages: i64) -> Result<(), sqlx
         .execute(&mut *tx)
         .await?;
     tx.rollback().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use protocol::key::PublicKey;
+
+    use super::*;
+    use crate::registry::testing::{Fixture, id, key, receipt};
+
+    /// How many pages `change` writes to the log, and whether the log grew.
+    async fn written(fixture: &Fixture, change: impl AsyncFnOnce(&Registry)) -> (i64, bool) {
+        let log = fixture.dir.path().join("registry.sqlite-wal");
+        let len = || fs::metadata(&log).unwrap().len();
+        let checkpoint = async || -> i64 {
+            let (_, pages, _): (i64, i64, i64) =
+                sqlx::query_as("PRAGMA wal_checkpoint(RESTART)").fetch_one(&fixture.registry.pool).await.unwrap();
+            pages
+        };
+        checkpoint().await;
+        let _room = fixture.registry.reserve().await.unwrap();
+        let before = len();
+        change(&fixture.registry).await;
+        (checkpoint().await, len() > before)
+    }
+
+    #[tokio::test]
+    async fn a_change_takes_far_less_than_its_room() {
+        let fixture = Fixture::new().await;
+        for number in 0..20 {
+            fixture.commissioned(&id(&format!("other-{number}"))).await;
+        }
+        let device = id("device");
+        let (old, _) = fixture.commissioned(&device).await;
+        let new: PublicKey = key();
+        let rekeyed = written(&fixture, async |registry| {
+            registry.rekeyed(&device, &old, &new, 2).await.unwrap();
+        });
+        let rekeyed = rekeyed.await;
+        fixture.proved(&device, &new).await.unwrap();
+        let cti = fixture.begin(&device, &new).await.cti();
+        fixture.registry.issued(cti, &[7; 294]).await.unwrap();
+        let installed = written(&fixture, async |registry| {
+            registry.installed(cti, Some(&receipt(&new))).await.unwrap();
+        });
+        let installed = installed.await;
+        let released = written(&fixture, async |registry| registry.released(&device, &new).await.unwrap()).await;
+        for (what, (pages, grew)) in [("rekeyed", rekeyed), ("installed", installed), ("released", released)] {
+            assert!(!grew, "{what}: {pages}");
+            assert!((1..=PAGES / 2).contains(&pages), "{what}: {pages}");
+        }
+    }
+
+    #[tokio::test]
+    async fn several_at_once_have_room_for_each() {
+        let fixture = Fixture::new().await;
+        let log = fixture.dir.path().join("registry.sqlite-wal");
+        let pages = || fs::metadata(&log).unwrap().len().cast_signed() / PAGE_SIZE;
+        let one = fixture.registry.reserve().await.unwrap();
+        let for_one = pages();
+        assert!(for_one >= PAGES, "{for_one}");
+        let other = fixture.registry.reserve().await.unwrap();
+        assert!(pages() >= for_one + PAGES, "{}", pages());
+        drop((one, other));
+        let for_two = pages();
+        drop(fixture.registry.reserve().await.unwrap());
+        assert_eq!(pages(), for_two, "it is given back");
+        assert_eq!(fixture.registry.devices().await.unwrap(), []);
+        fixture.registry.verify_audit().await.unwrap();
+    }
 }
