@@ -31,8 +31,8 @@ use crate::escrow::{self, SealTo};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{
-    self, CertificateStatus, Conflict, Cti, Device, INTENT_LIFETIME, Intent, KeyStatus, NewCertificate, Observation,
-    Place, REQUEST_LIFETIME, Registry, Slot, Succession, VoucherRequest,
+    self, CertificateStatus, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate,
+    Observation, Parting, Place, REQUEST_LIFETIME, Registry, Slot, Succession, VoucherRequest,
 };
 use crate::visit::{self, Account, Station, Visit};
 use crate::voucher::{Unfit, Voucher};
@@ -74,6 +74,22 @@ impl Terms<'_> {
     }
 }
 
+/// What becomes of a device whose key is out.
+fn mending(owner: SlotState, was_ours: bool) -> &'static str {
+    match owner {
+        _ if !was_ours => ". It never was one of your devices: erase it before you use it",
+        SlotState::Empty => {
+            ". Nobody owns it now. If you hold it in your hand: `commissioner rekey` with its link has it make a new key, and \
+             `commissioner commission --accept-new-key` then makes it yours again"
+        }
+        _ => {
+            ". If you hold it in your hand and it is still yours: `commissioner rekey` with its link has it make a new key, and \
+             `commissioner commission --accept-new-key` then makes it yours again; `commissioner reset` gives it up. If it has \
+             another owner, that one has to reset it first"
+        }
+    }
+}
+
 /// From so many milliseconds for a P-256 operation on, it is said that the device is checking a signature.
 const SLOW_MS: u32 = 500;
 
@@ -111,6 +127,24 @@ pub enum Error {
         "the device has an owner, and this registry does not know it as ours; its owner has to reset it before it can be yours"
     )]
     Owned,
+    /// The device's key is out.
+    #[error("{conflict}{}{}", .parting.map(|parting| format!("; {parting}")).unwrap_or_default(), mending(*.owner, *.was_ours))]
+    Revoked {
+        /// Which key, since when and why.
+        conflict: Conflict,
+        /// How the device left us, if it did.
+        parting: Option<Parting>,
+        /// Whether anybody owns it now.
+        owner: SlotState,
+        /// Whether it was ever ours.
+        was_ours: bool,
+    },
+    /// Nobody owns the device, and it cannot be claimed to make another key.
+    #[error(
+        "nobody owns the device, and it does not let us claim it to make a new key: {0}; erase its flash, then commission it with \
+         --accept-new-key"
+    )]
+    NotTakenBack(Refusal),
     /// Somebody else made the device.
     #[error("the device's factory slot belongs to another maker, for good; this issuer cannot be its factory")]
     OtherFactory,
@@ -181,7 +215,9 @@ impl Error {
             }
             Self::Refused(_) => true,
             // Not one that is busy with what others ask of it.
-            Self::Visit(visit::Error::TokenRefused(refusal)) => refusal.code != Code::TOO_MANY_REQUESTS,
+            Self::Visit(visit::Error::TokenRefused(refusal) | visit::Error::GivenAway(refusal, _)) => {
+                refusal.code != Code::TOO_MANY_REQUESTS
+            }
             _ => false,
         }
     }
@@ -379,21 +415,97 @@ async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Statio
 
 /// Lets a device of ours make a new key. Its certificate goes with the old one: [`commission`] it again.
 ///
+/// That goes for a device whose key is revoked as well, which also proves it; if nobody owns such a device it is claimed first.
+/// But whoever stole that key may answer in its place, and name a key of their own: so what is named does not count. The
+/// key that is proved afterwards is pending, until the user accepts it with the device in hand.
+///
 /// # Errors
 /// See [`Error`]. If the answer is lost, the new key is a key change for the next visit.
-pub async fn rekey(client: &mut Client, seen: &Account, station: &Station, progress: &Progress) -> Result<(), Error> {
-    let mut visit = Visit::station(client, seen, station, progress).await?;
-    let (device, old) = (seen.info().device, *visit.key());
-    station.registry.begin_rekey(&device, &old).await?;
+pub async fn rekey(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    progress: &Progress,
+) -> Result<KeyStatus, Error> {
+    let (device, registry) = (seen.info().device, &station.registry);
+    let is_out = is_out(registry.device_by_id(&device).await?.as_ref(), seen);
+    let mut seen = seen.clone();
+    if is_out && seen.info().owner == SlotState::Empty && seen.info().has_owner_slot() {
+        claim_without_certificate(client, &seen, station, progress).await?;
+        seen = Account::read(client).await?;
+    }
+    let mut visit = Visit::station(client, &seen, station, progress).await?;
+    let old = *visit.key();
+    registry.begin_rekey(&device, &old).await?;
     progress.working("the device makes a new key");
     let request = Request::new(Method::Post, REKEY);
     let (response, asked) = Deed::Rekey.ask(&mut visit, &request, &station.registry).await?;
     let response = RekeyResponse::decode(&response.success().map_err(Error::Refused)?.payload)?;
     let new = PublicKey::from_cose(&response.key).map_err(visit::Error::Credential)?;
-    let change = station.registry.rekeyed(&device, &old, &new, response.generation);
+    if is_out {
+        return await_word(client, asked, station, progress).await;
+    }
+    let change = registry.rekeyed(&device, &old, &new, response.generation);
     let succession = asked.record(new.thumbprint(), change).await?;
     tell(&succession, &new, progress);
-    Ok(())
+    Ok(KeyStatus::Active)
+}
+
+/// Whether the key that a device shows is revoked here.
+fn is_out(known: Option<&Device>, seen: &Account) -> bool {
+    known.zip(seen.key()).and_then(|(known, key)| known.key(key)).is_some_and(is_mendable)
+}
+
+/// Whether a device with this key can be visited for `rekey` and `reset` alone: it was ours, and its key is revoked.
+pub(crate) fn is_mendable(key: &Key) -> bool {
+    key.status == KeyStatus::Revoked && key.was_ours()
+}
+
+/// Has the device prove whichever key it has now, which is on record then and does not count.
+async fn await_word(
+    client: &mut Client,
+    asked: Asked,
+    station: &Station,
+    progress: &Progress,
+) -> Result<KeyStatus, Error> {
+    let account = Account::read(client).await?;
+    let visit = Visit::stranger(client, &account, progress).await?;
+    let (info, key) = (visit.account().info(), *visit.key());
+    let observation = Observation::new(&info, key, Place::Elsewhere, ProofLevel::Proved);
+    match asked.record(key.thumbprint(), station.registry.observe_key(&observation)).await {
+        Ok(Succession::Pending) | Err(deed::Error::Registry(registry::Error::Conflict(Conflict::KeyChange { .. }))) => {
+            progress.step(Step::KeyPending { thumbprint: key.thumbprint().to_string() });
+            Ok(KeyStatus::Pending)
+        }
+        Ok(_) => Ok(KeyStatus::Active),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Claims a device that nobody owns and whose key is revoked, so that we may have it make another one. No certificate is signed
+/// about that key.
+async fn claim_without_certificate(
+    client: &mut Client,
+    seen: &Account,
+    station: &Station,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let mut visit = Visit::stranger(client, seen, progress).await?;
+    station.registry.begin_rekey(&seen.info().device, visit.key()).await?;
+    put_anchor(Deed::Rekey, &mut visit, station).await?.map_err(Error::NotTakenBack)
+}
+
+/// Puts our anchor alone into an empty owner slot, or says why the device refused it.
+async fn put_anchor(deed: Deed, visit: &mut Visit<'_>, station: &Station) -> Result<Result<(), Refusal>, Error> {
+    let request = SlotRequest { anchor: station.issuer.anchor(), certificate: None, voucher: None };
+    // Nothing more is to be written down: who claims it is on record.
+    let (response, _) = deed.ask(visit, &put_slot(Slot::Owner, &request)?, &station.registry).await?;
+    let response = match response.success() {
+        Ok(response) => response,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    check_receipt(&Receipt::decode(&response.payload)?, visit, Slot::Owner, &request)?;
+    Ok(Ok(()))
 }
 
 /// Makes a key for a device of ours, keeps a copy of it sealed, and lets the device take it in place of its own. Its
@@ -485,11 +597,7 @@ async fn claim_to_restore(
         Err(error) => return Err(error.into()),
     }
     registry.begin_restore(&info.device, key, &instead).await?;
-    let request = SlotRequest { anchor: station.issuer.anchor(), certificate: None, voucher: None };
-    // Nothing more is to be written down: who claims it is on record.
-    let (response, _) = Deed::Restore.ask(&mut visit, &put_slot(Slot::Owner, &request)?, registry).await?;
-    let receipt = Receipt::decode(&response.success().map_err(Error::Refused)?.payload)?;
-    check_receipt(&receipt, &visit, Slot::Owner, &request)
+    put_anchor(Deed::Restore, &mut visit, station).await?.map_err(Error::Refused)
 }
 
 /// Lets the device take `key`. Returns its generation.
@@ -573,6 +681,12 @@ async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms<'_>, pro
         Err(registry::Error::Conflict(Conflict::KeyChange { .. })) if terms.accept_new_key => {
             registry.accept_new_key(&info.device, &key).await?
         }
+        Err(registry::Error::Conflict(conflict @ Conflict::RevokedKey { .. })) if info.has_owner_slot() => {
+            let parting = registry.parting(&info.device).await?;
+            let known = registry.device_by_id(&info.device).await?;
+            let was_ours = known.as_ref().and_then(|known| known.key(&key)).is_some_and(Key::was_ours);
+            return Err(Error::Revoked { conflict, parting, owner: info.owner, was_ours });
+        }
         observed => observed?,
     };
     tell(&succession, &key, progress);
@@ -582,6 +696,16 @@ async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms<'_>, pro
         registry.emptied(&info.device, &key, &empty.map(|(slot, _)| slot).collect::<Vec<_>>()).await?;
     }
     Ok(())
+}
+
+/// What to say of a device that shows another `key` than it was known by, where that counts at once.
+pub(crate) fn other_key(known: Option<&Device>, key: &PublicKey, now: u64) -> Option<Step> {
+    let former = known?.settled().filter(|settled| settled.x != *key.x())?;
+    Some(Step::OtherKey {
+        device: known?.id.to_string(),
+        former: former.thumbprint.clone(),
+        seconds: now.saturating_sub(former.last_seen),
+    })
 }
 
 /// Tells what became of a device's keys.
@@ -755,6 +879,7 @@ impl From<Error> for CommandError {
             Error::Escrow(error) => error.into(),
             Error::Voucher(unfit) => unfit.into(),
             Error::NoRequest => Self::usage(error.to_string()),
+            Error::Revoked { .. } => Self::new(ExitCode::Conflict, error.to_string()),
             Error::Fault
             | Error::Owned
             | Error::OtherFactory
@@ -765,6 +890,7 @@ impl From<Error> for CommandError {
             | Error::ForeignCertificate(_)
             | Error::Refused(_)
             | Error::NoReset(_)
+            | Error::NotTakenBack(_)
             | Error::NoInjection(_)
             | Error::OtherKey
             | Error::Malformed(_)

@@ -184,7 +184,7 @@ impl From<registry::Error> for CommandError {
         let message = error.to_string();
         let exit = match error {
             Error::StateDir(error) => return error.into(),
-            Error::Ambiguous { candidates, .. } => {
+            Error::Ambiguous { candidates, .. } | Error::TooShort { candidates, .. } => {
                 return Self::new(ExitCode::NoDevice, message).with_candidates(candidates);
             }
             Error::NotInitialised(_) | Error::Newer { .. } | Error::NotImportable { .. } | Error::NoStation { .. } => {
@@ -193,6 +193,7 @@ impl From<registry::Error> for CommandError {
             Error::UnknownDevice(_) => ExitCode::NoDevice,
             Error::WrongReceipt(_) => ExitCode::Refused,
             Error::NicknameTaken { .. }
+            | Error::NicknameMisleads { .. }
             | Error::Conflict(_)
             | Error::ClockBehind { .. }
             | Error::ClockAhead { .. }

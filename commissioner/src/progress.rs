@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::{
-    clock::rfc3339,
+    clock::{rfc3339, span},
     output::{Output, complain},
     text,
 };
@@ -128,6 +128,26 @@ pub enum Step {
         /// Its version.
         version: u64,
     },
+    /// Devices hold a list of before a key was revoked.
+    OlderLists {
+        /// How many.
+        devices: u64,
+    },
+    /// A device of ours made a key that does not count yet.
+    KeyPending {
+        /// Thumbprint, hex.
+        thumbprint: String,
+    },
+    /// Where devices are programmed, an ID that was known by another key showed up with a new one: the same board with an
+    /// erased flash, or another board.
+    OtherKey {
+        /// The device ID.
+        device: String,
+        /// The thumbprint of the key that it had, hex.
+        former: String,
+        /// How long ago that was seen, in seconds.
+        seconds: u64,
+    },
     /// There was nothing to do.
     AlreadyDone,
     /// A link failed, and the device answers at another one.
@@ -167,6 +187,20 @@ impl fmt::Display for Step {
                 write!(f, "the list of {} is signed ({mode}, {keys} keys)", rfc3339(*version))
             }
             Self::ListInstalled { version } => write!(f, "the list of {} is installed", rfc3339(*version)),
+            Self::OlderLists { devices: 1 } => {
+                write!(f, "1 device holds a list of before; `commissioner distribute` brings it the next one")
+            }
+            Self::OlderLists { devices } => {
+                write!(f, "{devices} devices hold a list of before; `commissioner distribute` brings them the next one")
+            }
+            Self::KeyPending { thumbprint } => write!(f, "key {} is pending", short(thumbprint)),
+            Self::OtherKey { device, former, seconds } => write!(
+                f,
+                "{device} was here {} ago with another key, {}, which is revoked now: if that was another board, two boards have \
+                 one ID, and the first one is not yours any more",
+                span(*seconds),
+                short(former)
+            ),
             Self::AlreadyDone => write!(f, "nothing to do"),
             Self::FellBack { to, because } => write!(f, "{because}; going on over {to}"),
         }

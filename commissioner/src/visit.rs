@@ -23,7 +23,7 @@ use crate::crash::{self, Point};
 use crate::error::{CommandError, ExitCode};
 use crate::issuer::{self, Issuer};
 use crate::progress::{Progress, Step};
-use crate::registry::{self, Registry, TokenRequest, Validity};
+use crate::registry::{self, Parting, Registry, TokenRequest, Validity};
 use crate::session::{self, Session};
 
 const COMM: &str = "/comm";
@@ -78,6 +78,12 @@ pub enum Error {
     /// The device does not accept the token.
     #[error("the device does not accept this station: {0}; is it still yours, and was it claimed by this issuer?")]
     TokenRefused(Refusal),
+    /// The same, from a device that we gave away.
+    #[error(
+        "the device does not accept this station: {0}; {1}, and it seems to have another owner now. To be yours again, it has to be \
+         reset by that owner, or handed on to you (`commissioner commission --voucher FILE`)"
+    )]
+    GivenAway(Refusal, Parting),
     /// The device verifies no more tokens for now, and that did not end.
     #[error(
         "somebody else keeps the device busy with tokens: for {} s it took none of ours ({refusal}); see who else is on this \
@@ -311,7 +317,15 @@ impl<'c> Visit<'c> {
             None => Self::own_token(&info, station).await?,
         };
         progress.working("presenting the station's token");
-        present(client, token).await?;
+        match present(client, token).await {
+            Err(Error::TokenRefused(refusal)) => {
+                return Err(match station.registry.parting(&info.device).await? {
+                    Some(parting) => Error::GivenAway(refusal, parting),
+                    None => Error::TokenRefused(refusal),
+                });
+            }
+            presented => presented?,
+        }
         Self::begin(client, &station.key, Transfer::ByKid, expected, seen, Some(issued_at), progress).await
     }
 
@@ -478,7 +492,8 @@ impl From<Error> for CommandError {
             | Error::NotMinimal
             | Error::NoOwnerSlot
             | Error::Differs(_)
-            | Error::TokenRefused(_) => ExitCode::Refused,
+            | Error::TokenRefused(_)
+            | Error::GivenAway(..) => ExitCode::Refused,
             Error::TokensBusy { .. } => ExitCode::Link,
             Error::NoToken | Error::TokenExpired(_) => ExitCode::Usage,
         };

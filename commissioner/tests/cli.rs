@@ -307,6 +307,18 @@ fn a_device_is_named_shown_and_revoked() {
     assert_eq!(state.run(&["nickname", HALL, "urn:dev:mac:0"]).code, 2);
 
     let thumbprint = kitchen.thumbprint().to_string();
+    // Neither a key's digits nor an ID, whosever.
+    assert_eq!(state.run(&["nickname", HALL, &thumbprint[..12]]).code, 2);
+    assert_eq!(state.run(&["nickname", HALL, "4ff1"]).code, 2);
+    for both in [&["nickname", HALL][..], &["nickname", HALL, "x", "--remove"]] {
+        assert_eq!(state.run(both).code, 2);
+    }
+    assert_eq!(state.run(&["nickname", HALL, "hall"]).code, 0);
+    let removed = state.run(&["nickname", "hall", "--remove", "--json"]);
+    assert_eq!((removed.code, &removed.lines()[0]["nickname"]), (0, &Value::Null));
+    assert!(state.run(&["nickname", HALL, "--remove"]).stdout.contains("nothing was changed"));
+    assert_eq!(state.run(&["show", "hall"]).code, 3);
+
     for name in [KITCHEN, "kitchen", &thumbprint[..16]] {
         let shown = state.run(&["show", name, "--json"]);
         assert_eq!(shown.code, 0, "{name}");
@@ -338,13 +350,27 @@ fn a_device_is_named_shown_and_revoked() {
 fn names_that_fit_none_or_several_are_exit_3() {
     let state = State::initialised();
     state.collect(&format!("{}\n{}", report_of(KITCHEN, Some(&key())), report_of(HALL, Some(&key()))));
-    let ambiguous = state.run(&["show", "urn:dev:mac:", "--json"]);
-    assert_eq!(ambiguous.code, 3);
-    assert_eq!(ambiguous.error()["candidates"], serde_json::json!([KITCHEN, HALL]));
+    for several in ["urn:dev:mac:", "urn:dev:mac:0024befffe804ff", "0024be"] {
+        let ambiguous = state.run(&["show", several, "--json"]);
+        assert_eq!(ambiguous.code, 3);
+        assert_eq!(ambiguous.error()["candidates"], serde_json::json!([KITCHEN, HALL]));
+    }
+    let ambiguous = state.run(&["show", "urn:dev:mac:"]);
     assert!(ambiguous.stderr.contains(KITCHEN) && ambiguous.stderr.contains(HALL), "{}", ambiguous.stderr);
     assert_eq!(state.run(&["revoke", "urn:dev:mac:"]).code, 3);
     assert_eq!(state.run(&["show", "nobody"]).code, 3);
     assert_eq!(state.run(&["show", ""]).code, 2);
+}
+
+/// The user's word is for the device in their hand.
+#[test]
+fn a_new_key_is_accepted_of_one_device_at_a_time() {
+    let state = State::initialised();
+    for others in [&["--all"][..], &["--watch"], &["--watch", "serial:./a"], &["serial:./a", "serial:./b"]] {
+        let refused = state.run(&[&["commission", "--accept-new-key"], others].concat());
+        assert_eq!(refused.code, 2, "{others:?}: {}", refused.stderr);
+    }
+    assert_eq!(state.run(&["commission", "--accept-new-key", "serial:./nothing-there"]).code, 3);
 }
 
 #[test]

@@ -234,7 +234,11 @@ fn server(id: DeviceId, flash: &Flash, seed: u64) -> DeviceServer {
 
 /// A station with a new state directory at `path`, and a clock that stands still.
 pub async fn station(path: &Path) -> Station {
-    let clock = Clock::manual(1_795_361_040);
+    station_at(path, Clock::manual(1_795_361_040)).await
+}
+
+/// ... and this clock.
+pub async fn station_at(path: &Path, clock: Clock) -> Station {
     initialise(path, clock.clone()).await.expect("a new state directory");
     let dir = StateDir::open(path).expect("it is there");
     Station {

@@ -58,7 +58,7 @@ fn a_device_becomes_one_of_mine(bench: &Bench) {
 
     // By ID, by prefix of the ID or of the thumbprint, and by nickname.
     bench.commissioner(&["nickname", ID, "kitchen"]).succeeded();
-    for name in [ID, "urn:dev:ops:32473-sf2", &record["thumbprint"].as_str().unwrap()[..10], "kitchen"] {
+    for name in [ID, "urn:dev:ops:32473-sf2", "24be", &record["thumbprint"].as_str().unwrap()[..10], "kitchen"] {
         let shown = bench.commissioner(&["show", name]).succeeded();
         assert!(shown.stdout.contains(ID) && shown.stdout.contains("certificate-installed"), "{}", shown.stdout);
     }

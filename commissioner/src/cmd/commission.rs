@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Context, secret::Sealing};
+use super::{Context, get::is_ours, secret::Sealing};
 use crate::{
     commission::{self, Outcome, Terms},
     discover::{self, Found, Twins},
@@ -33,8 +33,8 @@ pub struct Args {
     /// This is the trusted place: a new key replaces the older ones at once
     #[arg(long)]
     trusted: bool,
-    /// The device may have a new key: revoke the older ones
-    #[arg(long)]
+    /// The device may have a new key: revoke the older ones. For the one device that you hold in your hand
+    #[arg(long, conflicts_with_all = ["all", "watch"])]
     accept_new_key: bool,
     /// Which slot to fill
     #[arg(long = "as", value_enum, default_value_t = Role::Owner)]
@@ -70,6 +70,11 @@ impl Args {
         if self.role == Role::Factory && (self.escrow || !self.voucher.is_empty()) {
             return Err(CommandError::usage(
                 "a factory takes no voucher and keeps no key; leave out --voucher and --escrow",
+            ));
+        }
+        if self.accept_new_key && self.links.len() > 1 {
+            return Err(CommandError::usage(
+                "--accept-new-key is your word for the one device that you hold in your hand; name its link alone",
             ));
         }
         // From here on, Ctrl-C has to end a watch well.
@@ -150,6 +155,10 @@ impl Work {
     /// Where a link fails it goes on over the next one, as the next run would: with the certificate in the journal. If
     /// there is a list of "my devices", the device gets it as the last step.
     pub(super) async fn commission(&self, mut found: Found) -> Result<Done, CommandError> {
+        let registry = &self.station.registry;
+        let known = registry.device_by_id(&found.account.info().device).await?;
+        let shown = found.account.key().filter(|_| self.place == Place::Trusted && !self.accept_new_key);
+        let other_key = shown.and_then(|key| commission::other_key(known.as_ref(), key, registry.now()));
         loop {
             let progress = self.progress.on_link(&found.link);
             progress.step(found.account.step());
@@ -164,6 +173,9 @@ impl Work {
                         (Slot::Factory, _) | (_, Outcome::Requested) => None,
                         (Slot::Owner, _) => self.give_list(found, claimed_now).await.err(),
                     };
+                    if let Some(other_key) = other_key {
+                        progress.step(other_key);
+                    }
                     return Ok(Done { device, outcome, slot, without_list });
                 }
                 Err(error) => found.fall_back(error.into(), &progress).await?,
@@ -286,9 +298,15 @@ impl fmt::Display for Done {
 }
 
 impl Context {
-    /// Our station, for a device that has to be ours already.
-    pub(super) async fn station_of_owned(&self, account: &Account) -> Result<Station, CommandError> {
-        self.station_for(account).await?.ok_or_else(|| not_ours(account))
+    /// Our station, for `rekey` and `reset`: of a device that is ours, or was until its key was revoked.
+    pub(super) async fn station_to_mend(&self, account: &Account) -> Result<Station, CommandError> {
+        let registry = self.registry().await?;
+        let known = registry.device_by_id(&account.info().device).await?;
+        let key = known.as_ref().zip(account.key()).and_then(|(known, key)| known.key(key));
+        match key.is_some_and(commission::is_mendable) || is_ours(&registry, account).await? {
+            true => self.station_with(registry),
+            false => Err(not_ours(account)),
+        }
     }
 }
 

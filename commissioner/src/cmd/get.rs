@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::client::{Client, Code, Request, Response};
+use crate::commission::is_mendable;
 use crate::discover::{self, Found};
 use crate::edn;
 use crate::error::{CommandError, ExitCode};
@@ -219,13 +220,17 @@ pub(super) async fn is_ours(registry: &Registry, account: &Account) -> Result<bo
     let (Some(device), Some(key)) = (registry.device_by_id(&id).await?, account.key()) else { return Ok(false) };
     match (device.settled(), device.key(key)) {
         (Some(settled), Some(key)) if settled.x == key.x => Ok(true),
+        (_, Some(key)) if key.status == KeyStatus::Revoked => {
+            let what_next = match is_mendable(key) {
+                true => "it can be visited for `commissioner rekey` and `reset` alone, with the device in your hand.",
+                false => "and it never was one of your devices.",
+            };
+            let message = format!("the key of {id} is revoked; {what_next} `commissioner show {id}` says why");
+            Err(CommandError::new(ExitCode::Conflict, message))
+        }
         (Some(_), _) => Err(CommandError::new(
             ExitCode::Conflict,
             format!("{id} does not have the key that is known of it; `commissioner commission` says what that means"),
-        )),
-        (None, Some(key)) if key.status == KeyStatus::Revoked => Err(CommandError::new(
-            ExitCode::Conflict,
-            format!("{id} is revoked; `commissioner show {id}` says why, and a new key makes it yours again"),
         )),
         (None, _) => Ok(false),
     }

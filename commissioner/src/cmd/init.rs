@@ -12,12 +12,13 @@ use serde::Serialize;
 
 use super::Context;
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     error::{CommandError, ExitCode},
     escrow::SealTo,
     files::{self, Readers},
     hsm,
     keys::{self, Anchor},
+    output::complain,
     registry::{self, Registry},
     state_dir::StateDir,
 };
@@ -67,7 +68,12 @@ impl Args {
             _ => Keep::File,
         };
         let dir = StateDir::create_as(&context.state_path()?, context.protection)?;
-        let state = initialise_as(&keep, &dir, context.clock.clone()).await?;
+        let mut state = initialise_as(&keep, &dir, context.clock.clone()).await?;
+        if let Some(doubt) = clock::doubt(context.clock.now()) {
+            let warning = format!("{doubt}; set it before anything is signed: what is signed bears its time");
+            complain(format_args!("warning: {warning}"));
+            state.warning = Some(warning);
+        }
         context.output.result(&state, &state);
         Ok(())
     }
@@ -86,11 +92,14 @@ pub struct Initialised {
     station_key: Option<String>,
     /// Whether anything had to be made.
     created: bool,
+    /// What is wrong with the clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 impl fmt::Display for Initialised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { state_dir, issuer, station, station_key, created } = self;
+        let Self { state_dir, issuer, station, station_key, created, warning: _ } = self;
         if *created {
             writeln!(f, "made the state directory {state_dir}")?;
         } else {
@@ -158,6 +167,7 @@ fn describe(dir: &StateDir, issuer: &PublicKey, station: &PublicKey, created: bo
         station: station.thumbprint().to_string(),
         station_key: is_station(dir).then(|| hex::encode(station.x())),
         created,
+        warning: None,
     }
 }
 

@@ -28,9 +28,11 @@ use crate::{
 
 pub mod audit;
 pub mod backup;
+pub mod clock;
 pub mod collect;
 pub mod commission;
 pub mod completions;
+mod confirm;
 pub mod console;
 pub mod devices;
 pub mod discover;
@@ -69,7 +71,8 @@ pub struct Cli {
 
 const HELP: &str = "\
 LINK is serial:PATH[@BAUD] or udp:ADDR[%IF][:PORT]; left out, exactly one device must answer.
-DEVICE is an ID, a unique prefix of an ID or of a key's thumbprint, or a nickname.
+DEVICE is an ID, its beginning, the beginning or the end of its distinctive part (24be), the beginning of a key's thumbprint, or a
+nickname: four characters at least, but for nicknames, and of one device alone.
 
 Exit codes: 0 done; 1 internal; 2 usage; 3 no device, or ambiguous; 4 link failed or timed out;
 5 the device refused, or authentication failed; 6 conflict with the registry. `run` passes on the code of its command.";
@@ -88,9 +91,12 @@ struct Global {
     insecure_state_dir: bool,
     #[command(flatten)]
     unlock: Unlock,
-    /// Sign although the clock is more than a day ahead of the last audit entry
+    /// Sign although the clock is more than a day ahead of the last signature
     #[arg(long, global = true)]
     clock_ok: bool,
+    /// Answer yes where something that cannot be undone is asked for
+    #[arg(long, global = true)]
+    yes: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -105,7 +111,7 @@ enum Command {
     Devices(devices::Args),
     /// Show everything known about a device: keys, certificates, provenance, history
     Show(show::Args),
-    /// Give a device a name for people
+    /// Give a device a name for people, or take it away
     Nickname(nickname::Args),
     /// Say what is to happen when a device shows up without its key
     Policy(policy::Args),
@@ -119,6 +125,8 @@ enum Command {
     Import(import::Args),
     /// Show what happened, verify it, or seal it
     Audit(audit::Args),
+    /// Show what time is believed, and what follows; believe a clock again that was ahead
+    Clock(clock::Args),
     /// Read report lines from a log or a stream
     Collect(collect::Args),
     /// Run a flash or attach command, and take in the device that it programs
@@ -170,6 +178,7 @@ impl Cli {
             output,
             clock: Clock::System,
             clock_ok: self.global.clock_ok,
+            yes: self.global.yes,
             unlock: self.global.unlock,
             protection: match self.global.insecure_state_dir {
                 true => Protection::Waived,
@@ -196,6 +205,7 @@ impl Command {
             Self::Export(args) => args.run(context).await,
             Self::Import(args) => args.run(context).await,
             Self::Audit(args) => args.run(context).await,
+            Self::Clock(args) => args.run(context).await,
             Self::Collect(args) => args.run(context).await,
             Self::Run(args) => args.run(context).await,
             Self::Console(args) => args.run(context).await,
@@ -228,6 +238,8 @@ pub struct Context {
     pub clock: Clock,
     /// `--clock-ok`.
     pub clock_ok: bool,
+    /// `--yes`.
+    yes: bool,
     /// What unlocks the issuer's key.
     unlock: Unlock,
     /// `--insecure-state-dir`.

@@ -6,6 +6,7 @@ use super::{Context, Target};
 use crate::{
     commission::{self, Terms},
     error::CommandError,
+    registry::KeyStatus,
     visit::Account,
 };
 
@@ -22,8 +23,19 @@ impl Args {
         let mut found = context.reach_target(Some(&self.target)).await?;
         let progress = context.progress.on_link(&found.link);
         let device = found.account.info().device;
-        let station = context.station_of_owned(&found.account).await?;
-        commission::rekey(&mut found.client, &found.account, &station, &progress).await?;
+        let station = context.station_to_mend(&found.account).await?;
+        let status = commission::rekey(&mut found.client, &found.account, &station, &progress).await?;
+        if status == KeyStatus::Pending {
+            if context.output.is_json() {
+                return context.json_record(&station.registry, &device).await;
+            }
+            context.output.text(format_args!(
+                "{device} has a new key, which is pending, since the old one was revoked: with the device in your hand, `commissioner \
+                 commission --accept-new-key {}` makes it yours again",
+                found.link
+            ));
+            return Ok(());
+        }
 
         // The anchor is still there, the certificate went with the old key.
         let account = Account::read(&mut found.client).await?;

@@ -29,7 +29,7 @@ impl Args {
             context.output.result(&record, format_args!("{device} has no owner any more"));
             return Ok(());
         }
-        let station = context.station_of_owned(&found.account).await?;
+        let station = context.station_to_mend(&found.account).await?;
         commission::reset(&mut found.client, &found.account, &station, &progress).await?;
         if context.output.is_json() {
             return context.json_record(&station.registry, &device).await;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     client,
-    commission::tell,
+    commission::{other_key, tell},
     discover::{self, Found},
     error::{CommandError, ExitCode},
     link::{self, Link},
@@ -176,8 +176,12 @@ impl Run<'_> {
     async fn record(&mut self, seen: &Observation) {
         let registry = &self.work.station.registry;
         let recorded = async {
+            let known = registry.device_by_id(&seen.device).await?;
             let succession = registry.observe_key(seen).await?;
             tell(&succession, &seen.key, &self.work.progress);
+            if let Some(other_key) = other_key(known.as_ref(), &seen.key, registry.now()) {
+                self.work.progress.step(other_key);
+            }
             if let Succession::Pending | Succession::Settled { .. } = succession {
                 let device = seen.device;
                 complain(format_args!(

@@ -37,7 +37,7 @@ impl Passphrase {
 }
 
 /// What unlocks the issuer's key, where it is in an HSM or sealed.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub(super) struct Unlock {
     /// A file whose first line is the PIN of the HSM, or the passphrase of the issuer's key; left out, it is asked for
     #[arg(long, global = true, value_name = "FILE", env = "COMMISSIONER_UNLOCK_FILE")]

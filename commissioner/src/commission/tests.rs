@@ -328,6 +328,21 @@ async fn the_answer_to_a_rekey_has_to_name_a_key_of_ours() {
     assert_eq!(host.known().await, INSTALLED);
 }
 
+/// Whoever stole a key that is revoked may answer in the device's place, and name a key of their own. It comes to nothing.
+#[tokio::test]
+async fn what_a_revoked_key_names_as_its_successor_does_not_count() {
+    let (host, mut device) = (Host::new().await, Liar::new());
+    device.commission(&host).await.unwrap();
+    let id = host.station.registry.devices().await.unwrap()[0].id;
+    host.station.registry.revoke(&id, "stolen").await.unwrap();
+    let seen = Account::read(&mut device.client).await.unwrap();
+    // It names a key, and goes on with the one that it has.
+    let error = rekey(&mut device.client, &seen, &host.station, &host.progress).await.unwrap_err();
+    assert!(error.to_string().contains("stolen"), "{error}");
+    assert_eq!(exit(error), ExitCode::Conflict);
+    assert_eq!(host.known().await, (KeyStatus::Revoked, CertificateStatus::Revoked), "and no other key is known");
+}
+
 /// Our own keys are nobody else's: not in the answer to a rekey, and not at `/comm`.
 #[tokio::test]
 async fn no_device_has_a_key_of_ours() {

@@ -32,8 +32,6 @@ use crate::{
     crash::{self, Point},
 };
 
-/// How far ahead of the last believed time the clock may be, in seconds.
-const ONE_DAY: u64 = 24 * 60 * 60;
 /// How long another writer is waited for without a word. A change takes some milliseconds.
 const SILENT_WAIT: Duration = Duration::from_secs(1);
 /// Entries read at a time while verifying.
@@ -152,6 +150,8 @@ pub(super) enum Event {
     StationRevoked { station: String },
     VoucherIntended { slot: Slot, owner: String, claim_counter: u32, expires_at: Option<u64> },
     Nickname { nickname: String },
+    NicknameRemoved { nickname: String },
+    ClockSetBack { from: u64, to: u64 },
 }
 
 impl Event {
@@ -168,9 +168,12 @@ impl Event {
 /// A change to the registry: everything in it happens together with its audit entries, or not at all.
 pub(super) struct Change {
     pub(super) tx: Transaction<'static, Any>,
-    /// The time of the change, Unix seconds.
+    /// The time of the change, Unix seconds: what the clock says, or once something is signed in it, the time that the
+    /// signature bears.
     pub(super) now: u64,
-    clock_ok: bool,
+    pub(super) clock_ok: bool,
+    /// The newest time that a signature bears; 0 before the first one.
+    pub(super) believed: u64,
     head: Head,
     /// The list that a device showed and that is unknown here, and the device.
     newer_list: Option<(u64, String)>,
@@ -180,8 +183,6 @@ pub(super) struct Change {
 struct Head {
     seq: u64,
     hash: String,
-    /// The newest time that the clock rule accepted.
-    believed: u64,
 }
 
 impl Change {
@@ -201,35 +202,23 @@ impl Change {
                 turn.await?
             }
         };
-        let head = Head {
-            seq: sql::unsigned(&row, "seq")?,
-            hash: row.try_get("hash")?,
-            believed: sql::unsigned(&row, "believed")?,
-        };
+        let head = Head { seq: sql::unsigned(&row, "seq")?, hash: row.try_get("hash")? };
+        let believed = sql::unsigned(&row, "believed")?;
         let newer_list = match row.try_get::<Option<String>, _>("newer_list_at")? {
             Some(device) => Some((sql::unsigned(&row, "newer_list")?, device)),
             None => None,
         };
-        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, head, newer_list })
+        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, believed, head, newer_list })
     }
 
-    /// The time for a signature.
+    /// Whether anything may be signed, as far as lists are concerned.
     ///
     /// # Errors
-    /// [`Error::ClockBehind`] or [`Error::ClockAhead`] of what was believed before; [`Error::NewerList`].
-    pub(super) fn signing_time(&self) -> Result<u64, Error> {
-        if let Some((version, device)) = &self.newer_list {
-            return Err(Error::NewerList { device: device.clone(), version: *version });
-        }
-        self.believable_time()
-    }
-
-    fn believable_time(&self) -> Result<u64, Error> {
-        let (now, last) = (self.now, self.head.believed);
-        match now {
-            _ if now < last => Err(Error::ClockBehind { now, last }),
-            _ if now > last.saturating_add(ONE_DAY) && !self.clock_ok => Err(Error::ClockAhead { now, last }),
-            _ => Ok(now),
+    /// [`Error::NewerList`].
+    pub(super) fn signing_is_open(&self) -> Result<(), Error> {
+        match &self.newer_list {
+            Some((version, device)) => Err(Error::NewerList { device: device.clone(), version: *version }),
+            None => Ok(()),
         }
     }
 
@@ -331,10 +320,6 @@ impl Change {
             elsewhere: false,
         };
         entry.hash = entry.computed_hash();
-        // A time that nobody vouched for must neither lock signing out nor let it in later.
-        if self.head.seq == 0 || self.believable_time().is_ok() {
-            self.head.believed = self.now;
-        }
         sqlx::query(
             "INSERT INTO audit (seq, time, device, event, payload, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
@@ -350,7 +335,7 @@ impl Change {
         sqlx::query("UPDATE audit_head SET seq = $1, hash = $2, believed = $3 WHERE id = 1")
             .bind(sql::signed(entry.seq))
             .bind(entry.hash.clone())
-            .bind(sql::signed(self.head.believed))
+            .bind(sql::signed(self.believed))
             .execute(&mut *self.tx)
             .await?;
         self.head.seq = entry.seq;

@@ -10,7 +10,8 @@
 //! | a key is active here and was given up there | pending |
 //! | one key under two IDs, or a key of our own | left out: a conflict |
 //! | provenance, proof, profile, first and last sight | the better, the full one, the earliest and the latest |
-//! | nickname, policy | ours, if we have one |
+//! | policy | ours, if we have one |
+//! | nickname | ours, if we have one; left out and told if it is another device's here, or reads like an ID or a key |
 //! | signed lists | all of them; the newest counts |
 //! | histories | both; ours stays one chain, and names the head of the other |
 //!
@@ -151,7 +152,7 @@ struct Signed {
 struct TheirDevice {
     id: DeviceId,
     profile: Profile,
-    nickname: Option<Nickname>,
+    nickname: Option<String>,
     policy: Policy,
     list_version: Option<u64>,
     keys: Vec<Theirs>,
@@ -230,8 +231,13 @@ impl Registry {
     /// # Errors
     /// [`Error::OtherRegistry`]; [`Error::NotImportable`] with the line.
     pub async fn import(&self, lines: impl BufRead) -> Result<Imported, Error> {
-        let mut import =
-            Import { registry: self, change: Change::begin(self).await?, outcome: Imported::default(), newest_list: 0 };
+        let mut import = Import {
+            registry: self,
+            change: Change::begin(self).await?,
+            outcome: Imported::default(),
+            newest_list: 0,
+            nicknames: Vec::new(),
+        };
         import.read(Lines { input: lines, number: 0 }).await?;
         let Import { mut change, outcome, newest_list, .. } = import;
         change.list_is_known(newest_list).await?;
@@ -269,6 +275,8 @@ struct Import<'r> {
     change: Change,
     outcome: Imported,
     newest_list: u64,
+    /// Nicknames of devices that have none here.
+    nicknames: Vec<(DeviceId, String)>,
 }
 
 /// The other chain, as far as it was read.
@@ -322,6 +330,7 @@ impl Import<'_> {
         if (chain.entries, &chain.head) != (entries, &head) {
             return Err(lines.bad("the history before it is not the one that the first line names"));
         }
+        self.merge_nicknames().await?;
         if self.outcome.has_news() {
             let event = Event::Imported { head, entries, added: self.outcome.entries };
             self.change.record(None, &event).await?;
@@ -363,7 +372,7 @@ impl Import<'_> {
         let device = TheirDevice {
             id,
             profile: word(&line.profile, "profile")?,
-            nickname: line.nickname.as_deref().map(|name| word(name, "nickname")).transpose()?,
+            nickname: line.nickname,
             policy: word(&line.policy, "policy")?,
             list_version: line.list_version,
             keys: Vec::new(),
@@ -503,21 +512,44 @@ impl Import<'_> {
         .execute(&mut *self.change.tx)
         .await?;
         self.outcome.devices += u64::from(known.is_none());
-        if let Some(nickname) = device.nickname.as_ref().filter(|_| known.is_none_or(|known| known.nickname.is_none()))
-        {
-            let named = sqlx::query(
-                "UPDATE devices SET nickname = $1 WHERE device = $2 AND NOT EXISTS (SELECT 1 FROM devices WHERE nickname = $1)",
-            )
-            .bind(nickname.as_str())
-            .bind(device.id.as_str())
-            .execute(&mut *self.change.tx)
-            .await?;
-            if named.rows_affected() > 0 {
-                let event = Event::Nickname { nickname: nickname.as_str().to_owned() };
-                self.change.record(Some(&device.id), &event).await?;
+        // Whether it reads like another device is known when all of them are.
+        if let Some(nickname) = device.nickname.clone().filter(|_| known.is_none_or(|known| known.nickname.is_none())) {
+            self.nicknames.push((device.id, nickname));
+        }
+        Ok(())
+    }
+
+    /// Gives devices that have none here the nicknames that they have there, but for those that are not given here either.
+    async fn merge_nicknames(&mut self) -> Result<(), Error> {
+        for (device, nickname) in std::mem::take(&mut self.nicknames) {
+            if let Err(refused) = self.merge_nickname(&device, &nickname).await? {
+                let nickname = text::line(&nickname);
+                self.outcome.conflicts.push(format!("{device} is not called {nickname} here: {refused}"));
             }
         }
         Ok(())
+    }
+
+    async fn merge_nickname(&mut self, device: &DeviceId, nickname: &str) -> Result<Result<(), String>, Error> {
+        let nickname = match nickname.parse::<Nickname>() {
+            Ok(nickname) => nickname,
+            Err(bad) => return Ok(Err(bad.to_string())),
+        };
+        match lookup::nickname_is_free(&mut self.change.tx, device, &nickname).await {
+            Ok(_) => {}
+            Err(refused @ (Error::NicknameTaken { .. } | Error::NicknameMisleads { .. })) => {
+                return Ok(Err(refused.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+        sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")
+            .bind(nickname.as_str())
+            .bind(device.as_str())
+            .execute(&mut *self.change.tx)
+            .await?;
+        let event = Event::Nickname { nickname: nickname.as_str().to_owned() };
+        self.change.record(Some(device), &event).await?;
+        Ok(Ok(()))
     }
 
     async fn merge_key(&mut self, device: &DeviceId, theirs: &Theirs, ours: Option<&Key>) -> Result<(), Error> {
@@ -840,6 +872,38 @@ mod tests {
         assert!(into.registry.begin_list(None).await.unwrap().version >= version);
         stations.commission(&into, &id("five"), &key()).await;
         assert!(stations.sign_list(&into).await > version);
+    }
+
+    /// Whoever calls their device by the digits of another one's key has somebody revoke that.
+    #[tokio::test]
+    async fn a_nickname_that_would_mislead_is_left_out_and_told() {
+        let stations = Stations::new();
+        let (a, b) = (stations.station().await, stations.station().await);
+        stations.commission(&b, &id("other"), &key()).await;
+        b.registry.set_nickname(&id("other"), &"kitchen".parse().unwrap()).await.unwrap();
+        let names = ["one", "two", "three", "four", "five"].map(|name| (id(name), key()));
+        let digits = &names[4].1.thumbprint().to_string()[..12];
+        for ((device, key), nickname) in names.iter().zip([digits, "kitchen", "test-five", "a\u{202e}b", "hall"]) {
+            stations.commission(&a, device, key).await;
+            // Registries of before took them.
+            sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")
+                .bind(nickname)
+                .bind(device.as_str())
+                .execute(&a.registry.pool)
+                .await
+                .unwrap();
+        }
+        for _ in 0..2 {
+            let imported = import(&a, &b).await;
+            assert_eq!(imported.conflicts.len(), 4, "{:?}", imported.conflicts);
+            assert!(!imported.conflicts.iter().any(|told| told.contains('\u{202e}')), "{:?}", imported.conflicts);
+        }
+        let mut nicknames = Vec::new();
+        for (device, _) in &names {
+            nicknames.push(b.device(device).await.nickname);
+        }
+        assert_eq!(nicknames, [None, None, None, None, Some("hall".to_owned())]);
+        assert_eq!(b.device(&id("other")).await.nickname.as_deref(), Some("kitchen"));
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use super::{
     record::{Certificate, CertificateStatus, CountsBy, Cti, Device, Key, KeyStatus, Policy, Provenance, Slot},
     sql,
     succession::may_become_active,
+    times::certificate_time,
 };
 
 /// How long an open intent is taken up again, in seconds. Later than that, a device may hold a newer watermark.
@@ -131,14 +132,15 @@ impl Registry {
     /// [`Error::NotIssuable`] for a key that may not have a certificate; [`Error::ClockBehind`], [`Error::ClockAhead`].
     pub async fn begin_issue(&self, wanted: &NewCertificate) -> Result<Intent, Error> {
         let mut change = Change::begin(self).await?;
-        let now = change.signing_time()?;
+        let now = change.signing_time().await?;
         let unknown = || Error::UnknownKey { device: wanted.device, key: wanted.key.thumbprint().to_string() };
         let device = lookup::load(&mut change.tx, &wanted.device).await?.ok_or_else(unknown)?;
         let key = device.key(&wanted.key).ok_or_else(unknown)?;
         let proof = may_be_certified(&device, key)?;
 
         if let Some(open) = open_certificates(key).find(|open| open.slot == wanted.slot) {
-            let fresh = open.issued_at <= now && now - open.issued_at <= wanted.lifetime;
+            let newest = certificate_time(now, wanted.slot, key, Some(open.cti));
+            let fresh = open.issued_at <= newest && now.saturating_sub(open.issued_at) <= wanted.lifetime;
             if fresh && open.key_origin == wanted.key_origin && open.proof == proof {
                 let mut intent = self.intent(&device, key, open)?;
                 intent.resumed = true;
@@ -146,11 +148,12 @@ impl Registry {
             }
             change.set_void(&device.id, open.cti, "a newer one takes its place").await?;
         }
+        change.now = certificate_time(now, wanted.slot, key, None);
         let certificate = Certificate {
             cti: wanted.cti,
             slot: wanted.slot,
             status: CertificateStatus::Intended,
-            issued_at: now,
+            issued_at: change.now,
             key_origin: wanted.key_origin,
             proof,
             object: None,
@@ -244,7 +247,7 @@ impl Registry {
     /// [`Error::ClockBehind`], [`Error::ClockAhead`].
     pub async fn grant_token(&self, wanted: &TokenRequest) -> Result<TokenGrant, Error> {
         let mut change = Change::begin(self).await?;
-        let now = change.signing_time()?;
+        let now = change.token_time().await?;
         let (expires_at, cnonce) = match wanted.validity {
             Validity::Nonce(nonce) => (None, Some(nonce)),
             Validity::Seconds(seconds) => (Some(now.saturating_add(seconds)), None),
@@ -405,6 +408,7 @@ mod tests {
     use crate::registry::{
         Observation, Place, Succession,
         testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+        times::TOLERANCE,
     };
 
     #[tokio::test]
@@ -608,7 +612,13 @@ mod tests {
             validity: Validity::Seconds(600),
         };
 
-        fixture.clock.set(NOON - 1);
+        // Before the first signature there is nothing to be behind.
+        fixture.clock.set(NOON - DAY);
+        assert_eq!(fixture.registry.grant_token(&token).await.unwrap().claims().issued_at, NOON - DAY);
+        fixture.clock.set(NOON);
+        fixture.registry.grant_token(&token).await.unwrap();
+
+        fixture.clock.set(NOON - TOLERANCE - 1);
         assert!(matches!(fixture.registry.begin_issue(&wanted(&device, &key)).await, Err(Error::ClockBehind { .. })));
         assert!(matches!(fixture.open(true).await.grant_token(&token).await, Err(Error::ClockBehind { .. })));
 
@@ -626,6 +636,6 @@ mod tests {
         let grant = vouched.grant_token(&token).await.unwrap();
         assert_eq!((grant.claims().issued_at, grant.claims().expires_at), (NOON + 9 * DAY, Some(NOON + 9 * DAY + 600)));
         fixture.registry.begin_issue(&wanted(&device, &key)).await.unwrap();
-        assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "token-intended").count(), 2);
+        assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "token-intended").count(), 4);
     }
 }

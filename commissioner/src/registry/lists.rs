@@ -86,7 +86,7 @@ impl Registry {
     /// [`Error::ClockBehind`], [`Error::ClockAhead`], [`Error::NewerList`].
     pub async fn begin_list(&self, mode: Option<ListMode>) -> Result<List, Error> {
         let mut change = Change::begin(self).await?;
-        let now = change.signing_time()?;
+        let now = change.signing_time().await?;
         let last = sqlx::query(NEWEST).fetch_optional(&mut *change.tx).await?;
         let last = last.as_ref().map(List::from_row).transpose()?;
         let said = last.as_ref().map(|last| Contents::decode(&last.claims)).transpose()?;

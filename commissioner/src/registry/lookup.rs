@@ -1,4 +1,6 @@
-//! Finding devices, by ID, key, nickname or the beginning of one.
+//! Finding devices, by ID, key, nickname or a part of one.
+
+use std::collections::BTreeMap;
 
 use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
@@ -7,7 +9,7 @@ use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
 use super::{
     Error, Registry,
     mine::mine,
-    record::{Certificate, Cti, Device, DeviceRef, Key, Revoked},
+    record::{Certificate, Cti, Device, DeviceRef, Key, Nickname, Revoked},
     sql,
 };
 
@@ -36,26 +38,68 @@ macro_rules! queries {
 }
 
 impl Registry {
-    /// The device that the user means.
+    /// The device that the user means: [`Registry::named`].
+    pub async fn device(&self, name: &DeviceRef) -> Result<Device, Error> {
+        Ok(self.named(name).await?.device)
+    }
+
+    /// The device that the user means, and how plain that is.
     ///
-    /// The whole of an ID counts before a nickname, and a nickname before the beginning of anything.
+    /// The whole of an ID counts before a nickname, and a nickname before a part of anything. A part has four characters at
+    /// least: of a thumbprint, from its beginning; of an ID, from the beginning or to the end of it, or of what is distinctive
+    /// of it.
     ///
     /// # Errors
-    /// [`Error::UnknownDevice`]; [`Error::Ambiguous`] with the candidates.
-    pub async fn device(&self, name: &DeviceRef) -> Result<Device, Error> {
-        let unknown = || Error::UnknownDevice(name.as_str().to_owned());
-        let mut ids = Vec::new();
-        for query in [BY_ID, BY_NICKNAME, BY_PREFIX] {
-            if ids.is_empty() {
-                ids = self.ids(query, name.as_str()).await?;
+    /// [`Error::UnknownDevice`]; [`Error::TooShort`] and [`Error::Ambiguous`] with the candidates.
+    pub async fn named(&self, name: &DeviceRef) -> Result<Named, Error> {
+        let (name, mut connection) = (name.as_str(), self.pool.acquire().await?);
+        let unknown = || Error::UnknownDevice(name.to_owned());
+        let mut found = ids(&mut connection, BY_ID, &[name]).await?;
+        // A nickname of before may read like digits of a key; then it is not plain.
+        let (is_nickname, nicknamed) =
+            (name.parse::<Nickname>().is_ok(), ids(&mut connection, BY_NICKNAME, &[name]).await?);
+        if found.is_empty() && is_nickname {
+            found = nicknamed.clone();
+        }
+        let is_plain = !found.is_empty();
+        if !is_plain {
+            found = by_part(&mut connection, name).await?;
+            let candidates = |found: &Found| found.iter().map(|(id, name)| candidate(id, name.as_deref())).collect();
+            if !found.is_empty() && name.chars().count() < LEAST {
+                return Err(Error::TooShort { name: name.to_owned(), candidates: candidates(&found) });
+            }
+            found.extend(nicknamed);
+            let is_all = |id: &&DeviceId| distinctive(id.as_str()).eq_ignore_ascii_case(name);
+            match found.keys().filter(is_all).copied().collect::<Vec<_>>()[..] {
+                [id] => found.retain(|other, _| *other == id),
+                _ if found.len() > 1 => {
+                    return Err(Error::Ambiguous { name: name.to_owned(), candidates: candidates(&found) });
+                }
+                _ => {}
             }
         }
-        match ids.as_slice() {
-            [] => Err(unknown()),
-            [(id, _)] => self.device_by_id(id).await?.ok_or_else(unknown),
-            several => Err(Error::Ambiguous {
+        let (id, _) = found.pop_first().ok_or_else(unknown)?;
+        let device = load(&mut connection, &id).await?.ok_or_else(unknown)?;
+        let (thumbprint, mut by_key) = (name.to_ascii_lowercase(), None);
+        if !is_plain {
+            by_key = device.keys.iter().find(|key| key.thumbprint.starts_with(&thumbprint)).map(|key| key.x);
+        }
+        let is_whole = is_plain || device.keys.iter().any(|key| key.thumbprint == thumbprint);
+        Ok(Named { device, is_whole, by_key })
+    }
+
+    /// As [`Registry::named`], for what cannot be undone: what all devices of an organisation have in common is no name, though
+    /// there may be one device only.
+    ///
+    /// # Errors
+    /// [`Error::TooShort`] for less than four characters of what is distinctive, and those of [`Registry::named`].
+    pub async fn named_for_good(&self, name: &DeviceRef) -> Result<Named, Error> {
+        let named = self.named(name).await?;
+        match named.is_whole || typed_len(name.as_str()) >= LEAST {
+            true => Ok(named),
+            false => Err(Error::TooShort {
                 name: name.as_str().to_owned(),
-                candidates: several.iter().map(|(id, nickname)| candidate(id, nickname.as_deref())).collect(),
+                candidates: vec![candidate(&named.device.id, named.device.nickname.as_deref())],
             }),
         }
     }
@@ -95,15 +139,17 @@ impl Registry {
     pub async fn read(&self) -> Result<Reading, Error> {
         Ok(Reading(self.pool.begin().await?))
     }
+}
 
-    async fn ids(&self, query: &'static str, name: &str) -> Result<Vec<(DeviceId, Option<String>)>, Error> {
-        let mut bound = sqlx::query(query).bind(name);
-        if query == BY_PREFIX {
-            bound = bound.bind(format!("{name}{AFTER_ASCII}"));
-        }
-        let rows = bound.fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((sql::word(row, "device")?, row.try_get("nickname")?))).collect()
-    }
+/// A device, and how the user named it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The device.
+    pub device: Device,
+    /// By its whole ID, by its nickname, or by the whole thumbprint of a key of it.
+    pub is_whole: bool,
+    /// The key whose thumbprint was given, or the beginning of it.
+    pub by_key: Option<[u8; 32]>,
 }
 
 /// The registry as it was at one time.
@@ -154,6 +200,91 @@ const BY_PREFIX: &str = "SELECT device, nickname FROM devices WHERE device >= $1
      WHERE k.thumbprint >= lower($1) AND k.thumbprint < lower($2) ORDER BY 1 LIMIT 100";
 /// Greater than any character of an ID.
 const AFTER_ASCII: char = '\u{7f}';
+/// What ends with $1, or has it behind its prefix or a hyphen. No index helps there: people write that, scripts whole names.
+const BY_DISTINCTIVE_PART: &str = "SELECT device, nickname FROM devices WHERE lower(device) LIKE '%' || $1 ESCAPE '!' \
+     OR lower(device) LIKE 'urn:dev:mac:' || $1 || '%' ESCAPE '!' \
+     OR lower(device) LIKE 'urn:dev:ops:%-' || $1 || '%' ESCAPE '!' ORDER BY device LIMIT 100";
+
+/// The least of an ID or of a thumbprint that names a device, in characters.
+pub(super) const LEAST: usize = 4;
+
+/// Devices that may be meant, by ID, with their nicknames.
+type Found = BTreeMap<DeviceId, Option<String>>;
+
+async fn ids(connection: &mut AnyConnection, query: &'static str, values: &[&str]) -> Result<Found, Error> {
+    let query = values.iter().fold(sqlx::query(query), |query, value| query.bind((*value).to_owned()));
+    let rows = query.fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((sql::word(row, "device")?, row.try_get("nickname")?))).collect()
+}
+
+/// The devices of which `name` is a part, as [`Registry::named`] has it, however short.
+pub(super) async fn by_part(connection: &mut AnyConnection, name: &str) -> Result<Found, Error> {
+    let mut found = ids(connection, BY_PREFIX, &[name, &format!("{name}{AFTER_ASCII}")]).await?;
+    if name.len() <= DeviceId::MAX_TEXT_LEN {
+        let part = name.to_ascii_lowercase();
+        let pattern: String =
+            part.chars().flat_map(|c| "!%_".contains(c).then_some('!').into_iter().chain([c])).collect();
+        let others = ids(connection, BY_DISTINCTIVE_PART, &[&pattern]).await?;
+        found.extend(others.into_iter().filter(|(id, _)| part.len() <= distinctive(id.as_str()).len()));
+    }
+    Ok(found)
+}
+
+/// Whether a device may have a nickname.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// It has that one.
+    Already,
+    /// Nobody has it.
+    Free,
+}
+
+/// Whether `device` may be called `nickname`.
+///
+/// # Errors
+/// [`Error::NicknameTaken`]; [`Error::NicknameMisleads`] if it reads like another device, by its ID or a key.
+pub(super) async fn nickname_is_free(
+    connection: &mut AnyConnection,
+    device: &DeviceId,
+    nickname: &Nickname,
+) -> Result<Naming, Error> {
+    let name = nickname.as_str();
+    match ids(connection, BY_NICKNAME, &[name]).await?.pop_first() {
+        Some((holder, _)) if holder == *device => return Ok(Naming::Already),
+        Some((holder, _)) => {
+            return Err(Error::NicknameTaken { nickname: name.to_owned(), device: holder.to_string() });
+        }
+        None => {}
+    }
+    let likely = name.len() >= LEAST && name.bytes().all(|byte| byte.is_ascii_graphic());
+    let others = if likely { by_part(connection, name).await? } else { Found::new() };
+    match others.into_keys().find(|other| other != device) {
+        Some(other) => Err(Error::NicknameMisleads { nickname: name.to_owned(), device: other.to_string() }),
+        None => Ok(Naming::Free),
+    }
+}
+
+/// What is left of an ID, or of the beginning of one, without what many have in common: the kind, and the number of the
+/// organisation.
+fn distinctive(id: &str) -> &str {
+    match (id.strip_prefix("urn:dev:mac:"), id.strip_prefix("urn:dev:ops:")) {
+        (Some(address), _) => address,
+        (_, Some(name)) => name.split_once('-').map_or(name, |(_, name)| name),
+        _ => id,
+    }
+}
+
+/// How many characters of `name` tell devices apart: neither the kind of an ID does, nor the number of an organisation.
+fn typed_len(name: &str) -> usize {
+    let told = match name.strip_prefix("urn:") {
+        None => Some(name),
+        Some(urn) => match urn.strip_prefix("dev:ops:") {
+            Some(name) => name.split_once('-').map(|(_, name)| name),
+            None => urn.strip_prefix("dev:mac:"),
+        },
+    };
+    told.map_or(0, |told| told.chars().count())
+}
 
 fn candidate(id: &DeviceId, nickname: Option<&str>) -> String {
     nickname.map_or_else(|| id.to_string(), |nickname| format!("{id} ({nickname})"))
@@ -278,7 +409,7 @@ mod tests {
         }
     }
 
-    /// However many devices there are, an index finds the one.
+    /// However many devices there are, an index finds the one, unless people write a part of its ID.
     #[tokio::test]
     async fn no_lookup_looks_at_all_devices() {
         let fixture = Fixture::new().await;
@@ -344,11 +475,102 @@ mod tests {
         fixture.commissioned(&id("a")).await;
         fixture.commissioned(&id("b")).await;
         fixture.registry.set_nickname(&id("b"), &"kitchen".parse().unwrap()).await.unwrap();
-        match find(&fixture, "urn:dev:").await {
+        match find(&fixture, "urn:dev:ops:32473-test").await {
             Err(Error::Ambiguous { candidates, .. }) => {
                 assert_eq!(candidates, ["urn:dev:ops:32473-test-a", "urn:dev:ops:32473-test-b (kitchen)"]);
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// What tells nothing apart names nothing that is to be revoked, though there may be one device only.
+    #[tokio::test]
+    async fn less_than_four_characters_are_too_short() {
+        let fixture = Fixture::new().await;
+        let (key, _) = fixture.commissioned(&id("a")).await;
+        let thumbprint = key.thumbprint().to_string();
+        let for_good = async |name: &str| fixture.registry.named_for_good(&name.parse().unwrap()).await;
+        let too_short = |refused: Error, name: &str| match refused {
+            Error::TooShort { candidates, .. } => assert_eq!(candidates, ["urn:dev:ops:32473-test-a"], "{name}"),
+            other => panic!("{name}: {other:?}"),
+        };
+        for name in ["urn", "t-a", "tes", &thumbprint[..3]] {
+            too_short(find(&fixture, name).await.unwrap_err(), name);
+            too_short(for_good(name).await.unwrap_err(), name);
+        }
+        for name in [
+            "urn:",
+            "urn:dev:",
+            "urn:dev:op",
+            "urn:dev:ops:",
+            "urn:dev:ops:32473",
+            "urn:dev:ops:32473-",
+            "urn:dev:ops:32473-tes",
+        ] {
+            assert_eq!(find(&fixture, name).await.unwrap(), id("a"), "{name}");
+            too_short(for_good(name).await.unwrap_err(), name);
+        }
+        for name in ["urn:dev:ops:32473-test", "test", "st-a", "test-a", &thumbprint[..4]] {
+            assert_eq!(find(&fixture, name).await.unwrap(), id("a"), "{name}");
+            assert!(for_good(name).await.is_ok_and(|named| !named.is_whole), "{name}");
+        }
+        // Short as it is, that is all there is to it.
+        let whole = "urn:dev:ops:32473-a".parse().unwrap();
+        fixture.commissioned(&whole).await;
+        assert!(for_good("urn:dev:ops:32473-a").await.is_ok_and(|named| named.is_whole && named.device.id == whole));
+        for name in ["a", "73-a", "32473-a"] {
+            assert!(find(&fixture, name).await.is_err(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_distinctive_part_of_an_id_names_a_device() {
+        let fixture = Fixture::new().await;
+        let ids: [DeviceId; 5] = [
+            "urn:dev:ops:32473-demo-0024be",
+            "urn:dev:ops:32473-demo-0024bf00",
+            "urn:dev:mac:5024befffe804ff1",
+            "urn:dev:ops:32473-lamp",
+            "urn:dev:ops:32473-lamp-2",
+        ]
+        .map(|id| id.parse().unwrap());
+        for id in &ids {
+            fixture.commissioned(id).await;
+        }
+        for (name, meant) in [
+            ("24be", 0),
+            ("0024be", 0),
+            ("demo-0024be", 0),
+            ("demo-0024BE", 0),
+            ("0024bf", 1),
+            ("5024befffe804ff1", 2),
+            ("5024BEFFFE804FF1", 2),
+            ("4ff1", 2),
+            ("lamp", 3),
+            ("lamp-2", 4),
+        ] {
+            assert_eq!(find(&fixture, name).await.unwrap(), ids[meant], "{name}");
+        }
+        for several in ["0024", "demo", "demo-0024"] {
+            assert!(matches!(find(&fixture, several).await, Err(Error::Ambiguous { .. })), "{several}");
+        }
+        for nobody in ["24b%", "2_be", "dem_", "emo-", "lam!", "32473-lamp", "%%%%", &"x".repeat(70_000)] {
+            assert!(matches!(find(&fixture, nobody).await, Err(Error::UnknownDevice(_))), "{nobody}");
+        }
+        let named = fixture.registry.named(&"24be".parse().unwrap()).await.unwrap();
+        assert_eq!((named.is_whole, named.by_key), (false, None));
+    }
+
+    #[tokio::test]
+    async fn whoever_names_a_key_is_told_which() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (old, _) = fixture.commissioned(&device).await;
+        fixture.registry.rekeyed(&device, &old, &key(), 2).await.unwrap();
+        let thumbprint = old.thumbprint().to_string();
+        for (name, is_whole) in [(&thumbprint[..], true), (&thumbprint[..20], false)] {
+            let named = fixture.registry.named(&name.parse().unwrap()).await.unwrap();
+            assert_eq!((named.device.id, named.is_whole, named.by_key), (device, is_whole, Some(*old.x())), "{name}");
         }
     }
 
@@ -369,6 +591,33 @@ mod tests {
         fixture.registry.set_nickname(&id("b"), &kitchen).await.unwrap();
         let none = fixture.registry.set_nickname(&id("none"), &"x".parse().unwrap()).await;
         assert!(matches!(none, Err(Error::UnknownDevice(_))));
+
+        assert_eq!(fixture.registry.remove_nickname(&id("b")).await.unwrap().as_deref(), Some("kitchen"));
+        assert_eq!(fixture.registry.remove_nickname(&id("b")).await.unwrap(), None);
+        assert!(matches!(find(&fixture, "kitchen").await, Err(Error::UnknownDevice(_))));
+        assert_eq!(fixture.events(&id("b")).await.last().unwrap(), "nickname-removed");
+    }
+
+    /// A nickname that is taken for an ID or a key has somebody revoke another device than the one that is meant.
+    #[tokio::test]
+    async fn a_nickname_does_not_read_like_another_device() {
+        let fixture = Fixture::new().await;
+        let (key, _) = fixture.commissioned(&id("a")).await;
+        fixture.commissioned(&id("b-Lamp")).await;
+        for name in ["test-a", "TEST-A", "st-a", "test", "b-lamp", "lamp"] {
+            let refused = fixture.registry.set_nickname(&id("b"), &name.parse().unwrap()).await;
+            assert!(matches!(refused, Err(Error::NicknameMisleads { .. })), "{name}: {refused:?}");
+        }
+        fixture.registry.set_nickname(&id("b-Lamp"), &"lamp".parse().unwrap()).await.unwrap();
+        // One of before, when that was not refused.
+        let digits = &key.thumbprint().to_string()[..12];
+        sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")
+            .bind(digits)
+            .bind(id("b-Lamp").as_str())
+            .execute(&fixture.registry.pool)
+            .await
+            .unwrap();
+        assert!(matches!(find(&fixture, digits).await, Err(Error::Ambiguous { .. })));
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ pub mod stations;
 pub mod succession;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod times;
 pub mod vouchers;
 
 use std::{
@@ -44,19 +45,23 @@ pub use self::{
     import::Imported,
     journal::{INTENT_LIFETIME, Intent, NewCertificate, REQUEST_LIFETIME, TokenGrant, TokenRequest, Validity},
     lists::List,
-    lookup::Reading,
+    lookup::{Named, Reading},
     record::{
         BadNickname, Certificate, CertificateStatus, CountsBy, Cti, Device, DeviceRecord, DeviceRef, EmptyName,
         FullRecord, Key, KeyStatus, Nickname, Policy, Provenance, Revoked, Slot, StationScope, UnknownWord,
     },
+    release::Parting,
     room::Room,
     seals::{Seal, Sealed, Verdict},
     stations::{CertificateRequest, StationToken},
     succession::{Conflict, Observation, Place, Revocation, Succession},
+    times::{ClockView, HeldAhead, Standing},
     vouchers::{VoucherGrant, VoucherRequest},
 };
 use self::{
     audit::{Change, Event},
+    lookup::Naming,
+    mine::mine,
     schema::{Connected, Purpose},
 };
 use crate::{
@@ -184,6 +189,28 @@ pub enum Error {
         /// The devices it could be, with their nicknames.
         candidates: Vec<String>,
     },
+    /// What was typed tells devices not apart.
+    #[error(
+        "{name} is too short to name a device; give its ID, its nickname, or at least {} characters of what is distinctive of its ID, \
+         or of a thumbprint",
+        lookup::LEAST
+    )]
+    TooShort {
+        /// What the user wrote.
+        name: String,
+        /// The devices it could be, with their nicknames.
+        candidates: Vec<String>,
+    },
+    /// The nickname reads like another device.
+    #[error(
+        "{nickname} is a part of the ID or of a key of {device}, and would be taken for it; choose another nickname"
+    )]
+    NicknameMisleads {
+        /// The name.
+        nickname: String,
+        /// Whose it is.
+        device: String,
+    },
     /// The nickname is another device's.
     #[error("{nickname} is the nickname of {device} already; choose another")]
     NicknameTaken {
@@ -197,21 +224,23 @@ pub enum Error {
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// The clock went back.
-    #[error("the clock says {}, which is before the last audit entry of {}; nothing is signed until the clock is right",
+    #[error("the clock says {}, and something was signed at {}, which is later; nothing is signed until the clock has caught up. \
+        If it is the clock of then that was wrong, `commissioner clock` shows the way back",
         rfc3339(*now), rfc3339(*last))]
     ClockBehind {
         /// What the clock says, Unix seconds.
         now: u64,
-        /// The last time that was believed.
+        /// The time of the last signature.
         last: u64,
     },
-    /// The clock jumped ahead, or nothing was done for a while.
-    #[error("the clock says {}, more than a day after the last audit entry of {}; if the clock is right, repeat with --clock-ok",
+    /// The clock jumped ahead, or nothing was signed for a while.
+    #[error("the clock says {}, more than a day after the last signature, or the beginning, at {}; if the clock is right, repeat \
+        with --clock-ok, and else see `commissioner clock`",
         rfc3339(*now), rfc3339(*last))]
     ClockAhead {
         /// What the clock says, Unix seconds.
         now: u64,
-        /// The last time that was believed.
+        /// The time of the last signature; before the first one, of the registry's beginning.
         last: u64,
     },
     /// A device of ours holds a list that this registry does not know.
@@ -430,14 +459,8 @@ impl Registry {
     /// Gives a device a name for people.
     pub async fn set_nickname(&self, device: &DeviceId, nickname: &Nickname) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let taken: Option<(String,)> = sqlx::query_as("SELECT device FROM devices WHERE nickname = $1")
-            .bind(nickname.as_str())
-            .fetch_optional(&mut *change.tx)
-            .await?;
-        match taken {
-            Some((holder,)) if holder == device.as_str() => return Ok(()),
-            Some((device,)) => return Err(Error::NicknameTaken { nickname: nickname.as_str().to_owned(), device }),
-            None => {}
+        if lookup::nickname_is_free(&mut change.tx, device, nickname).await? == Naming::Already {
+            return Ok(());
         }
         let changed = sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")
             .bind(nickname.as_str())
@@ -449,5 +472,34 @@ impl Registry {
         }
         change.record(Some(device), &Event::Nickname { nickname: nickname.as_str().to_owned() }).await?;
         change.commit().await
+    }
+
+    /// Takes a device's nickname away. Returns it, if there was one.
+    pub async fn remove_nickname(&self, device: &DeviceId) -> Result<Option<String>, Error> {
+        let mut change = Change::begin(self).await?;
+        let known = lookup::load(&mut change.tx, device).await?;
+        let known = known.ok_or_else(|| Error::UnknownDevice(device.to_string()))?;
+        let Some(nickname) = known.nickname else { return Ok(None) };
+        sqlx::query("UPDATE devices SET nickname = NULL WHERE device = $1")
+            .bind(device.as_str())
+            .execute(&mut *change.tx)
+            .await?;
+        change.record(Some(device), &Event::NicknameRemoved { nickname: nickname.clone() }).await?;
+        change.commit().await?;
+        Ok(Some(nickname))
+    }
+
+    /// How many devices of ours, other than this one, hold a list that was signed before now.
+    pub async fn holders_of_lists(&self, but: &DeviceId) -> Result<u64, Error> {
+        let row = sqlx::query(concat!(
+            "SELECT COUNT(*) AS holders FROM devices WHERE list_version IS NOT NULL AND device <> $1 \
+             AND EXISTS (SELECT 1 FROM keys WHERE keys.device = devices.device AND ",
+            mine!(),
+            ")"
+        ))
+        .bind(but.as_str())
+        .fetch_one(&self.pool)
+        .await?;
+        sql::unsigned(&row, "holders")
     }
 }

@@ -7,7 +7,8 @@ use protocol::key::PublicKey;
 use rand_core::CryptoRngCore;
 use serde::{Serialize, Serializer};
 
-use crate::clock::rfc3339;
+use super::lookup::LEAST;
+use crate::{clock::rfc3339, text};
 
 /// An enum whose values have one spelling: in the database, in JSON and for people.
 macro_rules! spelled {
@@ -277,6 +278,11 @@ impl Key {
         self.status != KeyStatus::Revoked && self.counts_by != CountsBy::Nothing
     }
 
+    /// Whether its device ever was, or may have been, ours by this key: a certificate for its owner slot was signed.
+    pub fn was_ours(&self) -> bool {
+        self.certificates.iter().any(|certificate| certificate.slot == Slot::Owner && certificate.object.is_some())
+    }
+
     /// The certificate that is in a slot of the device, as far as we know.
     pub fn installed(&self, slot: Slot) -> Option<&Certificate> {
         let in_slot = |certificate: &&Certificate| certificate.slot == slot;
@@ -370,7 +376,7 @@ struct CertificateRecord {
     proof: &'static str,
 }
 
-/// How the user names a device: an ID, a unique prefix of an ID or of a key's thumbprint, or a nickname.
+/// How the user names a device: an ID, a part of what is distinctive of it, the beginning of a key's thumbprint, or a nickname.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRef(String);
 
@@ -397,10 +403,10 @@ impl From<DeviceId> for DeviceRef {
 
 /// No text at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an empty text names no device; give an ID, a prefix of an ID or of a thumbprint, or a nickname")]
+#[error("an empty text names no device; give an ID, a part of one or of a thumbprint, or a nickname")]
 pub struct EmptyName;
 
-/// A name for people: 1 to 64 characters, without control characters, and not to be mistaken for an ID.
+/// A name for people: 1 to 64 characters that are seen, and not to be mistaken for an ID, a link or the digits of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nickname(String);
 
@@ -414,20 +420,23 @@ impl Nickname {
 impl FromStr for Nickname {
     type Err = BadNickname;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = text.is_empty()
-            || text.chars().count() > 64
-            || text.trim() != text
-            || text.contains(char::is_control)
-            || ["urn:", "serial:", "udp:"].iter().any(|prefix| text.starts_with(prefix));
-        if bad { Err(BadNickname) } else { Ok(Self(text.to_owned())) }
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let lower = name.to_ascii_lowercase();
+        let bad = name.is_empty()
+            || name.chars().count() > 64
+            || name.trim() != name
+            || !name.chars().all(text::is_plain)
+            || ["urn:", "serial:", "udp:", "tcp:", "rfc2217:", "/"].iter().any(|prefix| lower.starts_with(prefix))
+            || (name.len() >= LEAST && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if bad { Err(BadNickname) } else { Ok(Self(name.to_owned())) }
     }
 }
 
 /// Not a usable nickname.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a nickname has 1 to 64 characters, none of them a control character, no space at its ends, and does not begin like an ID or a link"
+    "a nickname has 1 to 64 characters, all of which are seen, and no space at its ends; it does not begin like an ID or a link, and \
+     does not read like digits of a key (four or more of 0 to 9 and a to f, and nothing else)"
 )]
 pub struct BadNickname;
 
@@ -452,10 +461,15 @@ mod tests {
 
     #[test]
     fn nicknames_cannot_be_mistaken() {
-        for good in ["kitchen", "Küche 2", "3f"] {
+        for good in ["kitchen", "Küche 2", "3f", "bad", "face to face", "cafe-1"] {
             assert!(good.parse::<Nickname>().is_ok(), "{good}");
         }
         for bad in ["", " kitchen", "kitchen ", "a\nb", "urn:dev:mac:0024befffe804ff1", "serial:x", &"x".repeat(65)] {
+            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
+        }
+        for bad in
+            ["URN:dev:mac:00", "tcp:host:1", "/dev/ttyACM0", "3420e9f9fc1b", "FACE", "2026", "a\u{202e}b", "a\u{200b}b"]
+        {
             assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
         }
     }

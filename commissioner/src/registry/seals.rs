@@ -97,7 +97,7 @@ impl Registry {
     /// [`Error::ClockBehind`], [`Error::ClockAhead`], [`Error::NewerList`].
     pub async fn begin_seal(&self) -> Result<Seal, Error> {
         let mut change = Change::begin(self).await?;
-        let issued_at = change.signing_time()?;
+        let issued_at = change.signing_time().await?;
         change.record(None, &Event::SealIntended {}).await?;
         let (seq, head) = (change.head_seq(), change.head_hash()?);
         change.commit().await?;

@@ -91,7 +91,7 @@ impl Registry {
         if lookup::holder(&mut change.tx, station).await?.is_some() {
             return Err(Error::NotRequested { reason: "the key is a device's, and no device is a station" });
         }
-        let now = change.signing_time()?;
+        let now = change.token_time().await?;
         let mut id = [0; 8];
         OsRng.fill_bytes(&mut id);
         let token = StationToken {

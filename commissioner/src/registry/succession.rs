@@ -117,7 +117,7 @@ pub enum Conflict {
     },
     /// A key that is out shows up again.
     #[error(
-        "{device} uses key {}, revoked on {} ({reason}); find out who has this device, and erase it before you use it again",
+        "{device} uses key {}, revoked on {} ({reason}); find out who has this device",
         short(key), rfc3339(*at)
     )]
     RevokedKey {

@@ -49,7 +49,7 @@ impl Registry {
     /// not known; [`Error::ClockBehind`], [`Error::ClockAhead`].
     pub async fn grant_voucher(&self, wanted: &VoucherRequest) -> Result<VoucherGrant, Error> {
         let mut change = Change::begin(self).await?;
-        let now = change.signing_time()?;
+        let now = change.token_time().await?;
         let refuse = |reason| Error::NoVoucher { device: wanted.device, reason };
         let device = lookup::load(&mut change.tx, &wanted.device).await?;
         // A maker may have owned it, and given it up: then the key is pending.
@@ -75,10 +75,14 @@ impl Registry {
         let claim_counter = known.ok_or_else(|| {
             refuse("no receipt of ours tells its claim counter; read it with `commissioner get /comm`, and give it with --claim-counter")
         })?;
+        let expires_at = match wanted.lifetime {
+            Some(lifetime) => Some(change.expiry(&wanted.device, now, lifetime).await?),
+            None => None,
+        };
         let claims = VoucherClaims {
             issuer: self.issuer_id(),
             subject: wanted.device,
-            expires_at: wanted.lifetime.map(|lifetime| now.saturating_add(lifetime)),
+            expires_at,
             issued_at: now,
             key: wanted.owner.cose_key(),
             claim_counter,
