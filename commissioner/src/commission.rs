@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::certificate::{self, Flaw};
-use crate::client::{Client, Code, Method, Refusal, Request, content_format};
+use crate::client::{Client, Method, Refusal, Request, content_format};
 use crate::crash::{self, Point};
 use crate::deed::{self, Asked, Deed};
 use crate::error::{CommandError, ExitCode};
@@ -214,10 +214,8 @@ impl Error {
                 true
             }
             Self::Refused(_) => true,
-            // Not one that is busy with what others ask of it.
-            Self::Visit(visit::Error::TokenRefused(refusal) | visit::Error::GivenAway(refusal, _)) => {
-                refusal.code != Code::TOO_MANY_REQUESTS
-            }
+            // Not one that is busy with what others ask of it: that has an error of its own.
+            Self::Visit(visit::Error::TokenRefused(_) | visit::Error::GivenAway(..)) => true,
             _ => false,
         }
     }
