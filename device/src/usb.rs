@@ -9,7 +9,6 @@
 //! Nothing that a host does ends it: cables are pulled, hosts sleep, and ports are closed in the middle of a frame.
 
 mod acm;
-mod addresses;
 mod counted;
 mod ncm;
 
@@ -43,8 +42,8 @@ use acm::{AcmLine, Terminal};
 use counted::Counted;
 use ncm::{MTU, Network};
 
-pub use addresses::{MacAddresses, link_local, mac_addresses};
 pub use embassy_net::IpEndpoint;
+pub use protocol::usb::{MacAddresses, link_local, mac_addresses};
 
 /// Bytes in a packet of a bulk endpoint at full speed: what microcontrollers have (USB 2.0, section 5.8.3).
 pub const FULL_SPEED: usize = 64;
