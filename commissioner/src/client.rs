@@ -11,6 +11,7 @@ mod record;
 mod timers;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cbor_schemas::DeviceInfo;
@@ -383,12 +384,14 @@ impl Client {
     }
 }
 
-/// Asks a multicast group (RFC 7252 section 8): who answered, and with what. Listens for `leisure`, and no longer than
+/// Asks a multicast group (RFC 7252 section 8): who answered, and with what. A `member` whose address is known is asked there
+/// as well, which gets through where a firewall drops answers to multicast. Listens for `leisure`, and no longer than
 /// `stragglers` after the first answer, or until there are `most` of them.
 ///
 /// Answers can be forged by anybody on the link: ask each member by itself.
 pub async fn ask_group(
     group: &Link,
+    member: Option<IpAddr>,
     request: &Request,
     leisure: Duration,
     stragglers: Duration,
@@ -402,7 +405,7 @@ pub async fn ask_group(
     question.set_token(token.to_vec());
     let question = question.to_bytes().map_err(|_| Error::TooLarge)?;
 
-    let group = link::Group::open(group).await?;
+    let group = link::Group::open(group, member).await?;
     group.send(&question).await?;
     let mut deadline = Instant::now() + leisure;
     let mut members = Vec::<(Link, Vec<u8>)>::new();

@@ -1,20 +1,24 @@
 //! Which devices are there, and where.
 //!
 //! Serial ports are asked with a CoAP ping first, so that other programs' devices are not disturbed further. On USB
-//! network links, all CoAP nodes are asked by multicast which resources they have (RFC 7252 section 8, RFC 6690). Whoever
-//! has the commissioning resource is then asked in full. A device at both is one device with two links.
+//! network links, all CoAP nodes are asked by multicast which resources they have (RFC 7252 section 8, RFC 6690), and the
+//! device by unicast as well, whose address is known from its USB serial number. Whoever has the commissioning resource is
+//! then asked in full. A device at both is one device with two links.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cbor_schemas::DeviceId;
 use coap_lite::link_format::LinkFormatParser;
-use protocol::key::PublicKey;
+use protocol::{key::PublicKey, usb::link_local};
 use tokio::task::JoinSet;
 
-use crate::client::{Client, Request, ask_group};
+use crate::client::{self, Client, Request, ask_group};
 use crate::error::{CommandError, ExitCode};
-use crate::link::{self, DEFAULT_PORT, Link, network};
+use crate::link::{
+    self, DEFAULT_PORT, Link, network,
+    usb::{self, Blocked},
+};
 use crate::progress::{Progress, Step};
 use crate::visit::{self, Account};
 
@@ -69,11 +73,17 @@ pub fn on_interface(name: String) -> Link {
     Link::Udp { address: network::ALL_COAP_NODES.into(), zone: Some(name), port: DEFAULT_PORT }
 }
 
-/// Tries links at the same time, each port once, by the first of its names; a multicast address stands for whoever answers to it. UDP comes before serial ports.
+/// Tries links at the same time, each port and address once, by the first of its names; a multicast address stands for
+/// whoever answers to it, and who was named as well is not another one. UDP comes before serial ports.
 pub async fn survey(links: impl IntoIterator<Item = Link>) -> Vec<Sighting> {
     let tasks: JoinSet<_> = link::distinct(links).into_iter().map(sight).collect();
-    let mut sightings: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
-    sightings.sort_by_key(|sighting| (sighting.link.is_serial(), sighting.link.clone()));
+    each_once(tasks.join_all().await.into_iter().flatten().collect())
+}
+
+/// Each link once, with the device if it was seen there at all.
+fn each_once(mut sightings: Vec<Sighting>) -> Vec<Sighting> {
+    sightings.sort_by_key(|Sighting { link, found }| (link.is_serial(), link.clone(), found.is_err()));
+    sightings.dedup_by(|one, other| one.link == other.link);
     sightings
 }
 
@@ -150,7 +160,19 @@ async fn ask_again(devices: Vec<Found>) -> Vec<Found> {
 /// # Errors
 /// Exit code 3 if there is none, or more than one; it lists them.
 pub async fn only() -> Result<Found, CommandError> {
-    one_of(survey(links()).await)
+    one_of(survey(links()).await, &usb::blocked())
+}
+
+/// All devices that answer on [`links`].
+///
+/// # Errors
+/// Exit code 3 if there is none; it lists what was tried.
+pub async fn all() -> Result<Vec<Found>, CommandError> {
+    let (devices, failures) = merge(survey(links()).await);
+    match devices.is_empty() {
+        true => Err(no_device(&failures, &usb::blocked())),
+        false => Ok(devices),
+    }
 }
 
 /// The device with this ID, wherever it answers on [`links`].
@@ -158,10 +180,11 @@ pub async fn only() -> Result<Found, CommandError> {
 /// # Errors
 /// Exit code 3 if it does not answer, or if more than one claims to be it.
 pub async fn find(device: &DeviceId) -> Result<Found, CommandError> {
-    the_one(device, devices(survey(links()).await))
+    the_one(device, survey(links()).await, &usb::blocked())
 }
 
-fn the_one(device: &DeviceId, found: Vec<Found>) -> Result<Found, CommandError> {
+fn the_one(device: &DeviceId, sightings: Vec<Sighting>, blocked: &[Blocked]) -> Result<Found, CommandError> {
+    let (found, failures) = merge(sightings);
     let (mut claimants, others): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|found| found.account.info().device == *device);
     let (message, candidates) = match (claimants.pop(), claimants.is_empty()) {
@@ -169,16 +192,16 @@ fn the_one(device: &DeviceId, found: Vec<Found>) -> Result<Found, CommandError> 
         (Some(last), false) => {
             claimants.push(last);
             let message = format!("more than one device claims to be {device}; unplug what is not, or name a link");
-            (message, claimants)
+            (message, claimants.iter().map(describe).collect::<Vec<_>>())
         }
         (None, _) => {
             let message = format!(
                 "{device} does not answer on any serial port or USB network link; plug it in, or give its link"
             );
-            (message, others)
+            (message, others.iter().map(describe).chain(in_vain(&failures, blocked)).collect())
         }
     };
-    Err(CommandError::new(ExitCode::NoDevice, message).with_candidates(candidates.iter().map(describe)))
+    Err(CommandError::new(ExitCode::NoDevice, message).with_candidates(candidates))
 }
 
 impl Found {
@@ -228,14 +251,18 @@ async fn sight(link: Link) -> Vec<Sighting> {
 
 /// The commissioning devices on a network link.
 async fn members(group: &Link) -> Result<Vec<Link>, visit::Error> {
-    let mut stragglers = LEISURE;
+    let (mut known, mut stragglers) = (None, LEISURE);
     if let Link::Udp { zone: Some(interface), .. } = group {
-        network::ready(interface).await.map_err(crate::client::Error::Link)?;
+        network::ready(interface).await.map_err(client::Error::Link)?;
         if network::is_usb(interface) {
             stragglers = STRAGGLERS;
+            known = usb::device_behind(interface).map(|device| link_local(&device).into());
         }
     }
-    let answers = ask_group(group, &Request::get(CORE), LEISURE, stragglers, MOST_MEMBERS).await?;
+    let answers = ask_group(group, known, &Request::get(CORE), LEISURE, stragglers, MOST_MEMBERS).await?;
+    if answers.is_empty() {
+        return Err(client::Error::from(link::Error::Unanswered { group: group.to_string() }).into());
+    }
     let devices = answers.into_iter().filter(|(member, resources)| {
         let is_device = has_commissioning(resources);
         if !is_device {
@@ -256,21 +283,28 @@ fn has_commissioning(resources: &[u8]) -> bool {
     })
 }
 
-fn one_of(sightings: Vec<Sighting>) -> Result<Found, CommandError> {
+fn one_of(sightings: Vec<Sighting>, blocked: &[Blocked]) -> Result<Found, CommandError> {
     let (mut devices, failures) = merge(sightings);
     match (devices.pop(), devices.is_empty()) {
         (Some(device), true) => Ok(device),
-        (None, _) => {
-            let message = "no device answers; plug one in, or name its link (serial:PATH or udp:ADDRESS)";
-            let tried = failures.iter().map(|(link, error)| format!("{link}: {error}"));
-            Err(CommandError::new(ExitCode::NoDevice, message).with_candidates(tried))
-        }
+        (None, _) => Err(no_device(&failures, blocked)),
         (Some(last), false) => {
             let candidates = devices.iter().chain([&last]).map(describe);
             Err(CommandError::new(ExitCode::NoDevice, "more than one device answers; name one of these links")
                 .with_candidates(candidates))
         }
     }
+}
+
+fn no_device(failures: &[(Link, visit::Error)], blocked: &[Blocked]) -> CommandError {
+    let message = "no device answers; plug one in, or name its link (serial:PATH or udp:ADDRESS)";
+    CommandError::new(ExitCode::NoDevice, message).with_candidates(in_vain(failures, blocked))
+}
+
+/// Where there is no device, and why not.
+fn in_vain(failures: &[(Link, visit::Error)], blocked: &[Blocked]) -> impl Iterator<Item = String> {
+    let links = failures.iter().map(|(link, error)| format!("{link}: {error}"));
+    links.chain(blocked.iter().map(Blocked::to_string))
 }
 
 fn describe(found: &Found) -> String {
@@ -286,7 +320,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::client::{self, Code, content_format};
+    use crate::client::{Code, content_format};
     use crate::progress::Recording;
     use crate::registry::testing::{info, key};
 
@@ -337,7 +371,7 @@ mod tests {
             &sightings[1].found,
             Err(visit::Error::Client(client::Error::Link(link::Error::Missing { .. })))
         ));
-        let found = one_of(sightings).unwrap();
+        let found = one_of(sightings, &[]).unwrap();
         assert_eq!((found.link, found.account.info().device.as_str()), (link, "urn:dev:ops:32473-test-01"));
     }
 
@@ -345,7 +379,7 @@ mod tests {
     async fn a_device_at_two_links_is_one_device() {
         let comm = comm("urn:dev:ops:32473-test-01");
         let links = [device(comm.clone()).await, device(comm).await];
-        assert!(one_of(survey(links).await).is_ok());
+        assert!(one_of(survey(links).await, &[]).is_ok());
     }
 
     /// UDP comes first, and a serial port that fails is no second device.
@@ -407,12 +441,11 @@ mod tests {
     async fn a_device_is_not_picked_among_twins() {
         let id = "urn:dev:ops:32473-test-01";
         let links = [device(comm(id)).await, device(comm(id)).await];
-        let found = devices(survey(links.clone()).await);
-        let error = the_one(&id.parse().unwrap(), found).err().unwrap();
+        let error = the_one(&id.parse().unwrap(), survey(links.clone()).await, &[]).err().unwrap();
         assert_eq!(error.exit(), ExitCode::NoDevice);
         assert!(links.iter().all(|link| error.to_string().contains(&link.to_string())), "{error}");
-        let found = devices(survey([links[0].clone()]).await);
-        assert_eq!(the_one(&id.parse().unwrap(), found).unwrap().link, links[0]);
+        let sightings = survey([links[0].clone()]).await;
+        assert_eq!(the_one(&id.parse().unwrap(), sightings, &[]).unwrap().link, links[0]);
     }
 
     fn recorded() -> (Progress, Arc<Recording>) {
@@ -479,7 +512,7 @@ mod tests {
     #[tokio::test]
     async fn two_devices_are_listed() {
         let links = [device(comm("urn:dev:ops:32473-test-01")).await, device(comm("urn:dev:ops:32473-test-02")).await];
-        let error = one_of(survey(links.clone()).await).err().unwrap();
+        let error = one_of(survey(links.clone()).await, &[]).err().unwrap();
         assert_eq!(error.exit(), ExitCode::NoDevice);
         assert!(links.iter().all(|link| error.to_string().contains(&link.to_string())), "{error}");
         assert!(error.to_string().contains("urn:dev:ops:32473-test-02"), "{error}");
@@ -487,9 +520,78 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_an_error_that_says_what_was_tried() {
-        let error = one_of(survey([nobody()]).await).err().unwrap();
+        let error = one_of(survey([nobody()]).await, &[]).err().unwrap();
         assert_eq!(error.exit(), ExitCode::NoDevice);
         assert!(error.to_string().contains("serial:/dev/ttyNONE: /dev/ttyNONE does not exist"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_way_of_a_device_that_is_plugged_in_is_said() {
+        let id = "urn:dev:ops:32473-test-01";
+        let obstacle = usb::Obstacle::NoDriver { function: "network", driver: "cdc_ncm" };
+        let blocked = [Blocked { place: "3-1".to_owned(), serial: Some(id.to_owned()), obstacle }];
+        let silent = || survey([nobody()]);
+        for error in [
+            one_of(silent().await, &blocked).err().unwrap(),
+            the_one(&id.parse().unwrap(), silent().await, &blocked).err().unwrap(),
+        ] {
+            assert_eq!(error.exit(), ExitCode::NoDevice);
+            let said = error.to_string();
+            assert!(
+                said.contains(&format!("USB port 3-1 ({id}): plugged in, but its network has no driver")),
+                "{said}"
+            );
+            assert!(said.contains("serial:/dev/ttyNONE: /dev/ttyNONE does not exist"), "{said}");
+        }
+    }
+
+    /// The link that was named, and the one where somebody answered to a multicast.
+    #[tokio::test]
+    async fn a_link_is_listed_once() {
+        let link = device(comm("urn:dev:ops:32473-test-01")).await;
+        let mut sightings = vec![Sighting { link: link.clone(), found: Err(visit::Error::NoKey) }];
+        for _ in 0..2 {
+            sightings.push(Sighting { link: link.clone(), found: at(&link).await });
+        }
+        let (devices, failures) = merge(each_once(sightings));
+        let links: Vec<_> = devices.iter().flat_map(Found::links).collect();
+        assert_eq!((links, failures.len()), (vec![&link], 0));
+    }
+
+    /// A firewall that drops the answers to multicast does so without a word.
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_answers_the_firewall_is_named() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let group: Link = format!("udp:127.0.0.1:{}", silent.local_addr().unwrap().port()).parse().unwrap();
+        let error = members(&group).await.unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains(&group.to_string()) && said.contains("firewall") && said.contains("ufw allow"), "{said}");
+        assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
+    }
+
+    /// The group is deaf here, as one is behind a firewall.
+    #[tokio::test]
+    async fn a_member_whose_address_is_known_is_asked_there_as_well() {
+        let group = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = group.local_addr().unwrap().port();
+        let member = UdpSocket::bind(("127.0.0.2", port)).await.unwrap();
+        let link = format!("udp:127.0.0.1:{port}").parse().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 64];
+            let (length, from) = member.recv_from(&mut buffer).await.unwrap();
+            let question = Packet::from_bytes(&buffer[..length]).unwrap();
+            let mut answer = Packet::new();
+            answer.header.set_type(MessageType::NonConfirmable);
+            answer.header.code = Code::CONTENT.0.into();
+            answer.set_token(question.get_token().to_vec());
+            member.send_to(&answer.to_bytes().unwrap(), from).await.unwrap();
+        });
+        let minute = Duration::from_secs(60);
+        let known = Some("127.0.0.2".parse().unwrap());
+        let found = ask_group(&link, known, &Request::get(CORE), minute, minute, 1).await.unwrap();
+        assert_eq!(found, [(format!("udp:127.0.0.2:{port}").parse().unwrap(), vec![])]);
+        let mut buffer = [0; 64];
+        assert!(group.try_recv_from(&mut buffer).is_ok(), "the group is asked, too");
     }
 
     /// No multicast here, for not every machine's loopback interface carries it: the group is one socket, and answers
@@ -522,7 +624,7 @@ mod tests {
             question.header.get_type()
         });
         let minute = Duration::from_secs(60);
-        let found = ask_group(&link, &Request::get(CORE), minute, minute, 2).await.unwrap();
+        let found = ask_group(&link, None, &Request::get(CORE), minute, minute, 2).await.unwrap();
         assert_eq!(found, expected.map(|member| (member, b"</comm>".to_vec())));
         assert_eq!(answering.await.unwrap(), MessageType::NonConfirmable);
     }

@@ -11,6 +11,7 @@ pub mod network;
 mod port;
 mod serial;
 mod udp;
+pub mod usb;
 
 #[cfg(test)]
 pub(crate) mod memory;
@@ -110,7 +111,7 @@ pub enum Error {
     /// Another program has the port.
     #[error(
         "{port} is in use by {}; end it, then try again",
-        .holder.as_ref().map_or("another program (a serial monitor, another commissioner)".to_owned(), Holder::to_string)
+        .holder.as_ref().map_or("another program (a serial monitor, another commissioner, ModemManager)".to_owned(), Holder::to_string)
     )]
     InUse {
         /// The port's device file.
@@ -149,12 +150,29 @@ pub enum Error {
     },
     /// The network interface has no address that we could be answered at.
     #[error(
-        "network interface {interface} has no IPv6 link-local address; \
-         allow one: sudo sysctl net.ipv6.conf.{interface}.disable_ipv6=0 net.ipv6.conf.{interface}.addr_gen_mode=0"
+        "network interface {interface} has no IPv6 link-local address (NetworkManager takes it away where it looks for one by \
+         DHCP in vain); install the udev rule 70-commissioning.rules (see docs/usb.md) and plug the device in again, or allow \
+         one: sudo sysctl net.ipv6.conf.{interface}.disable_ipv6=0 net.ipv6.conf.{interface}.addr_gen_mode=0"
     )]
     NoAddress {
         /// Its name.
         interface: String,
+    },
+    /// The operating system was told to do without IPv6.
+    #[error(
+        "this machine has no IPv6 (is ipv6.disable=1 on its kernel's command line?), and no device is reached by its network \
+         without; use the device's serial port, or restart the machine with IPv6"
+    )]
+    NoIpv6,
+    /// All are asked, and nobody says a word.
+    #[error(
+        "nobody answers at {group}; is the device running? Or does a firewall of this machine drop the answers, which come \
+         from UDP port 5683: let them in (sudo ufw allow proto udp from fe80::/10 port 5683, or sudo firewall-cmd \
+         --add-source-port=5683/udp)"
+    )]
+    Unanswered {
+        /// The link with the multicast address.
+        group: String,
     },
     /// Nothing listens at the address.
     #[error("nothing listens at {address}; is the device running, and is this its port?")]
@@ -244,10 +262,10 @@ impl Link {
     }
 }
 
-/// Links without those that are the same as one before them, by another name.
+/// Links without those that are the same as one before them, by another name. Interfaces have their names, not numbers.
 pub fn distinct(links: impl IntoIterator<Item = Link>) -> Vec<Link> {
     let (mut distinct, mut devices) = (Vec::new(), BTreeSet::new());
-    for link in links {
+    for link in links.into_iter().map(with_named_zone) {
         let device = match &link {
             Link::Serial { path, .. } => Device::at(path),
             Link::Udp { .. } => None,
@@ -258,6 +276,16 @@ pub fn distinct(links: impl IntoIterator<Item = Link>) -> Vec<Link> {
         }
     }
     distinct
+}
+
+/// The link, with its interface by name.
+fn with_named_zone(mut link: Link) -> Link {
+    if let Link::Udp { zone: Some(zone), .. } = &mut link
+        && let Some(name) = network::name_of(zone)
+    {
+        *zone = name;
+    }
+    link
 }
 
 impl FromStr for Link {

@@ -96,7 +96,7 @@ impl Args {
         }
         if self.all {
             // A port where nothing answers has no device; only links that were named have to have one.
-            let devices = discover::devices(discover::survey(discover::links()).await);
+            let devices = discover::all().await?;
             return work.side_by_side(devices, Vec::new(), context).await;
         }
         work.progress.working("looking for the device");

@@ -8,7 +8,10 @@ use serde::Serialize;
 use super::{Context, complain};
 use crate::discover::{self, Found, Twins};
 use crate::error::{CommandError, ExitCode};
-use crate::link::{self, Link, Port};
+use crate::link::{
+    self, Link, Port,
+    usb::{self, Blocked},
+};
 use crate::text;
 use crate::visit;
 
@@ -30,11 +33,13 @@ impl Args {
         links.extend(discover::links());
         links.extend(self.interface.into_iter().map(discover::on_interface));
         context.progress.working("asking who is there");
-        let nowhere = links.is_empty();
+        let blocked = usb::blocked();
+        let nowhere = links.is_empty() && blocked.is_empty();
         let (mut devices, failures) = discover::merge(discover::survey(links).await);
         let ports = link::list_ports();
         let failures_lines = failures.iter().map(|(link, error)| Line::nothing(link, error, &ports));
-        for line in devices.iter().map(Line::device).chain(failures_lines) {
+        let blocked_lines = blocked.iter().map(Line::blocked);
+        for line in devices.iter().map(Line::device).chain(failures_lines).chain(blocked_lines) {
             context.output.result(&line, &line);
         }
         let nobody_answers = devices.is_empty();
@@ -46,24 +51,36 @@ impl Args {
         }
         match nobody_answers {
             false => Ok(()),
-            true => Err(CommandError::new(ExitCode::NoDevice, nobody(nowhere))),
+            true => Err(CommandError::new(ExitCode::NoDevice, nobody(nowhere, !blocked.is_empty()))),
         }
     }
 }
 
-fn nobody(nowhere: bool) -> &'static str {
-    match nowhere {
-        true => "there is no serial port and no USB network link; plug a device in, or name a link to try",
-        false => "no device answers on any link; is it powered, and does its firmware have the commissioning resource?",
+fn nobody(nowhere: bool, is_blocked: bool) -> &'static str {
+    match (nowhere, is_blocked) {
+        (true, _) => "there is no serial port and no USB network link; plug a device in, or name a link to try",
+        (false, true) => "no device answers, but one is plugged in; see to what is in its way, then try again",
+        (false, false) => {
+            "no device answers on any link; is it powered, and does its firmware have the commissioning resource?"
+        }
     }
 }
 
-/// A link, and the device there or why there is none.
+/// A link, or a USB port, and the device there or why there is none.
 #[derive(Debug, Serialize)]
 struct Line {
-    link: String,
+    #[serde(flatten)]
+    at: At,
     #[serde(flatten)]
     outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum At {
+    Link(String),
+    /// A USB port as Linux numbers it, with a device that no link leads to.
+    Usb(String),
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +101,7 @@ enum Outcome {
     },
     Nothing {
         error: String,
-        /// What the port's USB device says it is, if by its numbers it is one of ours.
+        /// What the USB device says it is, if by its numbers it is one of ours.
         #[serde(skip_serializing_if = "Option::is_none")]
         usb_serial: Option<String>,
     },
@@ -104,13 +121,19 @@ impl Line {
             generation: info.generation,
             condition: info.condition.to_string(),
         };
-        Self { link: found.link.to_string(), outcome }
+        Self { at: At::Link(found.link.to_string()), outcome }
     }
 
     fn nothing(link: &Link, error: &visit::Error, ports: &[Port]) -> Self {
         let port = ports.iter().find(|port| Link::serial(&port.path) == *link);
         let usb_serial = port.and_then(|port| port.device.clone());
-        Self { link: link.to_string(), outcome: Outcome::Nothing { error: error.to_string(), usb_serial } }
+        Self { at: At::Link(link.to_string()), outcome: Outcome::Nothing { error: error.to_string(), usb_serial } }
+    }
+
+    fn blocked(blocked: &Blocked) -> Self {
+        let Blocked { place, serial, obstacle } = blocked;
+        let outcome = Outcome::Nothing { error: obstacle.to_string(), usb_serial: serial.clone() };
+        Self { at: At::Usb(place.clone()), outcome }
     }
 }
 
@@ -118,7 +141,11 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Outcome::Nothing { error, usb_serial } => {
-                write!(f, "{}\n  {}", self.link, text::line(error))?;
+                let error = text::line(error);
+                match &self.at {
+                    At::Link(link) => write!(f, "{link}\n  {error}")?,
+                    At::Usb(place) => write!(f, "USB port {place}\n  {error}")?,
+                }
                 match usb_serial {
                     Some(device) => {
                         write!(f, "\n  its USB numbers are those of a commissioning device: {}", text::line(device))

@@ -82,7 +82,7 @@ impl Args {
     /// The devices of ours that are meant, and what cannot be given a list although it is meant.
     async fn find(&self, context: &Context, station: &Station) -> Result<(Vec<Found>, Failures), CommandError> {
         let mut found = match &self.links[..] {
-            [] if self.all => discover::devices(discover::survey(discover::links()).await),
+            [] if self.all => discover::all().await?,
             [] => vec![context.reach(None).await?],
             [link] => vec![context.reach(Some(link)).await?],
             links => discover::devices(discover::survey(links.to_vec()).await),

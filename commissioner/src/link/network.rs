@@ -1,6 +1,6 @@
 //! Network interfaces: which ones are USB cables, and whether they can be used.
 
-use std::{fs, net::Ipv6Addr, path::Path, time::Duration};
+use std::{fs, io, net::Ipv6Addr, path::Path, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -29,18 +29,29 @@ pub fn is_usb(interface: &str) -> bool {
     is_usb_in(Path::new("/sys"), interface)
 }
 
+/// The name of an interface that is named by its number, as in `fe80::1%3`. One and the same link has one name then.
+pub fn name_of(zone: &str) -> Option<String> {
+    name_of_in(Path::new("/sys"), zone)
+}
+
 /// Waits until an interface has a link-local address of its own, up to 5 s if it is about to get one.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Down`], [`Error::NoAddress`].
+/// [`Error::Missing`], [`Error::Down`], [`Error::NoAddress`]; [`Error::NoIpv6`] at once, for nothing will come.
 pub async fn ready(interface: &str) -> Result<(), Error> {
     ready_in(Path::new("/"), interface, SETTLING).await
 }
 
 fn usb_interfaces_in(sys: &Path) -> Vec<String> {
+    let mut names = interfaces(sys);
+    names.retain(|name| is_usb_in(sys, name));
+    names
+}
+
+/// The network interfaces, by name.
+fn interfaces(sys: &Path) -> Vec<String> {
     let Ok(interfaces) = fs::read_dir(sys.join("class/net")) else { return Vec::new() };
-    let names = interfaces.flatten().filter_map(|interface| interface.file_name().into_string().ok());
-    let mut names: Vec<_> = names.filter(|name| is_usb_in(sys, name)).collect();
+    let mut names: Vec<_> = interfaces.flatten().filter_map(|it| it.file_name().into_string().ok()).collect();
     names.sort();
     names
 }
@@ -50,16 +61,33 @@ fn is_usb_in(sys: &Path, interface: &str) -> bool {
     USB_DRIVERS.iter().any(|name| driver.ends_with(name))
 }
 
+fn name_of_in(sys: &Path, zone: &str) -> Option<String> {
+    let number: u32 = zone.parse().ok()?;
+    let class = sys.join("class/net");
+    // Names come first, as for the operating system.
+    if class.join(zone).exists() {
+        return None;
+    }
+    let has_number = |name: &str| {
+        let index = fs::read_to_string(class.join(name).join("ifindex")).unwrap_or_default();
+        index.trim().parse() == Ok(number)
+    };
+    interfaces(sys).into_iter().find(|name| has_number(name))
+}
+
 async fn ready_in(root: &Path, interface: &str, settling: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + settling;
     loop {
         let flags = fs::read_to_string(root.join("sys/class/net").join(interface).join("flags"))
             .map_err(|_| Error::Missing { what: format!("network interface {interface}") })?;
+        let addresses = match fs::read_to_string(root.join("proc/net/if_inet6")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoIpv6),
+            addresses => addresses.unwrap_or_default(),
+        };
         let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or_default();
         if flags & IFF_UP == 0 {
             return Err(Error::Down { interface: interface.to_owned() });
         }
-        let addresses = fs::read_to_string(root.join("proc/net/if_inet6")).unwrap_or_default();
         if has_address(&addresses, interface) {
             return Ok(());
         }
@@ -124,6 +152,7 @@ mod tests {
     #[tokio::test]
     async fn what_an_interface_lacks_is_said() {
         let root = system(&[("usb0", "cdc_ncm", "0x1003\n"), ("usb1", "cdc_ncm", "0x1002\n")]);
+        set_addresses(&root, "");
         let ready = async |interface| ready_in(root.path(), interface, Duration::ZERO).await;
         assert!(matches!(ready("usb9").await, Err(Error::Missing { .. })));
         let down = ready("usb1").await.unwrap_err();
@@ -134,6 +163,31 @@ mod tests {
         }
         set_addresses(&root, FOR_USE);
         ready("usb0").await.unwrap();
+    }
+
+    /// There is no such file where the kernel was told `ipv6.disable=1`: no address will come, and no sysctl brings one.
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_without_ipv6_is_not_waited_for() {
+        for flags in ["0x1003\n", "0x1002\n"] {
+            let root = system(&[("usb0", "cdc_ncm", flags)]);
+            let error = ready_in(root.path(), "usb0", Duration::from_secs(3600)).await.unwrap_err();
+            assert!(matches!(error, Error::NoIpv6), "{error}");
+            let said = error.to_string();
+            assert!(said.contains("ipv6.disable=1") && !said.contains("sysctl"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_named_by_its_number_has_a_name() {
+        let root = system(&[("usb0", "cdc_ncm", "0x1003\n"), ("7", "cdc_ncm", "0x1003\n")]);
+        let number = |name: &str, number: &str| {
+            fs::write(root.path().join("sys/class/net").join(name).join("ifindex"), format!("{number}\n")).unwrap();
+        };
+        number("usb0", "3");
+        number("7", "4");
+        let named = |zone| name_of_in(&root.path().join("sys"), zone);
+        assert_eq!((named("3").as_deref(), named("4").as_deref()), (Some("usb0"), Some("7")));
+        assert_eq!((named("7"), named("usb0"), named("9"), named("")), (None, None, None, None));
     }
 
     #[tokio::test]

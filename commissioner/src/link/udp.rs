@@ -17,26 +17,41 @@ pub(super) async fn open(address: IpAddr, zone: Option<&str>, port: u16) -> Resu
 }
 
 /// A multicast group, each of whose members may answer.
+///
+/// A member whose address is known is asked there as well, from the same socket. A firewall that lets in only what was asked
+/// for does not know the answers to a multicast request as such, and drops them; those of that member it knows then.
 pub(crate) struct Group {
     socket: UdpSocket,
     group: SocketAddr,
+    member: Option<SocketAddr>,
     zone: Option<String>,
 }
 
 impl Group {
     /// The group that a link with a multicast address stands for.
-    pub(crate) async fn open(link: &Link) -> Result<Self, Error> {
+    pub(crate) async fn open(link: &Link, member: Option<IpAddr>) -> Result<Self, Error> {
         let Link::Udp { address, zone, port } = link else {
             return Err(Error::Missing { what: format!("a multicast group at {link}") });
         };
         let group = resolve(*address, zone.as_deref(), *port).await?;
-        Ok(Self { socket: bind(group).await?, group, zone: zone.clone() })
+        let member = match member {
+            Some(member) => Some(resolve(member, zone.as_deref(), *port).await?),
+            None => None,
+        };
+        Ok(Self { socket: bind(group).await?, group, member, zone: zone.clone() })
     }
 
-    /// Sends a datagram to all members.
+    /// Sends a datagram to all members, and once more to the one that is known. One of the two ways is enough.
     pub(crate) async fn send(&self, datagram: &[u8]) -> Result<(), Error> {
-        let sent = self.socket.send_to(datagram, self.group).await;
-        sent.map(drop).map_err(|source| failed(self.group, source))
+        let to_all = self.socket.send_to(datagram, self.group).await;
+        let to_member = match self.member {
+            Some(member) => self.socket.send_to(datagram, member).await.is_ok(),
+            None => false,
+        };
+        match to_all {
+            Err(source) if !to_member => Err(failed(self.group, source)),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for the next datagram from anybody, and says where that one can be reached.
@@ -96,6 +111,7 @@ fn failed(device: SocketAddr, source: io::Error) -> Error {
     const GONE: [Errno; 5] = [Errno::NODEV, Errno::NXIO, Errno::NETDOWN, Errno::NETUNREACH, Errno::ADDRNOTAVAIL];
     let is_gone = GONE.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()));
     match (source.kind(), device.ip()) {
+        (_, IpAddr::V6(_)) if source.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => Error::NoIpv6,
         (io::ErrorKind::ConnectionRefused, _) => Error::Refused { address: device.to_string() },
         (_, IpAddr::V6(ip)) if is_gone && (ip.is_unicast_link_local() || ip.is_multicast()) => {
             Error::Unplugged { port: device.to_string() }
@@ -134,6 +150,14 @@ mod tests {
         let mut line = open("127.0.0.1".parse().unwrap(), None, unused).await.unwrap();
         line.send(b"hello").await.unwrap();
         assert!(matches!(line.receive().await, Err(Error::Refused { .. })));
+    }
+
+    /// As on a machine that was started with ipv6.disable=1.
+    #[test]
+    fn a_machine_without_ipv6_is_told_apart_from_a_loose_cable() {
+        let unsupported = || io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error());
+        assert!(matches!(failed("[fe80::1]:5683".parse().unwrap(), unsupported()), Error::NoIpv6));
+        assert!(matches!(failed("192.0.2.7:5683".parse().unwrap(), unsupported()), Error::Failed { .. }));
     }
 
     #[tokio::test]

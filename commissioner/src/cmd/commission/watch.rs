@@ -19,7 +19,10 @@ use crate::{
     cmd::Context,
     discover::{self, Found, Sighting},
     error::ExitCode,
-    link::{self, Link, Plug},
+    link::{
+        self, Link, Plug,
+        usb::{self, Blocked},
+    },
     stop::Stop,
     visit,
 };
@@ -35,12 +38,16 @@ const MOST_FAILURES: u32 = 5;
 
 /// Commissions whatever comes along, until told to stop.
 pub(super) async fn watch(work: &Work, links: &[Link], context: &Context, stop: &mut Stop) {
-    let mut watch = Watch { work, context, places: BTreeMap::new(), twins: BTreeSet::new() };
+    let (places, twins, blockades) = Default::default();
+    let mut watch = Watch { work, context, places, twins, blockades };
     work.progress.working("waiting for devices; stop with Ctrl-C");
     let looking = async {
         let mut looks = interval(INTERVAL);
         loop {
             looks.tick().await;
+            if links.is_empty() {
+                watch.blocked(usb::blocked());
+            }
             let links = if links.is_empty() { discover::links() } else { links.to_vec() };
             watch.look(link::distinct(links)).await;
         }
@@ -57,6 +64,23 @@ struct Watch<'a> {
     places: BTreeMap<Link, Place>,
     /// IDs that several devices claim, and of which that was said.
     twins: BTreeSet<String>,
+    blockades: Blockades,
+}
+
+/// What is plugged in and cannot be reached, and at how many looks in a row.
+#[derive(Default)]
+struct Blockades(BTreeMap<Blocked, u32>);
+
+impl Blockades {
+    /// What is to be said, once: what was so at two looks, for a driver may have been on its way at the first one.
+    fn news(&mut self, now: Vec<Blocked>) -> Vec<Blocked> {
+        self.0.retain(|blocked, _| now.contains(blocked));
+        for blocked in now {
+            let looks = self.0.entry(blocked).or_default();
+            *looks = looks.saturating_add(1);
+        }
+        self.0.iter().filter(|(_, looks)| **looks == 2).map(|(blocked, _)| blocked.clone()).collect()
+    }
 }
 
 /// What is known of a link.
@@ -193,6 +217,14 @@ impl Watch<'_> {
         self.say(link, &format!("{error}; plug it in anew to have it tried again"));
     }
 
+    /// What is plugged in, and no link leads there.
+    fn blocked(&mut self, now: Vec<Blocked>) {
+        for blocked in self.blockades.news(now) {
+            let failure = Failure { link: &format!("USB port {}", blocked.place), error: blocked.obstacle.to_string() };
+            self.context.output.result(&failure, &blocked);
+        }
+    }
+
     async fn visit(&mut self, found: Found) {
         let links: Vec<_> = found.links().cloned().collect();
         let shown = match self.work.commission(found).await {
@@ -218,5 +250,27 @@ impl Watch<'_> {
             let name = link.to_string();
             self.context.output.result(&Failure { link: &name, error: what.to_owned() }, format!("{name}: {what}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::usb::Obstacle;
+
+    #[test]
+    fn what_is_in_the_way_is_said_once_and_not_before_it_stays() {
+        let blocked = |driver| {
+            let obstacle = Obstacle::NoDriver { function: "network", driver };
+            Blocked { place: "3-1".to_owned(), serial: None, obstacle }
+        };
+        let (acm, ncm) = (blocked("cdc_acm"), blocked("cdc_ncm"));
+        let mut blockades = Blockades::default();
+        let mut news = |now: &[&Blocked]| blockades.news(now.iter().copied().cloned().collect());
+        assert_eq!(news(&[&acm, &ncm]), []);
+        assert_eq!(news(&[&ncm]), [ncm.clone()], "a driver came for the other one");
+        assert_eq!((news(&[&ncm]), news(&[])), (vec![], vec![]));
+        // Plugged in again.
+        assert_eq!((news(&[&ncm]), news(&[&ncm]), news(&[&ncm])), (vec![], vec![ncm.clone()], vec![]));
     }
 }
