@@ -6,6 +6,8 @@
 
 #[path = "usb/datagrams.rs"]
 mod datagrams;
+#[path = "usb/desktop.rs"]
+mod desktop;
 #[path = "usb/echo.rs"]
 mod echo;
 #[path = "usb/plug.rs"]
@@ -19,16 +21,29 @@ use serde_json::Value;
 
 const ID: &str = "urn:dev:ops:32473-sim-0024be";
 
-/// It takes some three minutes, on two cores that have nothing else to do.
+/// It takes some four minutes, on two cores that have nothing else to do.
 const GUEST_SECONDS: &str = "900";
 
+/// The cases for a guest whose kernel was told to do without IPv6, by their name.
+const WITHOUT_IPV6: &str = "a_host_without_ipv6";
+
+#[test]
+fn all_cases_in_a_linux_guest() {
+    in_a_guest("", &["--skip", WITHOUT_IPV6]);
+}
+
+#[test]
+fn all_cases_in_a_linux_guest_without_ipv6() {
+    in_a_guest("ipv6.disable=1", &[WITHOUT_IPV6]);
+}
+
+/// Runs cases of this file in a guest whose kernel has these parameters.
 #[expect(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a skipped test is spoken of; what the guest says is the evidence"
 )]
-#[test]
-fn all_cases_in_a_linux_guest() {
+fn in_a_guest(kernel: &str, which: &[&str]) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("usb");
     if !folder.join("../../target/usb-guest/made-of").exists() {
         eprintln!("left out: tests/usb/prepare.sh tells what the Linux guest needs");
@@ -39,6 +54,8 @@ fn all_cases_in_a_linux_guest() {
     let guest = guest
         .arg(cases)
         .args(["--ignored", "--test-threads=1", "--color=never"])
+        .args(which)
+        .env("USB_GUEST_KERNEL", kernel)
         .env("USB_GUEST_SECONDS", GUEST_SECONDS);
     let said = guest.output().expect("the guest starts");
     let (said, complaint) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));

@@ -53,6 +53,29 @@ fn requests_that_make_no_sense_are_refused_and_counted() {
     });
 }
 
+/// ModemManager's default policy opens a CDC-ACM port that nobody else speaks for only if its protocol says that it takes AT
+/// commands: 1 to 6 (CDC PSTN 1.2, section 5.1, table 3: `bInterfaceProtocol`). This one is 0: none of them.
+#[test]
+fn the_serial_port_does_not_pass_for_a_modem() {
+    with_device(async |port, _| {
+        on_the_cable(port, async |host| {
+            let configuration = host.control_in([0x80, 6, 0, 2, 0, 0], 255).await.expect("GET_DESCRIPTOR");
+            let mut ports = Vec::new();
+            let mut rest = &configuration[..];
+            while let [length, kind, ..] = *rest {
+                let (descriptor, more) = rest.split_at(length.into());
+                rest = more;
+                // An interface, of the class of communication, with an abstract control model.
+                if kind == 4 && descriptor[5..7] == [2, 2] {
+                    ports.push((descriptor[2], descriptor[7]));
+                }
+            }
+            assert_eq!(ports, [(ACM, 0)], "{configuration:x?}");
+        })
+        .await;
+    });
+}
+
 #[test]
 fn transfers_whose_lengths_lie_are_dropped_and_counted() {
     with_device(async |port, counters| {

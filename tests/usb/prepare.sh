@@ -12,9 +12,10 @@ left_out() {
     exit 3
 }
 
-# vhci_hcd is the host controller, cdc_acm and cdc_ncm are what it is for; 9p is how the guest sees our files.
-modules=(virtio_pci 9pnet_virtio 9p vhci_hcd cdc_acm cdc_ncm)
-packages=(qemu-system-x86 busybox-static kmod cpio xz-utils usbutils usbip udev iproute2)
+# vhci_hcd is the host controller, cdc_acm and cdc_ncm are what it is for; 9p is how the guest sees our files, and nft_ct
+# is what a firewall needs that lets in what was asked for.
+modules=(virtio_pci 9pnet_virtio 9p vhci_hcd cdc_acm cdc_ncm nft_ct)
+packages=(qemu-system-x86 busybox-static kmod cpio xz-utils usbutils usbip udev iproute2 nftables)
 
 [ "$(uname -m)" = x86_64 ] || left_out "the guest's kernel is made for x86_64, and this is $(uname -m)"
 command -v apt-get >/dev/null || left_out "the guest's kernel comes from Debian's packages, and there is no apt-get here"

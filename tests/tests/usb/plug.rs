@@ -56,9 +56,17 @@ impl Plugged {
     pub(crate) fn start_unready(bench: &Bench, id: &str, speed: Speed) -> Self {
         let device = Self::start(bench, id, speed);
         device.network("down");
-        fs::write(format!("/proc/sys/net/ipv6/conf/{}/accept_dad", device.interface()), "1").expect("sysctl");
+        device.sysctl("accept_dad", "1");
         device.network("up");
         device
+    }
+
+    /// A device at a host whose network is up and has no address.
+    pub(crate) fn start_without_ipv6(bench: &Bench, id: &str) -> Self {
+        let device = simulator(bench, id, Speed::Full, "vhci");
+        let ways = Ways::appear();
+        ways.network("up");
+        Self { device, id: id.to_owned(), speed: Speed::Full, ways }
     }
 
     /// A device that is plugged in as long as it runs.
@@ -96,7 +104,7 @@ impl Plugged {
         // It gives the network another name, and settling does nothing in what it takes for a chroot.
         let ways = poll("the host has a link-local address", || {
             let ways = Ways::appear();
-            has_address(&ways.interface).then_some(ways)
+            ways.has_address().then_some(ways)
         });
         Self { device, id: id.to_owned(), speed: Speed::Full, ways }
     }
@@ -126,6 +134,11 @@ impl Plugged {
     /// Sets the network interface up, or down.
     pub(crate) fn network(&self, state: &str) {
         self.ways.network(state);
+    }
+
+    /// Tells the kernel how to go about IPv6 on the interface.
+    pub(crate) fn sysctl(&self, name: &str, value: &str) {
+        fs::write(format!("/proc/sys/net/ipv6/conf/{}/{name}", self.interface()), value).expect("sysctl");
     }
 
     /// The network interface of the host's end.
@@ -171,11 +184,11 @@ impl Ways {
     /// Sets the network up, as a person's computer does.
     pub(crate) fn make_ready(&self) {
         self.network("up");
-        self.has_address();
+        poll("the host has a link-local address", || self.has_address().then_some(()));
     }
 
-    fn has_address(&self) {
-        poll("the host has a link-local address", || has_address(&self.interface).then_some(()));
+    pub(crate) fn has_address(&self) -> bool {
+        has_address(&self.interface)
     }
 
     fn network(&self, state: &str) {
@@ -197,7 +210,10 @@ impl Ways {
 fn simulator(bench: &Bench, id: &str, speed: Speed, place: &str) -> Device {
     gone();
     // Linux makes sure, for a second or two, that nobody else has its address. One case sees that.
-    fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("sysctl");
+    let accept_dad = Path::new("/proc/sys/net/ipv6/conf/default/accept_dad");
+    if accept_dad.exists() {
+        fs::write(accept_dad, "0").expect("sysctl");
+    }
     let flash = bench.path("flash").display().to_string();
     let mut simulator = Command::new(program("device-sim"));
     Device::start(simulator.args(["--id", id, "--flash", &flash, "--usb", place, "--usb-speed", speed.name()]))
@@ -213,7 +229,14 @@ impl Udev {
         fs::copy(rule, "/run/udev/rules.d/70-commissioning.rules").expect("a rule");
         let udev = Self(Command::new("/lib/systemd/systemd-udevd").spawn().expect("udev starts"));
         poll("udev is there", || Path::new("/run/udev/control").exists().then_some(()));
+        // It answers when it listens to the kernel, too.
+        assert!(udevadm(&["control", "--ping"]), "udev answers");
         udev
+    }
+
+    /// Lets it look at the devices that are there already, as is to be done after the rule was installed.
+    pub(crate) fn trigger(&self) {
+        assert!(udevadm(&["trigger"]), "udev looks again");
     }
 
     /// Waits until it has done what there was to do.
@@ -235,6 +258,11 @@ impl Drop for Udev {
         let _ = self.0.kill().and_then(|()| self.0.wait());
         let _ = fs::remove_dir_all("/run/udev");
     }
+}
+
+/// Where we are looks like a chroot, in which udevadm would do nothing.
+fn udevadm(args: &[&str]) -> bool {
+    Command::new("udevadm").env("SYSTEMD_IGNORE_CHROOT", "1").args(args).status().expect("udevadm runs").success()
 }
 
 fn attach() {
