@@ -182,7 +182,8 @@ fn everywhere() -> Vec<Case> {
         (Lie::Answer(|request, answer| block(answer, asked(request).0 * 2, 64, 64)), 5, "not the next one"),
         (Lie::Answer(|request, answer| block(answer, asked(request).0, 64, 63)), 5, "not the next one"),
         (Lie::Answer(|_, answer| block(answer, 9, 64, 64)), 5, "not the next one"),
-        (Lie::Answer(|_, answer| with_option(answer, option::BLOCK2, &[1, 2, 3, 4])), 5, "block option"),
+        (Lie::Answer(|_, answer| with_option(answer, option::BLOCK2, &[7])), 5, "block option"),
+        (Lie::Answer(|_, answer| with_option(answer, option::BLOCK2, &[1, 2, 3, 4])), 5, "must not be ignored"),
         (
             Lie::Answer(|request, answer| {
                 let etag = [asked(request).0 as u8];

@@ -114,7 +114,9 @@ impl Command {
             Self::Commission | Self::CommissionInBlocks => {
                 commission(&mut client, &account, station, &Terms::OWNER, &quiet()).await?;
             }
-            Self::Rekey => commission::rekey(&mut client, &account, station, &quiet()).await?,
+            Self::Rekey => {
+                commission::rekey(&mut client, &account, station, &quiet()).await?;
+            }
             Self::Reset => commission::reset(&mut client, &account, station, &quiet()).await?,
         }
         Ok(())

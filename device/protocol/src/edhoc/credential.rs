@@ -33,7 +33,7 @@ impl Ccs {
     /// [`Error::Malformed`], [`Error::CredentialType`], [`Error::CredentialTooLong`], [`Error::Point`].
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(bytes);
-        let (key, kid, bytes) = read_ccs(&mut reader)?;
+        let Read { key, kid, bytes } = read_ccs(&mut reader)?;
         reader.end()?;
         let kid = kid.map(Vec::from_slice).transpose().map_err(|_| Error::CredentialType)?;
         Ok(Self { key, kid, bytes: Vec::from_slice(bytes).map_err(|_| Error::CredentialTooLong)? })
@@ -100,17 +100,23 @@ pub(super) fn own_credential(key: &PublicKey) -> Result<Credential, Error> {
 pub(super) fn read_id_cred<'a>(reader: &mut Reader<'a>) -> Result<IdCred<'a>, Error> {
     if reader.next_is_map() {
         reader.literal(&[0xa1, KCCS]).map_err(|_| Error::CredentialType)?;
-        let (key, _, bytes) = read_ccs(reader)?;
-        return Ok(IdCred::Ccs(key, bytes));
+        let ccs = read_ccs(reader)?;
+        return Ok(IdCred::Ccs(ccs.key, ccs.bytes));
     }
     let kid = reader.identifier()?;
     if kid.len() > MAX_KID { Err(Error::CredentialType) } else { Ok(IdCred::Kid(kid)) }
 }
 
-/// Returns the key, its kid, and all of the bytes.
-///
+/// A CCS as it stands in a message.
+struct Read<'a> {
+    key: PublicKey,
+    kid: Option<&'a [u8]>,
+    /// All of it.
+    bytes: &'a [u8],
+}
+
 /// Reads `{? 2: sub, 8: {1: {1: 2, ? 2: kid, -1: 1, -2: x, ? -3: y}}}` (RFC 9528 section 3.5.2), where y is ignored.
-fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<(PublicKey, Option<&'a [u8]>, &'a [u8]), Error> {
+fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<Read<'a>, Error> {
     let start = reader.clone();
     let claims = reader.map()?;
     let has_subject = reader.literal(CCS_SUBJECT).is_ok();
@@ -146,7 +152,7 @@ fn read_ccs<'a>(reader: &mut Reader<'a>) -> Result<(PublicKey, Option<&'a [u8]>,
         return Err(Error::CredentialTooLong);
     }
     let key = PublicKey::from_x(x).map_err(|_| Error::Point)?;
-    Ok((key, kid, bytes))
+    Ok(Read { key, kid, bytes })
 }
 
 fn expect(reader: &mut Reader<'_>, entry: &[u8]) -> Result<(), Error> {
