@@ -49,8 +49,15 @@ pub(crate) fn at(point: Point) {
             Some(":pause") => Signal::STOP,
             _ => continue,
         };
-        let _ = kill_process(getpid(), signal);
+        // The thread that came here is to go no further. A signal to the process would be any thread's to take.
+        let _ = kill_process(this_thread().unwrap_or_else(getpid), signal);
     }
+}
+
+#[cfg(debug_assertions)]
+fn this_thread() -> Option<rustix::process::Pid> {
+    let path = std::fs::read_link("/proc/thread-self").ok()?;
+    rustix::process::Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?)
 }
 
 #[cfg(debug_assertions)]
