@@ -14,7 +14,7 @@ use cbor_schemas::{DeviceInfo, ListMode, PeersView, ProblemDetails, Receipt};
 use coap_lite::{CoapOption, Packet};
 use coap_numbers::{code, option};
 use end_to_end::{Bench, Cable, Finished, cases, program};
-use protocol::key::PrivateKey;
+use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use slipmux::{Slipmux, encode_buffered};
 
@@ -326,18 +326,27 @@ fn lies_in_the_handshake_are_refused(bench: &Bench) {
         &[
             (Lie::Answer(|_, answer| with_payload(answer, b"")), 5, "handshake failed"),
             (Lie::Answer(|_, answer| with_payload(answer, b"junk")), 5, "handshake failed"),
-            (Lie::Answer(|_, answer| with_payload(answer, &[0x58; 1900])), 5, "handshake failed"),
+            (
+                Lie::Answer(|_, answer| {
+                    let repeated = answer.payload.repeat(20);
+                    with_payload(answer, &repeated)
+                }),
+                5,
+                "handshake failed",
+            ),
             (Lie::Answer(|request, answer| with_payload(answer, &request.payload[1..])), 5, "handshake failed"),
             // A point that is none.
             (
                 Lie::Answer(|_, mut answer| {
-                    answer.payload[2..34].fill(0xff);
+                    while PublicKey::from_x(&answer.payload[2..34].try_into().unwrap()).is_ok() {
+                        answer.payload[2] = answer.payload[2].wrapping_add(1);
+                    }
                     answer
                 }),
                 5,
                 "handshake failed",
             ),
-            // The last bit is the MAC's, the one behind G_Y is C_R's: a stranger on the line can flip both.
+            // The last byte is the MAC's, the one behind G_Y is C_R's: a stranger on the line can flip the bits of both.
             (
                 Lie::Answer(|_, mut answer| {
                     *answer.payload.last_mut().unwrap() ^= 1;
@@ -348,7 +357,7 @@ fn lies_in_the_handshake_are_refused(bench: &Bench) {
             ),
             (
                 Lie::Answer(|_, mut answer| {
-                    answer.payload[34] ^= 0x27 ^ 0x57;
+                    answer.payload[34] = !answer.payload[34];
                     answer
                 }),
                 5,

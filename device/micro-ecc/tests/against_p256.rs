@@ -15,10 +15,22 @@ use rand_core::OsRng;
 /// n, the order of the curve, and p, that of the field (SEC 2, section 2.4.2).
 const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 const PRIME: &str = "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff";
-const PRIME_AND_FIVE: &str = "ffffffff00000001000000000000000000000001000000000000000000000004";
 
 fn number(hex: &str) -> Number {
     core::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..][..2], 16).unwrap())
+}
+
+/// The sum of two numbers.
+fn sum(one: Number, other: Number) -> Number {
+    let mut carry = false;
+    let mut sum = one;
+    for (digit, more) in sum.iter_mut().zip(other).rev() {
+        let (first, second) = (digit.overflowing_add(more), u8::from(carry));
+        let all = first.0.overflowing_add(second);
+        (*digit, carry) = (all.0, first.1 || all.1);
+    }
+    assert!(!carry, "it has more digits");
+    sum
 }
 
 /// `number` and so much more or less, as long as only the last byte changes.
@@ -86,11 +98,14 @@ fn coordinates_at_the_edges() {
         let x = plus(number(PRIME), -less);
         assert_eq!(point_of(&x), expected_point(&x), "p - {less}");
     }
-    // 0 and 5 by another name: both are of the curve, but every number has one name.
-    assert!(point_of(&small(0)).is_some() && point_of(&small(5)).is_some());
-    for x in [number(PRIME), number(PRIME_AND_FIVE), [0xff; 32]] {
-        assert_eq!((point_of(&x), expected_point(&x)), (None, None), "{x:x?}");
+    // Every number has one name, those of the curve as well: what is valid is not any more once p is added to it.
+    let mut of_the_curve = 0;
+    for value in (0..=255).map(small) {
+        let again = sum(value, number(PRIME));
+        assert_eq!((point_of(&again), expected_point(&again)), (None, None), "{again:x?}");
+        of_the_curve += u8::from(point_of(&value).is_some());
     }
+    assert!(of_the_curve > 100);
 }
 
 #[test]
@@ -101,20 +116,23 @@ fn what_is_no_signature_is_refused() {
     let signature: Signature = key.sign_prehash(&digest).unwrap();
     let good: [u8; 64] = signature.to_bytes().into();
     assert!(verifies(&public, &digest, &good));
-    for number in [small(0), number(ORDER), [0xff; 32]] {
-        for at in [0, 32] {
+    // Half of it gone, or beyond the order.
+    for at in [0, 32] {
+        for change in [(|_| 0) as fn(u8) -> u8, |_| 0xff] {
             let mut bad = good;
-            bad[at..at + 32].copy_from_slice(&number);
-            assert!(!verifies(&public, &digest, &bad), "{number:x?} at {at}");
+            bad[at..at + 32].iter_mut().for_each(|byte| *byte = change(*byte));
+            assert!(!verifies(&public, &digest, &bad), "{bad:x?}");
         }
+        let mut order = good;
+        order[at..at + 32].copy_from_slice(&number(ORDER));
+        assert!(!verifies(&public, &digest, &order));
     }
-    for key in [[0; 64], [0xff; 64], {
+    // A point with any bit of y changed is none of the curve.
+    for bit in 0..256 {
         let mut off = public;
-        off[63] ^= 2;
-        off
-    }] {
-        assert!(!verifies(&key, &digest, &good));
-        assert_eq!(shared_secret(&small(3), &key), None);
+        off[32 + bit / 8] ^= 1 << (bit % 8);
+        assert!(!verifies(&off, &digest, &good), "bit {bit}");
+        assert_eq!(shared_secret(&small(3), &off), None, "bit {bit}");
     }
 }
 

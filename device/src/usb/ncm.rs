@@ -1,7 +1,7 @@
 //! The network function: Ethernet frames between USB's transfers and the network stack.
 //!
-//! embassy-usb has a runner of its own for that. It writes a frame of up to 2 kB into a buffer of the MTU, and panics at a
-//! longer one, which any host may send; and it does not count.
+//! embassy-usb has a runner of its own for that, which (in 0.6) panics at frames that any host may send, and does not count.
+//! Here a frame that is longer than the MTU is dropped.
 
 use embassy_futures::{select::select, yield_now};
 use embassy_net_driver_channel::{Runner, RxRunner, StateRunner, TxRunner, driver::LinkState};

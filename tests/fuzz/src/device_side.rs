@@ -245,14 +245,18 @@ pub(crate) fn datagrams(input: &[u8]) -> bool {
 pub(crate) fn datagram_seeds() -> Seeds {
     let core = b"\x50\x01\x00\x05\xbb.well-known\x04core";
     let token = [b"\x41\x02\x00\x03\x09\xbaauthz-info\xff", &tokens()[0][..]].concat();
+    // Two that lack their end.
+    let c_i = ConnId::new(0).expect("a connection identifier");
+    let (_, message_1) = Initiator::start(&owner(), c_i, &mut Dice(11)).expect("it starts");
+    let cut = |whole: &[u8]| whole[..whole.len() / 2].to_vec();
     let refused: [&[u8]; 8] = [
         b"\x40\x00\x00\x01",
         b"\x40\x03\x00\x06\xb4comm\x05owner\xff\xa0",
         b"\x40\x02\x00\x07\xb4comm\x05reset",
         b"\x41\x02\x00\x08\x01\x94\x09\x00\x20\xc0\xff01234567890",
         b"\x40\x01\x00\x09\xb4comm\xc1\x22",
-        b"\x40\x02\x00\x0a\xbb.well-known\x05edhoc\xff\xf5\x03",
-        &edhoc(0x0b, b"\x0012345678"),
+        &edhoc(0x0a, &[&[0xf5], &cut(&message_1)[..]].concat()),
+        &edhoc(0x0b, &[&[c_i.byte()], &cut(&message_1)[..]].concat()),
         &token,
     ];
     let one = |from: u8, datagram: &[u8]| [&[from], &piece(datagram)[..]].concat();
@@ -377,7 +381,9 @@ pub(crate) fn responder_seeds() -> Seeds {
         let (_, message_2) = start_responder(&message_1).expect("it answers");
         let (_, message_3) = initiator.finish(&message_2, transfer, |_| Some(device)).expect("message_2");
         seeds.accepted.push(both(&message_1, &message_3));
-        seeds.others.push(both(&message_1, &[b"\x58\x1a", &[0x5a; 26][..]].concat()));
+        let mut changed = message_3.to_vec();
+        changed.iter_mut().skip(2).for_each(|byte| *byte = !*byte);
+        seeds.others.push(both(&message_1, &changed));
     }
     seeds
 }

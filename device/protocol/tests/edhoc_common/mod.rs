@@ -215,9 +215,98 @@ pub(crate) fn assert_matching(client: &mut Context, server: &mut Context) {
     client.unprotect_response(&outer, &mut scratch, &asked).unwrap();
 }
 
-/// An x-coordinate that no point of P-256 has.
+/// An x-coordinate that no point of P-256 has: that of a key, with some bits changed.
 pub(crate) fn off_curve() -> [u8; 32] {
-    (0..=255).map(|byte| [byte; 32]).find(|x| PublicKey::from_x(x).is_err()).unwrap()
+    let x = *TestRng::new(1).key().public().x();
+    let changed = |bits: u8| [&[x[0] ^ bits], &x[1..]].concat().try_into().unwrap();
+    (1..=255).map(changed).find(|x| PublicKey::from_x(x).is_err()).unwrap()
+}
+
+pub(crate) const UNSIGNED: u8 = 0;
+pub(crate) const NEGATIVE: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const TEXT: u8 = 3;
+pub(crate) const ARRAY: u8 = 4;
+pub(crate) const TAG: u8 = 6;
+
+/// The head of a CBOR item (RFC 8949 section 3) and, of a string, what is in it: something to change in a message.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) major: u8,
+    pub(crate) argument: u64,
+    pub(crate) contents: Vec<u8>,
+    /// Not in its shortest form.
+    pub(crate) is_long: bool,
+    /// Of indefinite length, with a break behind the contents.
+    pub(crate) is_endless: bool,
+}
+
+impl Head {
+    pub(crate) fn new(major: u8, argument: u64) -> Self {
+        Self { major, argument, contents: Vec::new(), is_long: false, is_endless: false }
+    }
+
+    pub(crate) fn string(contents: &[u8]) -> Self {
+        Self { contents: contents.to_vec(), ..Self::new(BYTES, contents.len() as u64) }
+    }
+
+    /// Cuts the string, or repeats what is in it.
+    pub(crate) fn resize(&mut self, length: usize) {
+        let contents = self.contents.iter().copied().cycle().take(length);
+        (self.contents, self.argument) = (contents.collect(), length as u64);
+    }
+
+    pub(crate) fn encoded(&self) -> Vec<u8> {
+        let (initial, argument) = (self.major << 5, self.argument.to_be_bytes());
+        let bytes = match self.argument {
+            0..24 => 0,
+            24..0x100 => 1,
+            0x100..0x1_0000 => 2,
+            0x1_0000..0x1_0000_0000 => 4,
+            _ => 8,
+        };
+        let bytes = if self.is_long { usize::max(1, 2 * bytes) } else { bytes };
+        match (self.is_endless, bytes) {
+            (true, _) => [&[initial | 31], &self.contents[..], &[0xff]].concat(),
+            (false, 0) => [&[initial | argument[7]], &self.contents[..]].concat(),
+            (false, _) => {
+                let information = 24 + u8::try_from(bytes.ilog2()).unwrap();
+                [&[initial | information], &argument[8 - bytes..], &self.contents].concat()
+            }
+        }
+    }
+
+    /// The heads of a valid message or plaintext, one after the other, whatever is inside of what.
+    fn all_of(mut valid: &[u8]) -> Vec<Self> {
+        let mut heads = Vec::new();
+        while let [initial, rest @ ..] = valid {
+            let (argument, rest) = match initial & 31 {
+                short @ ..24 => (u64::from(short), rest),
+                24 => (u64::from(rest[0]), &rest[1..]),
+                25 => (u64::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+                _ => panic!("no valid message has such a head"),
+            };
+            let mut head = Self::new(initial >> 5, argument);
+            let length = if matches!(head.major, BYTES | TEXT) { usize::try_from(argument).unwrap() } else { 0 };
+            (head.contents, valid) = (rest[..length].to_vec(), &rest[length..]);
+            heads.push(head);
+        }
+        heads
+    }
+}
+
+/// A valid message or plaintext, with a change of its head number `at`.
+pub(crate) fn with(valid: &[u8], at: usize, change: impl FnOnce(&mut Head)) -> Vec<u8> {
+    let mut heads = Head::all_of(valid);
+    change(&mut heads[at]);
+    heads.iter().flat_map(Head::encoded).collect()
+}
+
+/// ... with these heads in place of that one.
+pub(crate) fn put(valid: &[u8], at: usize, instead: &[Head]) -> Vec<u8> {
+    let mut heads = Head::all_of(valid);
+    heads.splice(at..=at, instead.iter().cloned());
+    heads.iter().flat_map(Head::encoded).collect()
 }
 
 pub(crate) fn head(major: u8, length: usize) -> Vec<u8> {
