@@ -49,7 +49,7 @@ pub enum Error {
     #[error(transparent)]
     Link(#[from] link::Error),
     /// Nothing came back.
-    #[error("no answer within {} s; {doubts}", .waited.as_millis().div_ceil(1000))]
+    #[error("no answer within {:.0} s; {doubts}", .waited.as_secs_f64().round().max(1.0))]
     NoAnswer {
         /// How long we tried.
         waited: Duration,
@@ -234,7 +234,7 @@ impl Client {
     }
 
     /// Waits for a response that comes after its acknowledgement.
-    async fn await_separate_response(&mut self, sent: &Sent) -> Result<Packet, Error> {
+    async fn await_separate_response(&mut self, sent: &Sent, start: Instant) -> Result<Packet, Error> {
         let wait = self.timers.response_wait(self.slowness);
         let deadline = Instant::now() + wait;
         loop {
@@ -242,7 +242,7 @@ impl Client {
                 Some(Incoming::Response(response)) => return Ok(response),
                 Some(Incoming::Acknowledged) => {}
                 Some(Incoming::Reset) => return Err(Error::Reset),
-                None => return Err(self.no_answer(wait)),
+                None => return Err(self.no_answer(start.elapsed())),
             }
         }
     }
@@ -373,10 +373,11 @@ impl Client {
         request.set_token(token.to_vec());
         let sent = Sent { message_id, token: Some(token) };
 
+        let start = Instant::now();
         let delivered = self.deliver(&request, &sent).await;
         let answer = match delivered {
             Ok(Incoming::Response(response)) => Ok(response),
-            Ok(Incoming::Acknowledged) => self.await_separate_response(&sent).await,
+            Ok(Incoming::Acknowledged) => self.await_separate_response(&sent, start).await,
             Ok(Incoming::Reset) => Err(Error::Reset),
             Err(error) => Err(error),
         };

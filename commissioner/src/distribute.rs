@@ -17,6 +17,7 @@ use crate::error::{CommandError, ExitCode};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{self, List};
+use crate::text;
 use crate::visit::{self, Account, Station, Visit};
 
 const PEERS: &str = "/comm/peers";
@@ -53,8 +54,9 @@ pub enum Error {
     NoList,
     /// The device has no room for so many keys.
     #[error(
-        "the list has {keys} keys, and this device takes {limit} at the most; a list of mode `revoked` names the revoked keys \
-         only (`commissioner distribute --mode revoked`)"
+        "the list has {}, and this device takes {limit} at the most; a list of mode `revoked` names the revoked keys \
+         only (`commissioner distribute --mode revoked`)",
+        text::count(*keys, "key", "keys")
     )]
     TooLong {
         /// Keys in the list.
@@ -122,7 +124,7 @@ pub async fn distribute(
     if list.keys > usize::from(limit) {
         return Err(Error::TooLong { keys: list.keys, limit });
     }
-    progress.working(format!("putting the list of {} keys on the device", list.keys));
+    progress.working(format!("putting the list of {} on the device", text::count(list.keys, "key", "keys")));
     let object = list.object().unwrap_or_default().to_vec();
     let request = Request::put(PEERS, content_format::CWT, object);
     let (response, asked) = Deed::List.ask(&mut visit, &request, &station.registry).await?;

@@ -52,12 +52,14 @@ pub struct CommandError {
     exit: ExitCode,
     message: String,
     candidates: Vec<String>,
+    /// What is left to say to people, who were told of it when it happened.
+    rest: Option<String>,
 }
 
 impl CommandError {
     /// A failure with `exit` code; `message` is "what happened; what to do next".
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), candidates: Vec::new() }
+        Self { exit, message: message.into(), candidates: Vec::new(), rest: None }
     }
 
     /// Exit code 2.
@@ -75,6 +77,21 @@ impl CommandError {
     pub fn with_candidates(mut self, candidates: impl IntoIterator<Item = String>) -> Self {
         self.candidates.extend(candidates);
         self
+    }
+
+    /// People were told already, and are told no more than `rest` at the end; scripts get all of it.
+    #[must_use]
+    pub fn said_before(mut self, rest: impl Into<String>) -> Self {
+        self.rest = Some(rest.into());
+        self
+    }
+
+    /// What people are to be told at the end; nothing, if they know.
+    pub fn for_people(&self) -> Option<String> {
+        match &self.rest {
+            Some(rest) => Some(text::line(rest)).filter(|rest| !rest.is_empty()),
+            None => Some(self.to_string()),
+        }
     }
 
     /// The code the process ends with.

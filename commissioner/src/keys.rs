@@ -4,13 +4,14 @@
 //! key never does two jobs.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use p256::{
     SecretKey,
     ecdsa::{Signature, SigningKey, signature::Signer},
@@ -21,10 +22,12 @@ use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use crate::{files, hsm, state_dir::Protection};
+use crate::{files, hsm, state_dir::Protection, text_file::TextFile};
 
 /// Longest key file that is read, in bytes; ours have about 240.
 const MAX_FILE: u64 = 4096;
+/// How much of a file an anchor is looked for in, in bytes.
+const MAX_MAIL: u64 = 1 << 20;
 /// The mode bits of everybody but the owner.
 const OTHERS: u32 = 0o077;
 
@@ -126,13 +129,20 @@ impl Anchor {
         p256::PublicKey::from_sec1_bytes(point.as_bytes()).ok()?.to_public_key_pem(LineEnding::LF).ok()
     }
 
-    /// Reads the key in a PEM file.
+    /// Reads the key in a PEM file, or in a mail with one in it.
     pub fn load(path: &Path) -> Result<Self, BadAnchor> {
-        Self::from_pem(&fs::read_to_string(path).map_err(BadAnchor::Unreadable)?)
+        let (file, mut text) = (TextFile::open(path).map_err(BadAnchor::Unreadable)?, Vec::new());
+        file.take(MAX_MAIL).read_to_end(&mut text).map_err(BadAnchor::Unreadable)?;
+        Self::from_pem(&String::from_utf8_lossy(&text))
     }
 
-    fn from_pem(pem: &str) -> Result<Self, BadAnchor> {
-        let key = p256::PublicKey::from_public_key_pem(pem.trim()).map_err(|_| BadAnchor::NotAKey)?;
+    /// The first key in a text. Mail programs quote, indent and join lines; what counts is between the two labels.
+    fn from_pem(text: &str) -> Result<Self, BadAnchor> {
+        let (_, behind) = text.split_once("-----BEGIN PUBLIC KEY-----").ok_or(BadAnchor::NotAKey)?;
+        let (base64, _) = behind.split_once("-----END PUBLIC KEY-----").ok_or(BadAnchor::NotAKey)?;
+        let base64: String = base64.chars().filter(|c| !c.is_whitespace() && *c != '>').collect();
+        let der = STANDARD.decode(base64).map_err(|_| BadAnchor::NotAKey)?;
+        let key = p256::PublicKey::from_public_key_der(&der).map_err(|_| BadAnchor::NotAKey)?;
         let point = key.to_encoded_point(false);
         let x = point.x().ok_or(BadAnchor::NotAKey)?;
         let key = PublicKey::from_x(&(*x).into()).map_err(|_| BadAnchor::NotAKey)?;
@@ -306,6 +316,31 @@ mod tests {
         assert!(matches!("f".repeat(64).parse::<Anchor>(), Err(BadAnchor::NotOnCurve)));
         for text in ["", "abc", &"0".repeat(63), temp.path().join("none").to_str().unwrap()] {
             assert!(matches!(text.parse::<Anchor>(), Err(BadAnchor::Unreadable(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_anchor_is_found_in_what_mail_and_editors_make_of_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("issuer.pem");
+        let anchor = Anchor(*IssuerKey::generate().public());
+        let pem = anchor.to_pem().unwrap();
+        let utf16: Vec<u8> = format!("\u{feff}{pem}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let texts = [
+            format!("\u{feff}{pem}"),
+            format!("our key:\r\n\r\n{}\r\nregards\r\n", pem.replace('\n', "\r\n")),
+            pem.replace('\n', ""),
+            pem.replace('\n', " "),
+            pem.lines().map(|line| format!("> {line}\n")).collect(),
+            format!("  {}", pem.replace('\n', "\n\t")),
+        ];
+        for text in texts.map(String::into_bytes).into_iter().chain([utf16]) {
+            fs::write(&path, &text).unwrap();
+            assert_eq!(Anchor::load(&path).unwrap(), anchor, "{}", String::from_utf8_lossy(&text));
+        }
+        for text in [&pem[..pem.len() - 30], "", &pem.replacen('A', "", 1), &pem.replace("PUBLIC", "PRIVATE")] {
+            fs::write(&path, text).unwrap();
+            assert!(matches!(Anchor::load(&path), Err(BadAnchor::NotAKey)), "{text}");
         }
     }
 

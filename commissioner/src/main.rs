@@ -2,7 +2,6 @@
 
 use std::{io, process::ExitCode};
 
-use clap::Parser;
 use commissioner::{
     cmd::Cli,
     error::{self, CommandError},
@@ -12,7 +11,7 @@ use commissioner::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::from_command_line() {
         Ok(cli) => cli,
         Err(error) => return answer(&error),
     };
@@ -53,13 +52,21 @@ fn answer(error: &clap::Error) -> ExitCode {
 
 /// The error as a sentence for people, and as a line for scripts.
 fn fail(output: &Output, error: &CommandError) -> ExitCode {
-    complain_in_lines(format_args!("error: {error}"));
+    if let Some(said) = error.for_people() {
+        complain_in_lines(format_args!("error: {said}"));
+    }
     output.json(&error.as_json());
     error.exit().into()
 }
 
 /// Diagnostics for developers, as RUST_LOG asks for them; warnings without it. Without colours, which are escape sequences.
 fn log_to_stderr() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(asked) if !asked.is_empty() => {
+            EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse_lossy(asked)
+        }
+        // A statement that waits for another commissioner is slow, and that is said in words.
+        _ => EnvFilter::new("warn,sqlx::query=error"),
+    };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogWriter(io::stderr())).with_ansi(false).init();
 }

@@ -184,7 +184,8 @@ impl fmt::Display for Step {
             Self::Requested { cti } => write!(f, "certificate {cti} is to be signed where the issuer's key is"),
             Self::Voided { cti, reason } => write!(f, "certificate {cti} is void: {reason}"),
             Self::ListSigned { version, mode, keys } => {
-                write!(f, "the list of {} is signed ({mode}, {keys} keys)", rfc3339(*version))
+                let keys = text::count(*keys, "key", "keys");
+                write!(f, "the list of {} is signed ({mode}, {keys})", rfc3339(*version))
             }
             Self::ListInstalled { version } => write!(f, "the list of {} is installed", rfc3339(*version)),
             Self::OlderLists { devices: 1 } => {

@@ -4,6 +4,10 @@
 //! not matter what stands before or behind: a log level and a timestamp, colours, CRLF, or the borders of a slipmux
 //! diagnostic frame, whose escapes never touch these characters. Nor does it matter how the stream is cut into reads.
 //! Bytes that are not part of a report cost no memory, however many there are.
+//!
+//! Logs pass through other programs. So a report goes on behind a *seam*, unless it is whole already: colours, which end
+//! with a letter that is no part of it, and the end of a line, where a terminal of 80 columns was copied from. Blanks between
+//! the colon and the report do not matter either.
 
 use cbor_schemas::{DeviceId, DeviceInfo, Profile, ProofLevel, report};
 use protocol::key::PublicKey;
@@ -59,8 +63,41 @@ pub struct ReportScanner {
     too_long: bool,
     /// Whether the word stands behind a prefix.
     in_report: bool,
+    /// What is wrong with the report as it was at its first seam, and the line; that counts if it does not go on behind it.
+    at_seam: Option<(u64, Problem)>,
+    escape: Escape,
     ended_lines: u64,
     in_line: bool,
+    /// Whether the line has nothing in it, so far.
+    is_blank: bool,
+}
+
+/// Where in an escape sequence (ECMA-48) the stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Escape {
+    /// In none.
+    #[default]
+    None,
+    /// Behind ESC, and what may follow it before the last character.
+    Begun,
+    /// Behind ESC and `[`: parameters are still to come, and then the last character.
+    Control,
+}
+
+impl Escape {
+    const ESC: u8 = 0x1b;
+
+    /// The state behind `byte`, if it belongs to the sequence; `None` if it is no part of one.
+    fn push(self, byte: u8) -> Option<Self> {
+        match (self, byte) {
+            (_, Self::ESC) => Some(Self::Begun),
+            (Self::Begun, b'[') => Some(Self::Control),
+            (Self::Begun, b' '..=b'/') => Some(Self::Begun),
+            (Self::Control, b' '..=b'?') => Some(Self::Control),
+            (Self::Begun, b'0'..=b'~') | (Self::Control, b'@'..=b'~') => Some(Self::None),
+            _ => None,
+        }
+    }
 }
 
 impl ReportScanner {
@@ -74,14 +111,56 @@ impl ReportScanner {
         let mut found = Vec::new();
         for byte in bytes {
             self.in_line = *byte != b'\n';
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-                self.lengthen_word(*byte);
-            } else {
-                found.extend(self.end_word(*byte == b':'));
-                self.ended_lines += u64::from(*byte == b'\n');
+            match self.escape.push(*byte) {
+                Some(escape) => {
+                    if *byte == Escape::ESC {
+                        found.extend(self.seam());
+                    }
+                    self.escape = escape;
+                }
+                None => {
+                    self.escape = Escape::None;
+                    found.extend(self.take(*byte));
+                }
             }
         }
         found
+    }
+
+    /// A byte that is part of no escape sequence.
+    fn take(&mut self, byte: u8) -> Option<Sighting> {
+        let was_blank = self.is_blank;
+        self.is_blank &= byte == b'\r';
+        match byte {
+            b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                self.lengthen_word(byte);
+                None
+            }
+            b'\r' => self.seam(),
+            b'\n' => {
+                // A report that goes on does so in the next line.
+                let found = if was_blank { self.end_word(false) } else { self.seam() };
+                (self.ended_lines, self.is_blank) = (self.ended_lines + 1, true);
+                found
+            }
+            b' ' | b'\t' if self.in_report && self.word.is_empty() => None,
+            _ => self.end_word(byte == b':'),
+        }
+    }
+
+    /// Where a report ends that is whole, and one goes on that is not. Elsewhere it is as if it were not there: the prefix
+    /// may be cut by it, too.
+    fn seam(&mut self) -> Option<Sighting> {
+        if !self.in_report {
+            return None;
+        }
+        match self.read() {
+            Ok(_) => self.end_word(false),
+            Err(problem) => {
+                self.at_seam.get_or_insert((self.ended_lines + 1, problem));
+                None
+            }
+        }
     }
 
     /// The stream has ended: returns the report that ended with it.
@@ -109,7 +188,10 @@ impl ReportScanner {
             // What stands before it is a report that a restart cut off, or one that was not followed by anything else.
             self.word.truncate(self.word.len() - NAME.len());
         }
-        let found = self.in_report.then(|| Sighting { line: self.ended_lines + 1, report: self.read() });
+        let found = self.in_report.then(|| match (self.read(), self.at_seam.take()) {
+            (Err(_), Some((line, problem))) => Sighting { line, report: Err(problem) },
+            (report, _) => Sighting { line: self.ended_lines + 1, report },
+        });
         self.in_report = is_name;
         self.too_long = false;
         self.word.clear();
@@ -188,6 +270,58 @@ mod tests {
         }
     }
 
+    /// What `fold -w` does: a line end behind every so many characters.
+    fn folded(text: &str, columns: usize, ending: &str) -> String {
+        let lines: Vec<_> = text.as_bytes().chunks(columns).map(|line| str::from_utf8(line).unwrap()).collect();
+        lines.join(ending)
+    }
+
+    #[test]
+    fn a_report_is_found_whatever_it_passed_through() {
+        let key = key();
+        let report = line("urn:dev:ops:32473-test-1", Some(&key));
+        let (name, rest) = report.split_at(NAME.len());
+        let base64 = &rest[1..];
+        let (half, other_half) = base64.split_at(100);
+        let mut streams = vec![
+            // grep --color=always, with and without the colon; a viewer that colours words; a terminal's own reset.
+            format!("\x1b[01;31m\x1b[K{name}\x1b[m\x1b[K:{base64}\n"),
+            format!("\x1b[01;31m\x1b[K{name}:\x1b[m\x1b[K{base64}\n"),
+            format!("12:\x1b[36m{name}:\x1b[0m {base64}\x1b[0mno part of it\n"),
+            format!("\x1b[1mcommissioning\x1b[22m-report:\x1b[38;5;214m\t {half}\x1b[K{other_half}\x1b(B\x1b[mx\n"),
+            format!("{report}\nmore\n"),
+            format!("{report}\r\n\r\nmore\r\n"),
+        ];
+        for columns in [1, 7, 40, 80, 132, report.len(), report.len() + 1] {
+            for ending in ["\n", "\r\n"] {
+                for behind in ["", "\n", "\nboot", "\r\nboot ok\n", "\n\nboot\n"] {
+                    streams.push(folded(&format!("INFO app: {report}"), columns, ending) + behind);
+                }
+            }
+        }
+        for stream in streams {
+            for size in [1, 7, stream.len()] {
+                assert_eq!(keys(&scan(stream.as_bytes(), size)), [Some(key)], "{stream:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_that_does_not_go_on_is_told_where_it_was_cut() {
+        let (one, two) = (key(), key());
+        let [cut, whole] = [&one, &two].map(|key| line("urn:dev:ops:32473-test-1", Some(key)));
+        let cut = &cut[..200];
+        for behind in ["boot ok", "", "\n", "\x1b[1mboot", "A", "-----"] {
+            let found = scan(format!("first\n{cut}\n{behind}\n\n{whole}\n").as_bytes(), 16);
+            assert_eq!(keys(&found), [None, Some(two)], "{behind:?}");
+            assert_eq!(
+                (found[0].line, &found[0].report),
+                (2, &Err(Problem::Malformed(cbor_schemas::Error::Truncated)))
+            );
+        }
+        assert_eq!(keys(&scan(format!("{cut}\n{whole}\n").as_bytes(), 16)), [None, Some(two)]);
+    }
+
     #[test]
     fn lines_are_counted_as_an_editor_does() {
         let log = format!("one\ntwo {}\r\n\nlast", line("urn:dev:ops:32473-test-1", Some(&key())));
@@ -251,6 +385,8 @@ mod tests {
             Just(b"\xc0\x0a".to_vec()),
             Just(b"\xc0".to_vec()),
             Just(b"\x1b[0m".to_vec()),
+            Just(b"\x1b".to_vec()),
+            Just(b"\n".to_vec()),
             Just(b"\r\n".to_vec()),
             proptest::collection::vec(any::<u8>(), 0..40),
             "[A-Za-z0-9_:-]{0,900}".prop_map(String::into_bytes),

@@ -39,6 +39,14 @@ pub fn cell(text: &str) -> String {
     if is_formula { format!("'{text}") } else { text }
 }
 
+/// So many of something: `1 key`, `2 keys`.
+pub fn count(number: impl TryInto<u64>, one: &str, more: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        number => format!("{number} {more}"),
+    }
+}
+
 /// A record as one line of JSON. Its strings are what they are, but nothing in the line itself leads anybody astray.
 ///
 /// # Errors

@@ -255,6 +255,128 @@ fn collected_reports_are_pending_claims() {
     assert_eq!(state.run(&["collect", "/nonexistent"]).code, 2);
 }
 
+/// A file in the state's scratch directory, last written to at a time, Unix seconds.
+fn file(state: &State, name: &str, contents: impl AsRef<[u8]>, written: u64) -> String {
+    let path = state.0.path().join(name);
+    fs::write(&path, contents).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(written);
+    fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+    path.display().to_string()
+}
+
+/// 2026-11-22T15:24:00Z
+const NOON: u64 = 1_795_361_040;
+
+#[test]
+fn logs_are_collected_however_they_were_kept() {
+    let state = State::initialised();
+    let report = |name: &str| report_of(&format!("urn:dev:ops:32473-{name}"), Some(&key()));
+    let (name, base64) = report("grep").split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let utf16: Vec<u8> =
+        format!("\u{feff}boot \u{2713}\r\n{}\r\n", report("utf16")).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, report("gzip").as_bytes()).unwrap();
+    let folded = format!("INFO {}", report("folded"));
+    let folded: Vec<_> = folded.as_bytes().chunks(80).map(|line| str::from_utf8(line).unwrap()).collect();
+    let logs = [
+        file(&state, "utf16", utf16, NOON),
+        file(&state, "log.gz", gzip.finish().unwrap(), NOON),
+        file(&state, "folded", folded.join("\n") + "\n", NOON),
+        file(&state, "grep", format!("\u{1b}[01;31m\u{1b}[K{name}\u{1b}[m\u{1b}[K:{base64}\n"), NOON),
+    ];
+    let mut args = vec!["collect"];
+    args.extend(logs.iter().map(String::as_str));
+    let collected = state.run(&args);
+    assert_eq!(collected.code, 0, "{}", collected.stderr);
+    assert!(
+        collected.stdout.ends_with(", 4 reports: 4 recorded, 0 in conflict; 0 malformed\n"),
+        "{}",
+        collected.stdout
+    );
+    assert!(state.run_with(&["collect"], &report("one")).stdout.contains("1 line, 1 report: "));
+
+    // One that fails is named, and does not stop the others.
+    let empty = file(&state, "empty", "boot\n", NOON);
+    let packed = file(&state, "log.zst", [&b"\x28\xb5\x2f\xfd"[..], &[0; 80]].concat(), NOON);
+    let last = file(&state, "last", report("last"), NOON);
+    let some = state.run(&["collect", &empty, &packed, &last, "--json"]);
+    assert_eq!(some.code, 3, "{}", some.stderr);
+    let told = some.error()["candidates"].to_string();
+    assert!(told.contains("empty has no report") && told.contains("compressed by zstd"), "{told}");
+    assert_eq!(state.run(&["devices", "--json"]).lines().len(), 6);
+}
+
+#[test]
+fn devices_were_seen_when_the_log_says_so_and_never_after_it_was_written() {
+    let state = State::initialised();
+    let key = key();
+    let seen = |written: u64, log: &str| {
+        let log = file(&state, "log", format!("{log}{}\n", report_of(KITCHEN, Some(&key))), written);
+        assert_eq!(state.run(&["collect", &log]).code, 0);
+        let record = &state.run(&["devices", "--json"]).lines()[0];
+        ["first_seen", "last_seen"].map(|name| record[name].as_str().unwrap().to_owned())
+    };
+    let written = "2026-11-22T15:24:00Z";
+    assert_eq!(seen(NOON, "no time of its own: "), [written, written]);
+    assert_eq!(seen(NOON, "[2026-11-20T10:00:00+01:00] "), ["2026-11-20T09:00:00Z", written]);
+    assert_eq!(seen(NOON, "2031-01-01T00:00:00Z "), ["2026-11-20T09:00:00Z", written]);
+    // What comes through a pipe comes now.
+    assert_eq!(state.collect(&report_of(HALL, Some(&self::key()))).code, 0);
+    let hall = &state.run(&["show", HALL, "--json"]).lines()[0];
+    assert_ne!(hall["last_seen"], written);
+}
+
+/// What contradicts the registry is said once, however often a log has it.
+#[test]
+fn a_contradiction_is_said_once() {
+    let state = State::initialised();
+    state.collect(&report_of(KITCHEN, Some(&key())));
+    let (second, third) = (report_of(KITCHEN, Some(&key())), report_of(KITCHEN, Some(&key())));
+    let once = state.run_with(&["collect"], &format!("{second}\n{second}\n"));
+    assert_eq!((once.code, once.stderr.matches("has a new key").count()), (6, 1), "{}", once.stderr);
+    let twice = state.run_with(&["collect"], &format!("{second}\n{third}\n{second}\n"));
+    assert_eq!((twice.code, twice.stderr.matches("has a new key").count()), (6, 2), "{}", twice.stderr);
+    assert!(twice.stderr.contains("line 1: ") && twice.stderr.contains("line 2: "), "{}", twice.stderr);
+}
+
+/// `run` has no --accept-new-key: what it advises is a command that has.
+#[test]
+fn what_run_advises_can_be_done() {
+    let state = State::initialised();
+    for (policy, told) in [("keep", "keeps its key"), ("derive", "comes from its hardware")] {
+        let device = format!("urn:dev:ops:32473-{policy}");
+        let flash = |key: &PublicKey| {
+            let log = file(&state, "output", report_of(&device, Some(key)), NOON);
+            state.run(&["run", "--", "cat", &log])
+        };
+        assert_eq!(flash(&key()).code, 0);
+        assert_eq!(state.run(&["policy", &device, policy]).code, 0);
+        let refused = flash(&key());
+        assert_eq!(refused.code, 6, "{}", refused.stderr);
+        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+        assert!(refused.stderr.contains("`commissioner commission --accept-new-key`"), "{}", refused.stderr);
+        assert!(!refused.stderr.contains("repeat with"), "{}", refused.stderr);
+        assert_eq!(refused.stderr.matches("has a new key").count(), 1, "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_variable_that_is_empty_is_none() {
+    let state = State::new();
+    let home = state.0.path().join("xdg");
+    let run = |args: &[&str], variables: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).env_remove("COMMISSIONER_STATE_DIR").env("XDG_STATE_HOME", &home);
+        command.envs(variables.iter().map(|name| (name, ""))).output().unwrap()
+    };
+    let all = ["COMMISSIONER_STATE_DIR", "COMMISSIONER_LINK", "COMMISSIONER_UNLOCK_FILE", "RUST_LOG"];
+    for args in [&["init"][..], &["devices"], &["run", "--", "true"], &["audit", "--seal"]] {
+        let output = run(args, &all);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(home.join("commissioner/issuer.key").exists());
+}
+
 #[test]
 fn bad_reports_are_counted_and_do_not_stop_the_rest() {
     let state = State::initialised();

@@ -170,7 +170,7 @@ fn a_second_device_or_a_second_key_is_an_alarm_and_changes_nothing() {
     assert!(shown.stdout.contains("key-conflict") && shown.stdout.contains(OTHER), "{}", shown.stdout);
     // The command's own failure is the louder one.
     let failed = run_script(&bench, &[], &format!("echo '{mine}'; echo '{other}'; exit 7"));
-    failed.ended_with(7).saying("exit code 7; besides: this run is about");
+    failed.ended_with(7).saying("exit code 7").saying("this run is about");
 }
 
 #[test]

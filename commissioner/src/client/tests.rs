@@ -75,6 +75,29 @@ async fn a_request_is_confirmable_and_a_piggybacked_answer_is_its_response() {
     device.await.unwrap();
 }
 
+/// Not a second more, and all of it: before the acknowledgement, and after.
+#[tokio::test(start_paused = true)]
+async fn what_was_waited_is_what_is_said() {
+    let (mut probing, _device) = client(Timers::PROBE);
+    let error = probing.ping().await.unwrap_err().to_string();
+    assert!(error.starts_with("no answer within 6 s;"), "{error}");
+    let (mut client, mut link) = client(EXACT);
+    let device = async {
+        let (_lost, request) = (next(&mut link).await, next(&mut link).await);
+        link.send(&empty(MessageType::Acknowledgement, request.header.message_id)).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let start = Instant::now();
+    let request = Request::get("/comm");
+    let error = tokio::select! {
+        answer = client.request(&request) => answer.unwrap_err().to_string(),
+        () = device => unreachable!(),
+    };
+    let waited = start.elapsed();
+    assert_eq!(waited, EXACT.ack_timeout + EXACT.response);
+    assert!(error.starts_with(&format!("no answer within {} s;", waited.as_secs())), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unanswered_message_is_sent_five_times_at_doubling_intervals() {
     let (mut client, mut device) = client(EXACT);

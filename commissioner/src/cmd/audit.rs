@@ -65,13 +65,14 @@ impl Args {
             "sealed_by": sealed.as_ref().map(|sealed| &sealed.by),
             "sealed_at": sealed.as_ref().map(|sealed| rfc3339(sealed.issued_at)),
         });
+        let are = text::count(entries, "entry is", "entries are");
         let sentence = match &sealed {
-            None => format!("{entries} entries are in order; none of them is sealed by a signature"),
+            None => format!("{are} in order; none is sealed by a signature"),
             Some(Sealed { by, issued_at, .. }) if seq == entries => {
-                format!("{entries} entries are in order, all of them sealed by {by} of {}", rfc3339(*issued_at))
+                format!("{are} in order, sealed to the last by {by} of {}", rfc3339(*issued_at))
             }
             Some(Sealed { by, issued_at, .. }) => format!(
-                "{entries} entries are in order, sealed up to entry {seq} by {by} of {}; from entry {} on nothing is sealed",
+                "{are} in order, sealed up to entry {seq} by {by} of {}; from entry {} on nothing is sealed",
                 rfc3339(*issued_at),
                 seq + 1
             ),

@@ -17,6 +17,7 @@ use crate::error::{CommandError, ExitCode};
 use crate::link::Link;
 use crate::progress::Progress;
 use crate::registry::List;
+use crate::text;
 use crate::visit::Station;
 
 /// Put the signed list of "my devices" on devices
@@ -148,6 +149,7 @@ impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { device, list_version, mode, keys, changed } = self;
         let verb = if *changed { "holds" } else { "held already" };
-        write!(f, "{device} {verb} the list of {} ({mode}, {keys} keys)", rfc3339(*list_version))
+        let keys = text::count(*keys, "key", "keys");
+        write!(f, "{device} {verb} the list of {} ({mode}, {keys})", rfc3339(*list_version))
     }
 }

@@ -98,7 +98,7 @@ impl Args {
         if let (Some(unfinished), Some(path)) = (unfinished, &self.output) {
             unfinished.replace().map_err(unwritable)?;
             let record = serde_json::json!({ "file": path, "keys": keys });
-            context.output.result(&record, format_args!("{} has {keys} keys", path.display()));
+            context.output.result(&record, format_args!("{} has {}", path.display(), text::count(keys, "key", "keys")));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `commissioner import FILE`: merges what another state directory of the same issuer knows.
 
-use std::{fmt, fs::File, io::BufReader, path::PathBuf};
+use std::{fmt, io::BufReader, path::PathBuf};
 
 use clap::Args as ClapArgs;
 
@@ -8,6 +8,8 @@ use super::{Context, complain};
 use crate::{
     error::{CommandError, ExitCode},
     registry::Imported,
+    text,
+    text_file::TextFile,
 };
 
 const HELP: &str = "\
@@ -27,7 +29,7 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let registry = context.registry().await?;
-        let file = File::open(&self.file).map_err(|error| {
+        let file = TextFile::open(&self.file).map_err(|error| {
             CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", self.file.display()))
         })?;
         context.progress.working("merging");
@@ -50,10 +52,15 @@ impl fmt::Display for Summary<'_> {
         if !self.0.has_news() {
             return f.write_str("there is nothing new in it; nothing was changed");
         }
-        write!(
-            f,
-            "new here: {devices} devices, {keys} keys, {certificates} certificates, {lists} lists, {entries} entries of history; \
-             active now: {activated} keys; revoked now: {revoked}; given up: {released}"
-        )
+        let news = [
+            text::count(*devices, "device", "devices"),
+            text::count(*keys, "key", "keys"),
+            text::count(*certificates, "certificate", "certificates"),
+            text::count(*lists, "list", "lists"),
+            text::count(*entries, "entry", "entries") + " of history",
+        ];
+        let activated = text::count(*activated, "key", "keys");
+        let news = news.join(", ");
+        write!(f, "new here: {news}; active now: {activated}; revoked now: {revoked}; given up: {released}")
     }
 }

@@ -9,7 +9,7 @@ use protocol::key::PublicKey;
 
 use super::{Context, station::Answer};
 use crate::{
-    error::CommandError,
+    error::{CommandError, ExitCode},
     files::{self, Readers},
     issuer::Issuer,
     keys::Anchor,
@@ -81,7 +81,11 @@ impl Sign {
         }
         files::replace(&self.output, Readers::Anyone, answers.as_bytes())
             .map_err(|error| CommandError::usage(format!("{error}; repeat the command with another file")))?;
-        context.output.text(format_args!("{signed} certificates are in {}", self.output.display()));
+        context.output.text(format_args!(
+            "{} written to {}",
+            text::count(signed, "certificate is", "certificates are"),
+            self.output.display()
+        ));
         let Some((_, first)) = failures.first() else { return Ok(()) };
         let candidates = failures.iter().map(|(device, error)| format!("{device}: {error}"));
         Err(CommandError::new(first.exit(), "not all requests were signed; see to these, then repeat the command")
@@ -94,6 +98,11 @@ impl Sign {
         match observed {
             Err(registry::Error::Conflict(Conflict::KeyChange { .. })) if self.accept_new_key => {
                 registry.accept_new_key(&wanted.device, &wanted.key).await?;
+            }
+            Err(registry::Error::Conflict(conflict @ Conflict::KeyChange { .. })) => {
+                let message =
+                    format!("{}; if that is known of, repeat with --accept-new-key", conflict.what_happened());
+                return Err(CommandError::new(ExitCode::Conflict, message));
             }
             observed => drop(observed?),
         }

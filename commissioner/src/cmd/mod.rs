@@ -1,13 +1,14 @@
 //! The command line: one file per command, each an argument struct that can `run`.
 
 use std::{
+    ffi::OsStr,
     fmt, fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use cbor_schemas::DeviceId;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 use protocol::key::PublicKey;
 
 use self::secret::Unlock;
@@ -166,6 +167,14 @@ enum Command {
 }
 
 impl Cli {
+    /// What the command line says.
+    ///
+    /// # Errors
+    /// What is wrong with it; or the help that it asks for.
+    pub fn from_command_line() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&without_empty_variables(Self::command()).try_get_matches()?)
+    }
+
     /// Whether `--json` was given.
     pub fn json(&self) -> bool {
         self.global.json
@@ -226,6 +235,13 @@ impl Command {
             Self::Completions(args) => args.run(context),
         }
     }
+}
+
+/// A variable of the environment that is set, but empty, is none.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let without = |arg: clap::Arg| if arg.get_env().is_some_and(is_empty) { arg.env(Resettable::Reset) } else { arg };
+    command.mut_args(without).mut_subcommands(without_empty_variables)
 }
 
 /// What the commands share.

@@ -201,14 +201,14 @@ impl Run<'_> {
         if let (None, Some(first)) = (&self.alarm, &self.first)
             && let Err(alarm) = self.work.station.registry.refuse_second(first, &seen).await
         {
-            complain(&alarm);
-            self.alarm = Some(alarm.into());
+            complain(format_args!("error: {alarm}"));
+            self.alarm = Some(CommandError::from(alarm).said_before(""));
         }
     }
 
     fn fail(&mut self, error: CommandError) {
-        complain_in_lines(&error);
-        self.failure.get_or_insert(error);
+        complain_in_lines(format_args!("error: {error}"));
+        self.failure.get_or_insert(error.said_before(""));
     }
 
     /// Begins to commission the device at the link, if there is one.
@@ -305,10 +305,11 @@ impl Run<'_> {
             (None, Some(signal)) => format!("the command was ended by signal {signal}"),
             _ => format!("the command ended with exit code {}", program::code(status)),
         };
+        let ended = message.clone();
         if let Some(problem) = problem {
             message = format!("{message}; besides: {problem}");
         }
-        Err(CommandError::new(ExitCode::Passed(program::code(status)), message))
+        Err(CommandError::new(ExitCode::Passed(program::code(status)), message).said_before(ended))
     }
 }
 
@@ -351,12 +352,12 @@ async fn commission(link: Link, work: Work, reported: Option<Observation>) -> Ou
 /// The device at a link that may be about to start. What the command started and reads the port itself is waited for as long
 /// as it does.
 async fn reach(link: &Link, progress: &Progress) -> Result<Found, visit::Error> {
-    let mut deadline = Instant::now() + PATIENCE;
+    let mut start = Instant::now();
     let mut holder = None;
     loop {
         let now = link.held_by_ours();
         if let Some(program) = &now {
-            deadline = Instant::now() + PATIENCE;
+            start = Instant::now();
             if holder != now {
                 progress.working(format!("{program}, which the command started, has the port; waiting for its end"));
             }
@@ -368,7 +369,10 @@ async fn reach(link: &Link, progress: &Progress) -> Result<Found, visit::Error> 
         };
         match found {
             None => {}
-            Some(Err(visit::Error::Client(error))) if may_pass(&error) && Instant::now() < deadline => {}
+            Some(Err(visit::Error::Client(error))) if may_pass(&error) && start.elapsed() < PATIENCE => {}
+            Some(Err(visit::Error::Client(client::Error::NoAnswer { doubts, .. }))) => {
+                return Err(client::Error::NoAnswer { waited: start.elapsed(), doubts }.into());
+            }
             Some(found) => return found,
         }
         sleep(INTERVAL).await;

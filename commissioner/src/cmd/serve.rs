@@ -15,6 +15,7 @@ use crate::{
     link::MAX_DATAGRAM,
     serve::{LIST, Outgoing, Server, TRL, revocations::Revocations},
     stop::Stop,
+    text,
 };
 
 /// How often the registry is looked at: other commissioners change it.
@@ -77,7 +78,9 @@ impl Args {
                     if !outgoing.is_empty() {
                         let (revoked, told) = (server.revocations().len(), outgoing.len());
                         let record = serde_json::json!({ "revoked": revoked, "told": told });
-                        context.output.result(&record, format_args!("{revoked} tokens are revoked; {told} devices are told"));
+                        let revoked = text::count(revoked, "token is", "tokens are");
+                        let told = text::count(told, "device is", "devices are");
+                        context.output.result(&record, format_args!("{revoked} revoked; {told} told"));
                     }
                     outgoing
                 }

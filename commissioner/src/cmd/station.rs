@@ -1,6 +1,6 @@
 //! `commissioner station new|list|revoke|requests|install`: machines that act for an issuer whose key stays elsewhere.
 
-use std::{fmt, fs, io::Read, path::PathBuf};
+use std::{fmt, io::Read, path::PathBuf};
 
 use cbor_schemas::{Kind, Sign1};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
@@ -15,6 +15,7 @@ use crate::{
     keys::Anchor,
     registry::{self, StationScope, StationToken},
     text,
+    text_file::TextFile,
     visit::InstalledToken,
 };
 
@@ -170,7 +171,10 @@ async fn requests(output: Option<PathBuf>, context: &Context) -> Result<(), Comm
             files::replace(&path, Readers::Anyone, text.as_bytes())
                 .map_err(|error| CommandError::usage(format!("{error}; name another file")))?;
             let record = serde_json::json!({ "requests": requests.len(), "file": path });
-            context.output.result(&record, format_args!("{} requests are in {}", requests.len(), path.display()));
+            context.output.result(
+                &record,
+                format_args!("{} in {}", text::count(requests.len(), "request is", "requests are"), path.display()),
+            );
         }
     }
     Ok(())
@@ -236,7 +240,10 @@ async fn install(file: PathBuf, context: &Context) -> Result<(), CommandError> {
             let record = serde_json::json!({ "installed": "certificates", "certificates": installed });
             context.output.result(
                 &record,
-                format_args!("{installed} certificates are here; `commissioner commission` installs them"),
+                format_args!(
+                    "{} here; `commissioner commission` goes on with it",
+                    text::count(installed, "certificate is", "certificates are")
+                ),
             );
         }
     }
@@ -249,7 +256,7 @@ pub(super) fn read(path: &PathBuf) -> Result<Vec<u8>, CommandError> {
         CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
     };
     let mut contents = Vec::new();
-    fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut contents)).map_err(unreadable)?;
+    TextFile::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut contents)).map_err(unreadable)?;
     Ok(contents)
 }
 

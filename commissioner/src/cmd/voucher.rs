@@ -18,6 +18,7 @@ use crate::{
     issuer::Issuer,
     keys::Anchor,
     registry::{DeviceRef, Registry, Slot, VoucherRequest},
+    text,
     voucher::Voucher,
 };
 
@@ -81,7 +82,11 @@ impl Args {
             write(&path, voucher.object())?;
             context.output.json(&Issued::new(&voucher, Some(&path)));
         }
-        context.output.text(format_args!("{} vouchers are in {}", devices.len(), folder.display()));
+        context.output.text(format_args!(
+            "{} in {}",
+            text::count(devices.len(), "voucher is", "vouchers are"),
+            folder.display()
+        ));
         Ok(())
     }
 }

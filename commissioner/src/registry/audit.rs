@@ -13,14 +13,14 @@
 //!
 //! A chain alone proves nothing to whoever can rewrite all of it; it shows every change to a part of it.
 
-use std::{fmt, pin::pin, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use cbor_schemas::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
-use tokio::time::timeout;
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::{
     Error, Reading, Registry, import,
@@ -177,6 +177,8 @@ pub(super) struct Change {
     head: Head,
     /// The list that a device showed and that is unknown here, and the device.
     newer_list: Option<(u64, String)>,
+    /// Others of this process wait for it.
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// The end of the chain.
@@ -189,17 +191,17 @@ impl Change {
     /// Begins a change. Waits for other writers, and says so: the first statement takes the one row that all of them
     /// write.
     pub(super) async fn begin(registry: &Registry) -> Result<Self, Error> {
-        let mut turn = pin!(async {
-            let mut tx = registry.pool.begin().await?;
-            let row =
-                sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING *").fetch_one(&mut *tx).await?;
-            Ok::<_, sqlx::Error>((tx, row))
-        });
-        let (tx, row) = match timeout(SILENT_WAIT, &mut turn).await {
-            Ok(begun) => begun?,
-            Err(_) => {
-                tracing::warn!("another commissioner is changing the registry; waiting until it is done");
-                turn.await?
+        let turn = Arc::clone(&registry.turn).lock_owned().await;
+        let mut tx = registry.pool.begin().await?;
+        let row = {
+            let mut first =
+                pin!(sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING *").fetch_one(&mut *tx));
+            match timeout(SILENT_WAIT, &mut first).await {
+                Ok(row) => row?,
+                Err(_) => {
+                    tracing::warn!("another commissioner is changing the registry; waiting until it is done");
+                    first.await?
+                }
             }
         };
         let head = Head { seq: sql::unsigned(&row, "seq")?, hash: row.try_get("hash")? };
@@ -208,7 +210,7 @@ impl Change {
             Some(device) => Some((sql::unsigned(&row, "newer_list")?, device)),
             None => None,
         };
-        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, believed, head, newer_list })
+        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, believed, head, newer_list, _turn: turn })
     }
 
     /// Whether anything may be signed, as far as lists are concerned.
@@ -489,6 +491,35 @@ mod tests {
             bytes.extend(text.as_bytes());
         }
         assert_eq!(entry.computed_hash(), hex::encode(Sha256::digest(bytes)));
+    }
+
+    /// Whoever waits for itself does not blame another one.
+    #[tokio::test]
+    async fn another_commissioner_is_another_process() {
+        #[derive(Clone, Default)]
+        struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+        impl std::io::Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (log, fixture) = (Log::default(), Fixture::new().await);
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let said = || String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+
+        let change = Change::begin(&fixture.registry).await.unwrap();
+        assert!(timeout(2 * SILENT_WAIT, Change::begin(&fixture.registry)).await.is_err(), "one after the other");
+        assert_eq!(said(), "");
+        let other = fixture.open(false).await;
+        assert!(timeout(2 * SILENT_WAIT, Change::begin(&other)).await.is_err());
+        assert!(said().contains("another commissioner is changing the registry"), "{}", said());
+        drop(change);
+        Change::begin(&fixture.registry).await.unwrap();
     }
 
     #[tokio::test]

@@ -238,7 +238,7 @@ impl Registry {
             newest_list: 0,
             nicknames: Vec::new(),
         };
-        import.read(Lines { input: lines, number: 0 }).await?;
+        import.read(Lines { input: lines, number: 0, records: 0 }).await?;
         let Import { mut change, outcome, newest_list, .. } = import;
         change.list_is_known(newest_list).await?;
         change.commit().await?;
@@ -250,18 +250,26 @@ impl Registry {
 struct Lines<R> {
     input: R,
     number: u64,
+    /// Those that are not blank.
+    records: u64,
 }
 
 impl<R: BufRead> Lines<R> {
     fn next(&mut self) -> Result<Option<Line>, Error> {
-        self.number += 1;
         let mut line = String::new();
-        let read =
-            self.input.by_ref().take(MAX_LINE).read_line(&mut line).map_err(|error| self.bad(error.to_string()))?;
-        match read {
-            0 => Ok(None),
-            _ if !line.ends_with('\n') => Err(self.bad("it is cut off, or too long")),
-            _ => serde_json::from_str(&line).map(Some).map_err(|error| self.bad(error.to_string())),
+        while line.trim().is_empty() {
+            self.number += 1;
+            line.clear();
+            let limited = &mut self.input.by_ref().take(MAX_LINE);
+            if limited.read_line(&mut line).map_err(|error| self.bad(error.to_string()))? == 0 {
+                return Ok(None);
+            }
+        }
+        self.records += 1;
+        match serde_json::from_str(&line) {
+            // An editor may have left out the end of the last line.
+            Err(_) if !line.ends_with('\n') => Err(self.bad("it is cut off, or too long")),
+            record => record.map(Some).map_err(|error| self.bad(error.to_string())),
         }
     }
 
@@ -318,7 +326,7 @@ impl Import<'_> {
                     self.merge(device.take()).await?;
                     self.take_list(&object).await?.map_err(|what| lines.bad(what))?;
                 }
-                Some(Line::End { lines: count }) if count + 1 == lines.number => break,
+                Some(Line::End { lines: count }) if count + 1 == lines.records => break,
                 Some(_) => return Err(lines.bad("it is out of place")),
                 None => return Err(lines.bad("it is missing: the export was cut off")),
             }
@@ -1108,6 +1116,28 @@ mod tests {
         assert!(b.registry.list_seen(&device, Some(version + 100)).await.is_err());
         import(&a, &b).await;
         assert!(matches!(b.registry.begin_list(None).await, Err(Error::NewerList { .. })));
+    }
+
+    /// Blank lines, other line ends, none at the end: a file says what it says.
+    #[tokio::test]
+    async fn an_export_that_an_editor_has_touched_is_the_same() {
+        let stations = Stations::new();
+        let from = stations.station().await;
+        stations.commission(&from, &id("one"), &key()).await;
+        let good = export(&from).await;
+        for touched in [
+            format!("\n{good}\n\n"),
+            good.replace('\n', "\n \n"),
+            good.replace('\n', "\r\n"),
+            good.trim_end().to_owned(),
+        ] {
+            let to = stations.station().await;
+            let imported = to.registry.import(touched.as_bytes()).await.unwrap();
+            assert_eq!((imported.devices, imported.keys), (1, 1), "{touched}");
+        }
+        let doubled = format!("{good}\n\n{}", good.lines().next().unwrap());
+        let refused = stations.station().await.registry.import(doubled.as_bytes()).await.unwrap_err();
+        assert!(refused.to_string().contains("there is more behind the end"), "{refused}");
     }
 
     /// Whatever is wrong with it: nothing is changed.

@@ -293,7 +293,9 @@ fn may_be_certified(device: &Device, key: &Key) -> Result<ProofLevel, Error> {
     match key.status {
         KeyStatus::Active => {}
         KeyStatus::Pending if may_become_active(device, key) => {}
-        KeyStatus::Pending => return refuse("it is in conflict with an older key; see --accept-new-key"),
+        KeyStatus::Pending => {
+            return refuse("it is in conflict with an older key; `commissioner commission --accept-new-key` takes it");
+        }
         KeyStatus::Revoked => return refuse("it is revoked; let the device make a new key"),
     }
     let unproven_is_enough = device.profile == Profile::Minimal && key.provenance == Provenance::Programming;

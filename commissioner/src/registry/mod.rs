@@ -39,6 +39,7 @@ use std::{
 use cbor_schemas::{DeviceId, IssuerId};
 use protocol::key::PublicKey;
 use sqlx::AnyPool;
+use tokio::sync::Mutex;
 
 pub use self::{
     audit::{AuditEntry, AuditSummary, Tampering},
@@ -67,6 +68,7 @@ use self::{
 use crate::{
     clock::{Clock, rfc3339},
     state_dir::{self, Found, Lock, REGISTRY, StateDir},
+    text,
 };
 
 /// The name of the entry in `meta` that says whose registry this is: the issuer's x-coordinate in hex.
@@ -82,6 +84,8 @@ pub struct Registry {
     is_frozen: bool,
     /// Changes that there is room for: see [`Registry::reserve`].
     reserved: Arc<AtomicI64>,
+    /// Who of ourselves changes it: so whoever is waited for behind that is another process.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What a registry is called in an error.
@@ -276,7 +280,8 @@ pub enum Error {
     },
     /// No station, or several.
     #[error(
-        "{found} stations with a valid token have a thumbprint that begins with {prefix:?}; `commissioner station list` shows them"
+        "the keys of {} with a valid token have a thumbprint that begins with {prefix:?}; `commissioner station list` shows them",
+        text::count(*found, "station", "stations")
     )]
     NoStation {
         /// What was given.
@@ -397,7 +402,7 @@ impl Registry {
             // It was complete but for that. Where it cannot be done, a later run does it.
             let _ = dir.complete();
         }
-        Ok(Some(Self { pool, clock, clock_ok, issuer, is_frozen, reserved: Arc::default() }))
+        Ok(Some(Self { pool, clock, clock_ok, issuer, is_frozen, reserved: Arc::default(), turn: Arc::default() }))
     }
 
     /// Notes that the state is being made, and makes the registry's file and its schema, so that keys made from now on have a
@@ -421,7 +426,8 @@ impl Registry {
     ) -> Result<Self, Error> {
         let connected = schema::connect(dir, Purpose::Make(lock)).await?;
         let Connected { pool, is_frozen } = connected.ok_or_else(|| Error::NotInitialised(dir.path().to_owned()))?;
-        let registry = Self { pool, clock, clock_ok: false, issuer, is_frozen, reserved: Arc::default() };
+        let registry =
+            Self { pool, clock, clock_ok: false, issuer, is_frozen, reserved: Arc::default(), turn: Arc::default() };
         let mut change = Change::begin(&registry).await?;
         sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2)")
             .bind(META_ISSUER)

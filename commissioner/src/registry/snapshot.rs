@@ -25,7 +25,15 @@ impl Registry {
     pub async fn open_copy(path: &Path, clock: Clock) -> Result<Self, Error> {
         let pool = schema::look_at(path).await?;
         let issuer = issuer_of(&pool).await?.ok_or(Error::Corrupt(META_ISSUER))?;
-        Ok(Self { pool, clock, clock_ok: false, issuer, is_frozen: true, reserved: Arc::default() })
+        Ok(Self {
+            pool,
+            clock,
+            clock_ok: false,
+            issuer,
+            is_frozen: true,
+            reserved: Arc::default(),
+            turn: Arc::default(),
+        })
     }
 
     /// Checks the database itself, the chain of the audit trail, and every signature over one of its heads.

@@ -100,9 +100,8 @@ pub enum Succession {
 pub enum Conflict {
     /// Another key than before. It is kept as pending.
     #[error(
-        "{device} has a new key {}, not the {} known before; {}",
-        short(key),
-        list(older),
+        "{}; {}",
+        self.what_happened(),
         advice(*policy)
     )]
     KeyChange {
@@ -110,7 +109,7 @@ pub enum Conflict {
         device: String,
         /// The new key's thumbprint.
         key: String,
-        /// The keys known before, and their status.
+        /// The keys known before, and their status; oldest first.
         older: Vec<(String, KeyStatus)>,
         /// What is to happen to this device's keys.
         policy: Policy,
@@ -209,6 +208,18 @@ pub enum Conflict {
     },
 }
 
+impl Conflict {
+    /// A key change in words, without what to do: that depends on where it is found out. Other conflicts say both.
+    pub fn what_happened(&self) -> String {
+        match self {
+            Self::KeyChange { device, key, older, .. } => {
+                format!("{device} has a new key {}, not the {} known before", short(key), newest(older))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// What revoking did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
@@ -225,7 +236,15 @@ impl Registry {
     /// [`Error::Conflict`] for key changes and alarms. They are on record by then, and a changed key is pending.
     pub async fn observe_key(&self, seen: &Observation) -> Result<Succession, Error> {
         let is_report = seen.proof == ProofLevel::Unproven;
-        self.observe(seen, if is_report { CountsBy::Report } else { CountsBy::Certificate }).await
+        self.observe(seen, if is_report { CountsBy::Report } else { CountsBy::Certificate }, None).await
+    }
+
+    /// The same for a report that was seen `at` another time than now, Unix seconds.
+    ///
+    /// # Errors
+    /// Those of [`Registry::observe_key`].
+    pub async fn observe_key_at(&self, seen: &Observation, at: u64) -> Result<Succession, Error> {
+        self.observe(seen, CountsBy::Report, Some(at)).await
     }
 
     /// The same at a visit that is to give the device a certificate, even if it cannot prove its key.
@@ -233,11 +252,12 @@ impl Registry {
     /// # Errors
     /// Those of [`Registry::observe_key`].
     pub async fn observe_visited(&self, seen: &Observation) -> Result<Succession, Error> {
-        self.observe(seen, CountsBy::Certificate).await
+        self.observe(seen, CountsBy::Certificate, None).await
     }
 
-    async fn observe(&self, seen: &Observation, by: CountsBy) -> Result<Succession, Error> {
+    async fn observe(&self, seen: &Observation, by: CountsBy, at: Option<u64>) -> Result<Succession, Error> {
         let mut change = Change::begin(self).await?;
+        let at = at.unwrap_or(change.now);
         let device = lookup::load(&mut change.tx, &seen.device).await?;
         let holder = lookup::holder(&mut change.tx, &seen.key).await?;
         let is_ours =
@@ -245,9 +265,9 @@ impl Registry {
         let own = own_key(&mut change.tx, &self.issuer, &seen.key).await?;
         let verdict = judge(device.as_ref(), holder, own, seen, is_ours);
         if !matches!(verdict, Verdict::Alarm(_)) {
-            change.note_device(seen).await?;
+            change.note_device(seen, device.as_ref(), at).await?;
             let known = device.as_ref().and_then(|device| device.key(&seen.key));
-            change.note_key(seen, seen.provenance(), known).await?;
+            change.note_key(seen, seen.provenance(), known, at).await?;
         }
         let succession = match verdict {
             Verdict::Known => Succession::Known,
@@ -361,7 +381,8 @@ impl Registry {
             return change.refuse(device, new, conflict).await;
         }
         // The old key vouches for the new one; but it was not learned in the trusted place.
-        change.note_key(&seen, Provenance::Proved, known.key(new)).await?;
+        let now = change.now;
+        change.note_key(&seen, Provenance::Proved, known.key(new), now).await?;
         let because = "named by the device under its former key";
         let revoked = change.settle(device, new, CountsBy::Certificate, because).await?;
         let is_ours = escrow::is_kept(&mut change.tx, device, new).await?;
@@ -469,16 +490,20 @@ fn holds_on(device: &Device) -> bool {
 fn advice(policy: Policy) -> &'static str {
     match policy {
         Policy::Rotate => {
-            "if you erased the device yourself, repeat with --accept-new-key (or --trusted where you program devices)"
+            "if you erased the device yourself, `commissioner commission --accept-new-key` takes the new one (or --trusted \
+             where you program devices)"
         }
         Policy::Keep => {
-            "by its policy it keeps its key; if you erased the device yourself, repeat with --accept-new-key"
+            "by its policy it keeps its key; if you erased the device yourself, `commissioner commission --accept-new-key` \
+             takes the new one"
         }
         Policy::Restore => {
-            "a copy of that is kept: `commissioner restore` puts it back, and --accept-new-key gives it up"
+            "a copy of that is kept: `commissioner restore` puts it back, and `commissioner commission --accept-new-key` gives \
+             it up"
         }
         Policy::Derive => {
-            "which comes from its hardware and should never change; find out why it did, and only then repeat with --accept-new-key"
+            "which comes from its hardware and should never change; find out why it did, and only then take the new one by \
+             `commissioner commission --accept-new-key`"
         }
     }
 }
@@ -502,9 +527,19 @@ fn others(device: &Device, x: &[u8; 32]) -> Vec<(String, KeyStatus)> {
     others.map(|key| (key.thumbprint.clone(), key.status)).collect()
 }
 
-fn list(keys: &[(String, KeyStatus)]) -> String {
-    let names: Vec<_> = keys.iter().map(|(thumbprint, status)| format!("{} ({status})", short(thumbprint))).collect();
-    names.join(", ")
+/// The key that counted, or else the newest one, and how many others there are.
+fn newest(keys: &[(String, KeyStatus)]) -> String {
+    let Some((thumbprint, status)) =
+        keys.iter().find(|(_, status)| *status == KeyStatus::Active).or_else(|| keys.last())
+    else {
+        return "one".to_owned();
+    };
+    let key = format!("{} ({status})", short(thumbprint));
+    match keys.len() {
+        1 => key,
+        2 => format!("{key} or the other one"),
+        all => format!("{key} or the {} other ones", all - 1),
+    }
 }
 
 impl Conflict {
@@ -566,35 +601,55 @@ impl Change {
     }
 
     /// Adds the device, or takes note that it was seen. Its profile only ever grows: the opposite was an alarm before.
-    async fn note_device(&mut self, seen: &Observation) -> Result<(), Error> {
+    async fn note_device(&mut self, seen: &Observation, known: Option<&Device>, at: u64) -> Result<(), Error> {
+        let [first, last] = known.map_or([at, at], |known| self.seen_between(known.first_seen, known.last_seen, at));
         sqlx::query(
-            "INSERT INTO devices (device, profile, first_seen, last_seen) VALUES ($1, $2, $3, $3) \
-             ON CONFLICT (device) DO UPDATE SET last_seen = excluded.last_seen, profile = excluded.profile",
+            "INSERT INTO devices (device, profile, first_seen, last_seen) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (device) DO UPDATE SET profile = excluded.profile, first_seen = excluded.first_seen, \
+             last_seen = excluded.last_seen",
         )
         .bind(seen.device.as_str())
         .bind(seen.profile.as_str())
-        .bind(sql::signed(self.now))
+        .bind(sql::signed(first))
+        .bind(sql::signed(last))
         .execute(&mut *self.tx)
         .await?;
         Ok(())
     }
 
+    /// The first and last time of what is seen `at` a time. What is seen now is the last, whatever the clock said before.
+    fn seen_between(&self, first: u64, last: u64, at: u64) -> [u64; 2] {
+        [first.min(at), if at == self.now { at } else { last.max(at) }]
+    }
+
     /// Adds the key as pending, or takes note that it was seen, perhaps better vouched for than before.
-    async fn note_key(&mut self, seen: &Observation, from: Provenance, known: Option<&Key>) -> Result<(), Error> {
+    /// What was seen before something else is on record, and does not undo it.
+    async fn note_key(
+        &mut self,
+        seen: &Observation,
+        from: Provenance,
+        known: Option<&Key>,
+        at: u64,
+    ) -> Result<(), Error> {
         let key = seen.key.thumbprint().to_string();
         let Some(known) = known else {
-            return self.add_key(seen, from.as_str(), key).await;
+            return self.add_key(seen, from.as_str(), key, at).await;
         };
+        let [first, last] = self.seen_between(known.first_seen, known.last_seen, at);
+        let generation = if last == at { seen.generation } else { known.generation };
         let provenance = better(known.provenance, from);
         let proof = if known.proof == ProofLevel::Proved { known.proof } else { seen.proof };
-        sqlx::query("UPDATE keys SET last_seen = $1, generation = $2, provenance = $3, proof = $4 WHERE x = $5")
-            .bind(sql::signed(self.now))
-            .bind(i64::from(seen.generation))
-            .bind(provenance.as_str())
-            .bind(proof.as_str())
-            .bind(known.x.to_vec())
-            .execute(&mut *self.tx)
-            .await?;
+        sqlx::query(
+            "UPDATE keys SET first_seen = $1, last_seen = $2, generation = $3, provenance = $4, proof = $5 WHERE x = $6",
+        )
+        .bind(sql::signed(first))
+        .bind(sql::signed(last))
+        .bind(i64::from(generation))
+        .bind(provenance.as_str())
+        .bind(proof.as_str())
+        .bind(known.x.to_vec())
+        .execute(&mut *self.tx)
+        .await?;
         if provenance != known.provenance {
             let event = Event::KeyRaised { key, provenance: provenance.as_str() };
             self.record(Some(&seen.device), &event).await?;
@@ -602,7 +657,13 @@ impl Change {
         Ok(())
     }
 
-    async fn add_key(&mut self, seen: &Observation, provenance: &'static str, key: String) -> Result<(), Error> {
+    async fn add_key(
+        &mut self,
+        seen: &Observation,
+        provenance: &'static str,
+        key: String,
+        at: u64,
+    ) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO keys \
              (x, thumbprint, device, ordinal, status, provenance, proof, generation, first_seen, last_seen) \
@@ -614,7 +675,7 @@ impl Change {
         .bind(provenance)
         .bind(seen.proof.as_str())
         .bind(i64::from(seen.generation))
-        .bind(sql::signed(self.now))
+        .bind(sql::signed(at))
         .execute(&mut *self.tx)
         .await?;
         self.record(Some(&seen.device), &Event::KeySeen { key, provenance }).await
@@ -822,6 +883,57 @@ mod tests {
         assert_eq!(fixture.certificate_status(&device, cti).await, CertificateStatus::Revoked);
         fixture.certified(&device, &new).await;
         assert_eq!(fixture.device(&device).await.active().unwrap().x, *new.x());
+    }
+
+    /// However many keys there were before: the one that counts is named, once, and so is how many others there are.
+    #[tokio::test]
+    async fn a_key_change_names_one_key_and_counts_the_others() {
+        let fixture = Fixture::new().await;
+        let device = id("device");
+        let (first, _) = fixture.commissioned(&device).await;
+        let name = |key: &PublicKey| short(&key.thumbprint().to_string()).to_owned();
+        for (number, others) in [(0, ""), (1, " or the other one"), (2, " or the 2 other ones")] {
+            let new = key();
+            let told = fixture.proved(&device, &new).await.unwrap_err().to_string();
+            let change = format!(
+                "{device} has a new key {}, not the {} (active){others} known before; ",
+                name(&new),
+                name(&first)
+            );
+            assert!(told.starts_with(&change), "{number}: {told}");
+            assert!(told.contains("`commissioner commission --accept-new-key`"), "{told}");
+        }
+        fixture.registry.revoke(&device, "lost").await.unwrap();
+        let older = fixture.device(&device).await.keys;
+        let told = fixture.proved(&device, &key()).await.unwrap_err().to_string();
+        assert!(
+            told.contains(&format!("not the {} (pending) or the 3 other ones", short(&older[3].thumbprint))),
+            "{told}"
+        );
+    }
+
+    /// A log may be older than what is known, and is not newer than it says.
+    #[tokio::test]
+    async fn what_was_seen_earlier_does_not_undo_what_was_seen_since() {
+        let fixture = Fixture::new().await;
+        let (device, key) = (id("device"), key());
+        let at = |generation| Observation { generation, ..seen(&device, &key, Place::Elsewhere, ProofLevel::Unproven) };
+        fixture.registry.observe_key_at(&at(2), NOON - 1_000).await.unwrap();
+        fixture.registry.observe_key_at(&at(1), NOON - 5_000).await.unwrap();
+        let known = fixture.device(&device).await;
+        assert_eq!([known.first_seen, known.last_seen], [NOON - 5_000, NOON - 1_000]);
+        let known_key = &known.keys[0];
+        assert_eq!([known_key.first_seen, known_key.last_seen], [NOON - 5_000, NOON - 1_000]);
+        assert_eq!(known_key.generation, 2);
+        fixture.registry.observe_key(&at(3)).await.unwrap();
+        // The clock was ahead, and was set right: what is seen now is seen now.
+        fixture.clock.set(NOON - 2_000);
+        fixture.registry.observe_key(&at(4)).await.unwrap();
+        let known = fixture.device(&device).await;
+        assert_eq!(
+            (known.last_seen, known.keys[0].last_seen, known.keys[0].generation),
+            (NOON - 2_000, NOON - 2_000, 4)
+        );
     }
 
     #[tokio::test]
