@@ -78,7 +78,8 @@ async fn a_request_is_confirmable_and_a_piggybacked_answer_is_its_response() {
 /// Not a second more, and all of it: before the acknowledgement, and after.
 #[tokio::test(start_paused = true)]
 async fn what_was_waited_is_what_is_said() {
-    let (mut probing, _device) = client(Timers::PROBE);
+    let timers = Timers { ack_timeout: Duration::from_millis(200), ack_random_factor: 1.0, ..EXACT };
+    let (mut probing, _device) = client(timers);
     let error = probing.ping().await.unwrap_err().to_string();
     assert!(error.starts_with("no answer within 6 s;"), "{error}");
     let (mut client, mut link) = client(EXACT);
