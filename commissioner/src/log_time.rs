@@ -24,7 +24,7 @@ pub struct LogTime {
 
 impl LogTime {
     /// For a log whose times are of this machine's zone, where they name none.
-    pub fn new() -> Self {
+    pub fn in_local_zone() -> Self {
         Self::in_zone(TimeZone::system())
     }
 

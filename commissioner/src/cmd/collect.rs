@@ -95,7 +95,7 @@ impl<'a> Log<'a> {
     async fn read(&mut self) -> Result<(), CommandError> {
         let opened = if self.path.as_os_str() == "-" { TextFile::stdin() } else { TextFile::open(self.path) };
         let mut log = opened.map_err(|error| self.unreadable(&error))?;
-        let (mut scanner, mut time) = (ReportScanner::new(), LogTime::new());
+        let (mut scanner, mut time) = (ReportScanner::new(), LogTime::in_local_zone());
         let mut piece = vec![0; PIECE];
         loop {
             let read = match log.read(&mut piece) {

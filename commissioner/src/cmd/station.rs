@@ -1,6 +1,10 @@
 //! `commissioner station new|list|revoke|requests|install`: machines that act for an issuer whose key stays elsewhere.
 
-use std::{fmt, io::Read, path::PathBuf};
+use std::{
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use cbor_schemas::{Kind, Sign1};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
@@ -251,7 +255,7 @@ async fn install(file: PathBuf, context: &Context) -> Result<(), CommandError> {
 }
 
 /// The contents of a file of bounded size.
-pub(super) fn read(path: &PathBuf) -> Result<Vec<u8>, CommandError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     let unreadable = |error: std::io::Error| {
         CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
     };
