@@ -78,6 +78,8 @@ impl From<DecryptError> for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     fn passphrase(text: &str) -> SecretString {
@@ -93,7 +95,11 @@ mod tests {
     }
 
     fn opened(sealed: &[u8], text: &str) -> Result<Vec<u8>, Error> {
-        open(&passphrase(text), |identity| age::decrypt(identity, sealed))
+        open(&passphrase(text), |identity| {
+            let mut contents = Vec::new();
+            age::Decryptor::new(sealed)?.decrypt(std::iter::once(identity))?.read_to_end(&mut contents)?;
+            Ok(contents)
+        })
     }
 
     /// The work factor stands at the end of the second line.

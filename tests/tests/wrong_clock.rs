@@ -82,7 +82,7 @@ async fn give_list(station: &Station, line: &Line) -> distribute::Outcome {
     let mut client = line.client();
     let account = Account::read(&mut client).await.expect("it answers");
     let list = distribute::current_list(station, Some(ListMode::Members), &quiet()).await.expect("a list");
-    distribute::distribute(&mut client, &account, station, &list, &quiet()).await.expect("it takes the list")
+    distribute::distribute(&mut client, &account, station, &list, false, &quiet()).await.expect("it takes the list")
 }
 
 /// Nine hours (a clock in local time), and fourteen years (a clock without a battery), at the making of the registry already.

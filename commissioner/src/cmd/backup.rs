@@ -10,6 +10,7 @@ use super::Context;
 use super::secret::Passphrase;
 use crate::backup::{self, Copy, Stop};
 use crate::error::{CommandError, ExitCode};
+use crate::stop;
 
 /// Write a backup: the keys and the registry, sealed by a passphrase
 #[derive(Debug, ClapArgs)]
@@ -83,22 +84,23 @@ impl RestoreArgs {
     }
 }
 
-/// The signals to end: Ctrl-C, `kill`, a terminal that is closed. Without a handler they would leave what is under way behind.
-struct Interrupts([Signal; 3]);
+/// The signals to end, and a terminal that is closed. Without a handler they would leave what is under way behind.
+struct Interrupts {
+    stop: stop::Stop,
+    hang_up: Signal,
+}
 
 impl Interrupts {
     /// From now on the signals do nothing else.
     fn listen() -> Result<Self, CommandError> {
-        let listen = |kind| signal(kind).map_err(CommandError::internal);
-        Ok(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]))
+        let hang_up = signal(SignalKind::hangup()).map_err(CommandError::internal)?;
+        Ok(Self { stop: stop::Stop::listen()?, hang_up })
     }
 
     async fn next(&mut self) {
-        let Self([interrupt, terminate, hang_up]) = self;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
+            () = self.stop.requested() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use super::Context;
-use crate::error::CommandError;
+use crate::{error::CommandError, text};
 
 /// Who says that something is meant.
 pub(super) enum Word {
@@ -31,11 +31,13 @@ impl Context {
 /// # Errors
 /// Exit code 2 for anything but yes.
 pub(super) fn ask(question: &str) -> Result<(), CommandError> {
+    if is_so(question)? { Ok(()) } else { Err(CommandError::usage("that was no yes; nothing was changed")) }
+}
+
+/// Asks at the terminal whether it is so; anything but a yes is a no.
+pub(super) fn is_so(question: &str) -> Result<bool, CommandError> {
     let mut answer = String::new();
-    write!(io::stderr(), "{question} [y/N] ").map_err(CommandError::internal)?;
+    write!(io::stderr(), "{} [y/N] ", text::line(question)).map_err(CommandError::internal)?;
     io::stdin().lock().read_line(&mut answer).map_err(CommandError::internal)?;
-    match answer.trim().to_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(CommandError::usage("that was no yes; nothing was changed")),
-    }
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }

@@ -8,7 +8,7 @@ use age::secrecy::SecretString;
 use clap::Args as ClapArgs;
 use zeroize::Zeroizing;
 
-use super::complain;
+use super::confirm;
 use crate::error::CommandError;
 use crate::escrow::{self, OpenWith, SealTo};
 use crate::state_dir::StateDir;
@@ -70,7 +70,8 @@ impl Unlock {
             "The backup says that the issuer's key is behind the PKCS#11 module {:?}. Loading it runs it as you. Is it yours?",
             place.module
         );
-        if !self.trust_module && !(std::io::stdin().is_terminal() && confirm(&question)?) {
+        let is_confirmed = self.trust_module || (std::io::stdin().is_terminal() && confirm::is_so(&question)?);
+        if !is_confirmed {
             return Ok(false);
         }
         fs::remove_file(&mark).map_err(CommandError::internal)?;
@@ -182,14 +183,6 @@ pub(super) fn value(path: &str) -> Result<Vec<u8>, CommandError> {
         return Err(CommandError::usage("these were two different values; try again"));
     }
     Ok(value.as_bytes().to_vec())
-}
-
-/// Asks whether it is so; anything but a yes is a no.
-fn confirm(question: &str) -> Result<bool, CommandError> {
-    complain(format_args!("{question} [y/N] "));
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(CommandError::internal)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
 fn prompt(text: &str) -> Result<Zeroizing<String>, CommandError> {

@@ -49,13 +49,16 @@ impl Link<Address> for Wire<'_> {
     }
 }
 
+/// Code and body of an answer.
+type Outcome = Result<(u8, Vec<u8>), Error<Infallible>>;
+
 /// Reads `path` of `device`. What came of it, and what was asked.
 fn read(
     device: &mut TestDevice,
     path: &str,
     instead: fn(&Packet) -> Option<Packet>,
     approve: impl FnOnce(&PublicKey) -> bool,
-) -> (Result<(u8, Vec<u8>), Error<Infallible>>, Vec<Packet>) {
+) -> (Outcome, Vec<Packet>) {
     let own = TestRng::new(77).key();
     let mut wire = Wire { device, instead, asked: Vec::new(), answer: Vec::new() };
     let mut body = [0; 512];

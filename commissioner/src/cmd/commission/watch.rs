@@ -268,7 +268,7 @@ mod tests {
         let mut blockades = Blockades::default();
         let mut news = |now: &[&Blocked]| blockades.news(now.iter().copied().cloned().collect());
         assert_eq!(news(&[&acm, &ncm]), []);
-        assert_eq!(news(&[&ncm]), [ncm.clone()], "a driver came for the other one");
+        assert_eq!(news(&[&ncm]), std::slice::from_ref(&ncm), "a driver came for the other one");
         assert_eq!((news(&[&ncm]), news(&[])), (vec![], vec![]));
         // Plugged in again.
         assert_eq!((news(&[&ncm]), news(&[&ncm]), news(&[&ncm])), (vec![], vec![ncm.clone()], vec![]));
