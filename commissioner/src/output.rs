@@ -1,6 +1,6 @@
 //! Standard output: JSON Lines with `--json`, text for people without, and nothing else. Standard error: what is said beside.
 //!
-//! Whatever is said passes through [`text`](crate::text) on its way out.
+//! Whatever is said passes through [`text`] on its way out.
 
 use std::{
     fmt,

@@ -15,7 +15,7 @@
 //! | two devices with one ID at the same time | alarm | alarm |
 //!
 //! *Settled* is not active yet: a key that is proved, or accepted by the user, or named by a rekeyed device, becomes active with
-//! its certificate. Only a report, where no certificate is meant, makes it active at once: [`mine`](super::mine) has that rule.
+//! its certificate. Only a report, where no certificate is meant, makes it active at once: `registry/mine.rs` has that rule.
 //!
 //! Otherwise a stranger's device could revoke a real one by claiming its ID. An alarm changes nothing but the audit trail.
 //!
