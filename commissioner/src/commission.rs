@@ -115,7 +115,7 @@ pub enum Error {
     Registry(#[from] registry::Error),
     /// The device was not asked, or what it did is not on record.
     #[error(transparent)]
-    Deed(#[from] deed::Error),
+    Deed(deed::Error),
     /// The certificate was not signed.
     #[error(transparent)]
     Issuer(#[from] issuer::Error),
@@ -864,6 +864,17 @@ fn check_receipt(receipt: &Receipt, visit: &Visit<'_>, slot: Slot, request: &Slo
         Err(Error::WrongReceipt("the contents"))
     } else {
         Ok(())
+    }
+}
+
+impl From<deed::Error> for Error {
+    /// What has nothing to do with the deed is what it is without one.
+    fn from(error: deed::Error) -> Self {
+        match error {
+            deed::Error::Visit(error) => error.into(),
+            deed::Error::Registry(error) => error.into(),
+            of_deed => Self::Deed(of_deed),
+        }
     }
 }
 

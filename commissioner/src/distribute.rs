@@ -42,7 +42,7 @@ pub enum Error {
     Registry(#[from] registry::Error),
     /// The device was not asked, or what it did is not on record.
     #[error(transparent)]
-    Deed(#[from] deed::Error),
+    Deed(deed::Error),
     /// The list was not signed.
     #[error(transparent)]
     Issuer(#[from] issuer::Error),
@@ -155,6 +155,17 @@ fn view(payload: Vec<u8>) -> Result<PeersView, Error> {
 
 fn is_held(list: &List, held: &PeersView) -> bool {
     (held.version, held.mode, usize::from(held.held)) == (Some(list.version), Some(list.mode), list.keys)
+}
+
+impl From<deed::Error> for Error {
+    /// What has nothing to do with the deed is what it is without one.
+    fn from(error: deed::Error) -> Self {
+        match error {
+            deed::Error::Visit(error) => error.into(),
+            deed::Error::Registry(error) => error.into(),
+            of_deed => Self::Deed(of_deed),
+        }
+    }
 }
 
 impl From<Error> for CommandError {

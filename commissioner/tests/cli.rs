@@ -157,6 +157,7 @@ fn init_finishes_what_was_interrupted_and_replaces_nothing_that_was_lost() {
         let registry = state.path().join("registry.sqlite");
         fs::remove_file(&registry).unwrap();
         fs::write(&registry, b"").unwrap();
+        fs::write(state.path().join("init-under-way"), b"").unwrap();
         fs::remove_file(state.path().join("station.key")).unwrap();
         let issuer = state.path().join("issuer.key");
         let before = fs::read(&issuer).unwrap();
