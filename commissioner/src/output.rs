@@ -105,7 +105,7 @@ pub fn complain_in_lines(problem: impl fmt::Display) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     struct Failing(io::ErrorKind);
@@ -119,8 +119,9 @@ mod tests {
         }
     }
 
+    /// What was written, for whoever has a clone.
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Shared(pub(crate) Arc<Mutex<Vec<u8>>>);
 
     impl Write for Shared {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -306,7 +306,7 @@ impl<'c> Visit<'c> {
         progress.working("asking the device to prove its key");
         let mut handshakes = 0;
         while let Err(error) = session::prove(client, expected).await {
-            once_more(error, &mut handshakes).await?;
+            once_more(client, error, &mut handshakes).await?;
         }
         let (token, issued_at) = match &station.token {
             Some(token) if token.expires_at < station.registry.now() => {
@@ -405,7 +405,7 @@ impl<'c> Visit<'c> {
         let (state, response) = loop {
             match open(client, own, transfer, expected).await {
                 Ok(opened) => break opened,
-                Err(error) => once_more(error, &mut handshakes).await?,
+                Err(error) => once_more(client, error, &mut handshakes).await?,
             }
         };
         let session = Session::resume(client, state);
@@ -440,13 +440,12 @@ async fn open(
 
 /// Waits before another handshake, if `error` says that others took the place of the last one. Whoever floods the device does
 /// so at some rate, so this is not at one of ours.
-async fn once_more(error: session::Error, handshakes: &mut u32) -> Result<(), Error> {
+async fn once_more(client: &mut Client, error: session::Error, handshakes: &mut u32) -> Result<(), Error> {
     *handshakes += 1;
     if !matches!(error, session::Error::Busy) || *handshakes >= HANDSHAKES {
         return Err(error.into());
     }
-    tokio::time::sleep(part_of(HANDSHAKE_WAIT * *handshakes)).await;
-    Ok(())
+    Ok(client.pause(part_of(HANDSHAKE_WAIT * *handshakes)).await?)
 }
 
 /// Presents a token, and waits where the device asks for that: it bounds how many signatures strangers make it verify. They may
@@ -463,7 +462,7 @@ async fn present(client: &mut Client, token: Vec<u8>) -> Result<(), Error> {
         if waited >= TOKEN_PATIENCE {
             return Err(Error::TokensBusy { waited, refusal: Refusal::from(&response) });
         }
-        tokio::time::sleep(wait + part_of(wait.max(Duration::from_secs(1)))).await;
+        client.pause(wait + part_of(wait.max(Duration::from_secs(1)))).await?;
     }
 }
 

@@ -331,7 +331,8 @@ struct Recorder {
 impl Service<Address> for Recorder {
     fn handle(&mut self, from: Address, datagram: &mut [u8], _now: u64, out: &mut [u8]) -> Option<usize> {
         self.served.push((datagram.to_vec(), from.try_into().expect("there is no other link")));
-        let answer = answer_to(datagram, (self.code)(datagram));
+        let cut = &datagram[..datagram.len().min(out.len())];
+        let answer = answer_to(cut, (self.code)(datagram));
         out[..answer.len()].copy_from_slice(&answer);
         Some(answer.len())
     }

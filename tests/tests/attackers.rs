@@ -421,7 +421,7 @@ fn below_protection() -> Vec<Case> {
             "error: ",
         ),
         (Lie::Answer(|request, _| with_payload(request.clone(), b"")), 5, "a request in place of a response"),
-        (Lie::Answer(|_, _| steering(code::FORBIDDEN)), 5, "[2Jno (1mnever)"),
+        (Lie::Answer(|_, _| steering(code::FORBIDDEN)), 5, r"\u{1b}[2J\u{7}no (\r\u{9b}1mnever)"),
     ]
 }
 

@@ -172,11 +172,6 @@ fn text(view: &ClockView, clock_ok: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{self, Write},
-        sync::{Arc, Mutex},
-    };
-
     use cbor_schemas::DeviceId;
     use clap::Parser as _;
     use serde_json::Value;
@@ -185,23 +180,11 @@ mod tests {
     use crate::{
         clock::Clock,
         cmd::{Cli, init, secret::Unlock},
-        output::Output,
+        output::{Output, tests::Shared},
         progress::Progress,
         registry::{Slot, VoucherRequest, testing},
         state_dir::Protection,
     };
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// A state directory, and what commands say in it.
     struct Desk {

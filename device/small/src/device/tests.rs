@@ -120,7 +120,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         (damaged, "did not sign"),
         (b"garbage".to_vec(), "not an anchor"),
         (request(&SlotRequest { anchor, certificate: None, voucher: None }), "is missing"),
-        (request(&SlotRequest { anchor, certificate: Some(object), voucher: Some(&voucher) }), "vouchers"),
+        (request(&SlotRequest { anchor, certificate: Some(object), voucher: Some(b"one") }), "vouchers"),
         (request(&SlotRequest { anchor, certificate: Some(&voucher), voucher: None }), "typ"),
         (request(&SlotRequest { anchor, certificate: Some(b"no"), voucher: None }), "not a signed object"),
         (with(odd), "as issuers make them"),
