@@ -180,12 +180,13 @@ impl Client {
         waited < if self.link.has_said_anything() { timers::START } else { timers::NOBODY }
     }
 
-    /// Lets time pass before the next message. What comes meanwhile, late or again, is dealt with as ever; and a link that is lost
+    /// Lets time pass before the next message: `least`, and a part of `spread`, another one each time. What comes meanwhile, late or again, is dealt with as ever; and a link that is lost
     /// is noticed at once.
-    pub(crate) async fn pause(&mut self, duration: Duration) -> Result<(), Error> {
+    pub(crate) async fn pause(&mut self, least: Duration, spread: Duration) -> Result<(), Error> {
         // Nothing was sent by this number, so nothing answers it.
         let nothing = Sent { message_id: self.next_message_id(), token: None };
-        self.await_answer(&nothing, Instant::now() + duration).await.map(drop)
+        let deadline = Instant::now() + least + self.timers.part_of(spread);
+        self.await_answer(&nothing, deadline).await.map(drop)
     }
 
     /// One unprotected request with its whole response.

@@ -14,7 +14,7 @@ use cbor_schemas::{
 };
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
-use rand_core::{OsRng, RngCore};
+use rand_core::OsRng;
 use tokio::time::Instant;
 
 use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
@@ -445,7 +445,7 @@ async fn once_more(client: &mut Client, error: session::Error, handshakes: &mut 
     if !matches!(error, session::Error::Busy) || *handshakes >= HANDSHAKES {
         return Err(error.into());
     }
-    Ok(client.pause(part_of(HANDSHAKE_WAIT * *handshakes)).await?)
+    Ok(client.pause(Duration::ZERO, HANDSHAKE_WAIT * *handshakes).await?)
 }
 
 /// Presents a token, and waits where the device asks for that: it bounds how many signatures strangers make it verify. They may
@@ -462,13 +462,8 @@ async fn present(client: &mut Client, token: Vec<u8>) -> Result<(), Error> {
         if waited >= TOKEN_PATIENCE {
             return Err(Error::TokensBusy { waited, refusal: Refusal::from(&response) });
         }
-        client.pause(wait + part_of(wait.max(Duration::from_secs(1)))).await?;
+        client.pause(wait, wait.max(Duration::from_secs(1))).await?;
     }
-}
-
-/// A part of it, another one each time.
-fn part_of(duration: Duration) -> Duration {
-    duration.mul_f64(f64::from(OsRng.next_u32()) / f64::from(u32::MAX))
 }
 
 fn get_comm() -> Request {

@@ -57,15 +57,24 @@ impl Timers {
 
     /// The wait before the first retransmission to a device that may think for `slowness` before it answers.
     pub(super) fn first_wait(&self, slowness: Duration) -> Duration {
-        let share = f64::from(OsRng.next_u32()) / f64::from(u32::MAX);
-        let stretch = 1.0 + (self.ack_random_factor - 1.0).max(0.0) * share;
+        let stretch = 1.0 + (self.ack_random_factor - 1.0).max(0.0) * share();
         self.ack_timeout.mul_f64(stretch) + slowness
+    }
+
+    /// A part of `duration`, another one each time; all of it where no wait is stretched by chance.
+    pub(super) fn part_of(&self, duration: Duration) -> Duration {
+        if self.ack_random_factor > 1.0 { duration.mul_f64(share()) } else { duration }
     }
 
     /// The wait for a response after its acknowledgement.
     pub(super) fn response_wait(&self, slowness: Duration) -> Duration {
         self.response + slowness * 2
     }
+}
+
+/// A number from 0 to 1.
+fn share() -> f64 {
+    f64::from(OsRng.next_u32()) / f64::from(u32::MAX)
 }
 
 /// How long a device may think about its slowest answer, by what it says of one P-256 operation.

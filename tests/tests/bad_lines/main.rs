@@ -29,6 +29,9 @@ use crate::{
     serial::{DeviceEnd, HostEnd, StreamFaults},
 };
 
+/// Timers without chance in them: devices count seconds, so a table would depend on it.
+const NETWORK: Timers = Timers { ack_random_factor: 1.0, ..Timers::NETWORK };
+const SERIAL: Timers = Timers { ack_random_factor: 1.0, ..Timers::SERIAL };
 /// Devices per row of a table.
 const DEVICES: u64 = 10;
 /// How often the command is given before a user would give up.
@@ -55,7 +58,7 @@ impl Host {
     }
 
     async fn visit(&self, line: BadLine) -> Result<Outcome, CommandError> {
-        visit(&self.station, line, Timers::NETWORK).await
+        visit(&self.station, line, NETWORK).await
     }
 
     async fn check(&self, device: &Shared, run: &str) -> bool {
@@ -63,7 +66,7 @@ impl Host {
     }
 
     async fn serial_visit(&self, line: BadLine) -> Result<Outcome, CommandError> {
-        visit(&self.station, line, Timers::SERIAL).await
+        visit(&self.station, line, SERIAL).await
     }
 
     /// Over a good line, the device is or becomes one of ours: no run left anything that cannot be mended.
@@ -177,7 +180,7 @@ async fn datagrams(host: &Host, table: &mut String) {
                 let device = OnLine::blank(&name);
                 let faults = Faults { lost, corrupt, twice, late };
                 let line = |run| BadLine::datagrams(&device, &host.time, faults, seed + run);
-                host.insist(&device, &name, Timers::NETWORK, line, &mut tally).await;
+                host.insist(&device, &name, NETWORK, line, &mut tally).await;
             }
             writeln!(table, "{lost:>6} {corrupt:>7} {twice:>5} {late:>5} | {tally}").unwrap();
         }
@@ -200,7 +203,7 @@ async fn stream(host: &Host, table: &mut String) {
             let seed = ((lost * 1000 + inserted) * 1000 + flipped) * 1000 + number * 10;
             let device = OnLine::blank(&name);
             let line = |run| BadLine::stream(&device, &host.time, faults, seed + run);
-            host.insist(&device, &name, Timers::SERIAL, line, &mut tally).await;
+            host.insist(&device, &name, SERIAL, line, &mut tally).await;
         }
         writeln!(table, "{lost:>6} {inserted:>8} {flipped:>7} | {tally}").unwrap();
     }
