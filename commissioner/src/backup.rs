@@ -186,7 +186,8 @@ impl Copy {
     /// # Errors
     /// See [`Error`].
     pub fn seal(self, file: &Path, passphrase: SecretString, stop: Stop) -> Result<(), Error> {
-        let recipient = passphrase::recipient(passphrase);
+        let no_memory = |error: passphrase::Error| Error::Memory { path: file.to_owned(), what: error.to_string() };
+        let recipient = passphrase::recipient(passphrase).map_err(no_memory)?;
         let is_stopped = stop.clone();
         let written = files::create_private_with(file, |out| {
             let recipients = iter::once(&recipient as &dyn age::Recipient);

@@ -800,11 +800,12 @@ async fn install(
     let certificate = sign(&intent, station, progress).await?;
 
     let request = SlotRequest { anchor: station.issuer.anchor(), certificate: Some(&certificate), voucher };
+    let ready = Deed::Installation.ready(registry).await?;
     progress.step(Step::Sent { cti: cti.to_string() });
     if visit.account().info().operation_ms >= SLOW_MS {
         progress.working("waiting until the device has checked and stored its certificate");
     }
-    let (response, asked) = Deed::Installation.ask(&mut visit, &put_slot(slot, &request)?, registry).await?;
+    let (response, asked) = ready.ask(&mut visit, &put_slot(slot, &request)?).await?;
     let receipt = match response.success() {
         Ok(response) => Receipt::decode(&response.payload)?,
         Err(refusal) => {

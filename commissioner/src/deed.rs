@@ -66,6 +66,20 @@ pub enum Error {
     Registry(#[from] registry::Error),
 }
 
+/// A deed that there is room for.
+#[derive(Debug)]
+pub struct Ready(Asked);
+
+impl Ready {
+    /// Asks the device at the end of `visit`.
+    ///
+    /// # Errors
+    /// [`Error::Visit`]: whether it did it is not known.
+    pub async fn ask(self, visit: &mut Visit<'_>, request: &Request) -> Result<(Response, Asked), Error> {
+        Ok((visit.request(request).await?, self.0))
+    }
+}
+
 /// A device that answered to a request for a deed.
 #[must_use = "what the device did has to be written down"]
 #[derive(Debug)]
@@ -85,11 +99,19 @@ impl Deed {
         request: &Request,
         registry: &Registry,
     ) -> Result<(Response, Asked), Error> {
+        self.ready(registry).await?.ask(visit, request).await
+    }
+
+    /// There is room for it, for who has something to say before the device is asked.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`].
+    pub async fn ready(self, registry: &Registry) -> Result<Ready, Error> {
         let room = registry.reserve().await.map_err(|error| match failure(&error) {
             Some(fault) => Error::NoRoom { deed: self, fault },
             None => error.into(),
         })?;
-        Ok((visit.request(request).await?, Asked { deed: self, _room: room }))
+        Ok(Ready(Asked { deed: self, _room: room }))
     }
 
     fn words(self) -> Words {

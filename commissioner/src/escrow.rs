@@ -81,7 +81,7 @@ impl SealTo {
     pub fn seal(&self, key: &PrivateKey) -> Result<Vec<u8>, Error> {
         let pem = keys::to_pem(key).ok_or_else(|| Error::Damaged("no key".to_owned()))?;
         let sealed = match self {
-            Self::Passphrase(words) => age::encrypt(&passphrase::recipient(words.clone()), pem.as_bytes()),
+            Self::Passphrase(words) => age::encrypt(&passphrase::recipient(words.clone())?, pem.as_bytes()),
             Self::Recipient(recipient) => age::encrypt(recipient, pem.as_bytes()),
         };
         Ok(sealed?)

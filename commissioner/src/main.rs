@@ -8,6 +8,8 @@ use commissioner::{
     output::{Output, complain, complain_in_lines},
     text::LogWriter,
 };
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 fn main() -> ExitCode {
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(CommandError::internal)
-        .and_then(|runtime| runtime.block_on(cli.run(output.clone())));
+        .and_then(|runtime| runtime.block_on(run(cli, output.clone())));
     let code = match &result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&output, error),
@@ -33,6 +35,13 @@ fn main() -> ExitCode {
         }
         _ => code,
     }
+}
+
+/// The command. A file that may not grow any further (RLIMIT_FSIZE) is an error of the write then, as a full disk is: without a
+/// handler the signal would end the program without a word.
+async fn run(cli: Cli, output: Output) -> Result<(), CommandError> {
+    let _file_size = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(CommandError::internal)?;
+    cli.run(output).await
 }
 
 /// Help, version, or what is wrong with the command line.

@@ -19,15 +19,19 @@ pub enum Error {
     #[error("{0}")]
     Damaged(String),
     /// There is less memory here.
-    #[error("opening it takes {0} MiB of memory, and this machine does not give that; open it on another one")]
+    #[error("a passphrase takes {0} MiB of memory, and this machine does not give that; do it where there is more")]
     Memory(u64),
 }
 
 /// What seals by `passphrase`.
-pub fn recipient(passphrase: SecretString) -> scrypt::Recipient {
+///
+/// # Errors
+/// [`Error::Memory`].
+pub fn recipient(passphrase: SecretString) -> Result<scrypt::Recipient, Error> {
+    need_memory(WORK_FACTOR)?;
     let mut recipient = scrypt::Recipient::new(passphrase);
     recipient.set_work_factor(WORK_FACTOR);
-    recipient
+    Ok(recipient)
 }
 
 /// Lets `open` use the identity of `passphrase`: once with what we seal, once more with what others may have sealed with more
@@ -44,22 +48,24 @@ pub fn open<T>(
         identity.set_max_work_factor(work_factor);
         open(&identity)
     };
+    need_memory(WORK_FACTOR)?;
     match attempt(WORK_FACTOR) {
         // Not to be shown: age computes with the speed of this machine then.
         Err(DecryptError::ExcessiveWork { required, .. }) if required <= MAX_WORK_FACTOR => {
-            if !is_there_memory(required) {
-                return Err(Error::Memory(1 << (required - 10)));
-            }
+            need_memory(required)?;
             attempt(required).map_err(Error::from)
         }
         opened => opened.map_err(Error::from),
     }
 }
 
-/// Whether scrypt would get its memory. It asks as if that could not fail.
-fn is_there_memory(work_factor: u8) -> bool {
+/// Finds out whether scrypt would get its memory, which asks as if that could not fail.
+fn need_memory(work_factor: u8) -> Result<(), Error> {
     let bytes = 1_usize.checked_shl(u32::from(work_factor) + 10);
-    bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+    match bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok()) {
+        true => Ok(()),
+        false => Err(Error::Memory(1 << (work_factor.max(10) - 10))),
+    }
 }
 
 impl From<DecryptError> for Error {
@@ -87,7 +93,7 @@ mod tests {
     }
 
     fn sealed(work_factor: Option<u8>) -> Vec<u8> {
-        let mut recipient = recipient(passphrase("right"));
+        let mut recipient = recipient(passphrase("right")).unwrap();
         if let Some(work_factor) = work_factor {
             recipient.set_work_factor(work_factor);
         }

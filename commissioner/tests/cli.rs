@@ -602,3 +602,37 @@ fn shells_get_completions() {
     }
     assert_eq!(state.run(&["completions", "abacus"]).code, 2);
 }
+
+/// What is not text can be the name of a file all the same.
+#[test]
+fn files_have_whatever_names_they_have() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let state = State::initialised();
+    let output = state.path().join(OsStr::from_bytes(b"list\xff.csv"));
+    let mut command = Command::cargo_bin("commissioner").unwrap();
+    command.arg("--state-dir").arg(state.path()).args(["--json", "export", "--format", "csv", "--output"]);
+    let run = command.arg(&output).output().unwrap();
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    let record: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(record["file"].as_str().unwrap().ends_with(".csv"), "{record}");
+    assert!(output.exists());
+}
+
+#[test]
+fn a_signed_list_has_all_devices_or_is_refused() {
+    let state = State::initialised();
+    let refused = state.run(&["export", "--format", "signed-list", "--trusted-only", "--output", "list"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("--trusted-only"), "{}", refused.stderr);
+}
+
+/// Each link that was named, and where nobody is.
+#[test]
+fn no_link_is_passed_over() {
+    let state = State::initialised();
+    let run = state.run(&["distribute", "serial:./nobody", "serial:./nor-here"]);
+    assert_ne!(run.code, 0);
+    for link in ["serial:./nobody", "serial:./nor-here"] {
+        assert!(run.stderr.contains(link), "{}", run.stderr);
+    }
+}

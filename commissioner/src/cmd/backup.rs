@@ -46,7 +46,7 @@ impl BackupArgs {
         context.progress.working("sealing the backup");
         let file = self.file.clone();
         interrupts.or_end(move |stop| copy.seal(&file, passphrase, stop)).await?;
-        let record = serde_json::json!({ "file": self.file });
+        let record = serde_json::json!({ "file": self.file.display().to_string() });
         context.output.result(&record, format_args!("{} has the keys and the registry", self.file.display()));
         Ok(())
     }
@@ -141,9 +141,9 @@ impl From<backup::Error> for CommandError {
             Error::StateDir(error) => return error.into(),
             Error::Registry(error) => return error.into(),
             Error::Passphrase(_) => ExitCode::Refused,
-            Error::InTheWay(_) => ExitCode::Conflict,
+            Error::InTheWay(_) | Error::Unsound { .. } => ExitCode::Conflict,
             Error::Write(_) | Error::Io { .. } | Error::Damaged { .. } => ExitCode::Usage,
-            Error::Unsound { .. } | Error::Memory { .. } | Error::Halfway { .. } | Error::Stopped => ExitCode::Internal,
+            Error::Memory { .. } | Error::Halfway { .. } | Error::Stopped => ExitCode::Internal,
         };
         Self::new(exit, message)
     }

@@ -37,7 +37,7 @@ pub(super) fn ask(question: &str) -> Result<(), CommandError> {
 /// Asks at the terminal whether it is so; anything but a yes is a no.
 pub(super) fn is_so(question: &str) -> Result<bool, CommandError> {
     let mut answer = String::new();
-    write!(io::stderr(), "{} [y/N] ", text::line(question)).map_err(CommandError::internal)?;
+    write!(io::stderr(), "{} [y/N] ", text::lines(question)).map_err(CommandError::internal)?;
     io::stdin().lock().read_line(&mut answer).map_err(CommandError::internal)?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }

@@ -49,6 +49,9 @@ impl Args {
                 "no device of yours answers; plug one in, or name its link",
             ));
         }
+        if found.is_empty() {
+            return self.ended(failures);
+        }
         let list = Arc::new(distribute::current_list(&station, self.mode, &context.progress).await?);
 
         let mut tasks = JoinSet::new();
@@ -65,6 +68,10 @@ impl Args {
                 Err(failure) => failures.push(failure),
             }
         }
+        self.ended(failures)
+    }
+
+    fn ended(&self, mut failures: Failures) -> Result<(), CommandError> {
         match failures.len() {
             0 => Ok(()),
             1 if self.links.len() <= 1 && !self.all => Err(failures.remove(0).1),
@@ -82,13 +89,19 @@ type Failures = Vec<(String, CommandError)>;
 impl Args {
     /// The devices of ours that are meant, and what cannot be given a list although it is meant.
     async fn find(&self, context: &Context, station: &Station) -> Result<(Vec<Found>, Failures), CommandError> {
+        let mut silent = Vec::new();
         let mut found = match &self.links[..] {
             [] if self.all => discover::all().await?,
             [] => vec![context.reach(None).await?],
             [link] => vec![context.reach(Some(link)).await?],
-            links => discover::devices(discover::survey(links.to_vec()).await),
+            links => {
+                let (found, nobody) = discover::merge(discover::survey(links.to_vec()).await);
+                silent = nobody;
+                found
+            }
         };
         let mut failures = refuse_twins(&mut found, &station.registry).await;
+        failures.extend(silent.into_iter().map(|(link, error)| (link.to_string(), error.into())));
         let mut ours = Vec::new();
         for device in found {
             match is_ours(&station.registry, &device.account).await {

@@ -79,6 +79,11 @@ impl Args {
         if self.history && self.format != Format::Json {
             return Err(CommandError::usage("--history goes with --format json"));
         }
+        if self.trusted_only && self.format == Format::SignedList {
+            return Err(CommandError::usage(
+                "--trusted-only goes with the other formats: a signed list has all of \"my devices\"",
+            ));
+        }
         let is_binary = matches!(self.format, Format::CoseKeyset | Format::SignedList);
         if self.output.is_none() && is_binary && io::stdout().is_terminal() {
             return Err(CommandError::usage("this format is not for terminals; give --output FILE"));
@@ -97,7 +102,7 @@ impl Args {
         let keys = self.write(context, &registry, BufWriter::new(out)).await?;
         if let (Some(unfinished), Some(path)) = (unfinished, &self.output) {
             unfinished.replace().map_err(unwritable)?;
-            let record = serde_json::json!({ "file": path, "keys": keys });
+            let record = serde_json::json!({ "file": path.display().to_string(), "keys": keys });
             context.output.result(&record, format_args!("{} has {}", path.display(), text::count(keys, "key", "keys")));
         }
         Ok(())

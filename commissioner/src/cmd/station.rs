@@ -174,7 +174,7 @@ async fn requests(output: Option<PathBuf>, context: &Context) -> Result<(), Comm
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             files::replace(&path, Readers::Anyone, text.as_bytes())
                 .map_err(|error| CommandError::usage(format!("{error}; name another file")))?;
-            let record = serde_json::json!({ "requests": requests.len(), "file": path });
+            let record = serde_json::json!({ "requests": requests.len(), "file": path.display().to_string() });
             context.output.result(
                 &record,
                 format_args!("{} in {}", text::count(requests.len(), "request is", "requests are"), path.display()),

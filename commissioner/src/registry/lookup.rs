@@ -60,6 +60,13 @@ impl Registry {
             (name.parse::<Nickname>().is_ok(), ids(&mut connection, BY_NICKNAME, &[name]).await?);
         if found.is_empty() && is_nickname {
             found = nicknamed.clone();
+            // Devices that came later may have it as a part of their names.
+            if name.chars().count() >= LEAST {
+                let parts = by_part(&mut connection, name).await?;
+                if parts.keys().any(|id| !nicknamed.contains_key(id)) {
+                    found.clear();
+                }
+            }
         }
         let is_plain = !found.is_empty();
         if !is_plain {
@@ -68,10 +75,10 @@ impl Registry {
             if !found.is_empty() && name.chars().count() < LEAST {
                 return Err(Error::TooShort { name: name.to_owned(), candidates: candidates(&found) });
             }
-            found.extend(nicknamed);
+            found.extend(nicknamed.clone());
             let is_all = |id: &&DeviceId| distinctive(id.as_str()).eq_ignore_ascii_case(name);
             match found.keys().filter(is_all).copied().collect::<Vec<_>>()[..] {
-                [id] => found.retain(|other, _| *other == id),
+                [id] if nicknamed.is_empty() => found.retain(|other, _| *other == id),
                 _ if found.len() > 1 => {
                     return Err(Error::Ambiguous { name: name.to_owned(), candidates: candidates(&found) });
                 }
