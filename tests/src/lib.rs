@@ -285,7 +285,8 @@ impl Running {
             }
             self.passed_over.push(line);
         }
-        panic!("the program ended without saying {text:?}");
+        let said: Vec<_> = self.passed_over.iter().map(|line| line.text.as_str()).collect();
+        panic!("the program ended without saying {text:?}: {said:#?}");
     }
 
     fn next(&mut self) -> Option<Line> {
