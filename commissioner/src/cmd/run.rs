@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 use tokio::{
     signal::unix::{self, SignalKind},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -33,6 +33,8 @@ use crate::{
     visit,
 };
 
+/// How long after its command ended a signal is taken for the one that ended it.
+const ONE_KEYSTROKE: Duration = Duration::from_millis(100);
 /// How long a device may take to start, and its port to appear and to be let go of by others.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a board that answered may be lost again, and looked for again: what flashed it may restart it late.
@@ -97,13 +99,15 @@ impl Args {
         };
         let status = loop {
             tokio::select! {
-                status = program.wait() => break status.map_err(CommandError::internal)?,
-                Some(sighting) = reports.recv() => run.take(sighting).await,
-                done = ended(&mut run.commissioning) => run.settle(done).await,
+                // A signal that ended the command was there before its end.
+                biased;
                 signal = signals.next() => {
                     program.signal(signal);
                     run.is_to_stop(signal);
                 }
+                status = program.wait() => break status.map_err(CommandError::internal)?,
+                Some(sighting) = reports.recv() => run.take(sighting).await,
+                done = ended(&mut run.commissioning) => run.settle(done).await,
             }
         };
         // Its last words; and those of programs that it left behind, but not against the user's will.
@@ -115,6 +119,12 @@ impl Args {
                 },
                 signal = signals.next() => if run.is_to_stop(signal) { break },
             }
+        }
+        // The Ctrl-C that ended the command: a terminal sends it to one process after the other.
+        if run.commissioning.is_some()
+            && let Ok(signal) = timeout(ONE_KEYSTROKE, signals.next()).await
+        {
+            run.is_to_stop(signal);
         }
         run.after(status.success());
         // The command is gone; what goes on now is ours, and so is a signal.
