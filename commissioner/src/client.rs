@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use cbor_schemas::DeviceInfo;
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
-use rand_core::{OsRng, RngCore};
+use rand_core::{CryptoRngCore, OsRng, RngCore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{CommandError, ExitCode};
@@ -37,6 +37,9 @@ pub const MAX_BODY: usize = 64 * 1024;
 pub const MAX_TIME: Duration = Duration::from_secs(15 * 60);
 /// What code, options and header of a request take beside its block of payload, in bytes, generously.
 const REQUEST_OVERHEAD: usize = 64;
+/// Why somebody may not answer any more, for people.
+const ANSWERED_BEFORE: &str = "it answered before, and does not any more: has it been unplugged or restarted, or does somebody \
+                               else keep it busy? See who else is on this link, then repeat the command";
 /// Answers of the device whose acknowledgement is repeated if it repeats them.
 const REMEMBERED: usize = 8;
 /// Bytes of a token (RFC 7252 section 5.3.1 wants 32 bits of randomness where anybody may send).
@@ -89,6 +92,9 @@ pub struct Client {
     note: String,
     /// Why a device may not answer on this link, for people.
     doubts: String,
+    /// Somebody answered on this link.
+    has_answered: bool,
+    random: Box<dyn CryptoRngCore + Send + Sync>,
 }
 
 /// What an answer has to match.
@@ -96,6 +102,15 @@ struct Sent {
     message_id: u16,
     /// A ping has none: no response belongs to it.
     token: Option<[u8; TOKEN_LEN]>,
+    /// Message IDs of the pings before it, whose answers do as well.
+    earlier: Vec<u16>,
+}
+
+impl Sent {
+    /// An empty message.
+    fn new(message_id: u16) -> Self {
+        Self { message_id, token: None, earlier: Vec::new() }
+    }
 }
 
 /// What came back for a message.
@@ -133,12 +148,32 @@ impl Client {
             records: None,
             note: String::new(),
             doubts: "is the device running?".to_owned(),
+            has_answered: false,
+            random: Box::new(OsRng),
         }
+    }
+
+    /// Takes random numbers from somewhere else than the operating system, for runs that are the same each time.
+    #[must_use]
+    pub fn with_random(self, random: impl CryptoRngCore + Send + Sync + 'static) -> Self {
+        let mut random = Box::new(random);
+        Self { message_id: random.next_u32() as u16, random, ..self }
+    }
+
+    /// Where keys, tokens and message IDs of this conversation come from.
+    pub(crate) fn random(&mut self) -> &mut dyn CryptoRngCore {
+        &mut *self.random
     }
 
     /// Exchanges the timers for others; returns those before.
     pub fn set_timers(&mut self, timers: Timers) -> Timers {
         std::mem::replace(&mut self.timers, timers)
+    }
+
+    /// Goes on over another link.
+    #[cfg(test)]
+    pub(crate) fn exchange_link(&mut self, link: Box<dyn Datagrams>) {
+        self.link = link;
     }
 
     /// Adapts to what the device says of itself: how slow it is, and how much it takes at once.
@@ -150,26 +185,35 @@ impl Client {
     /// CoAP ping (RFC 7252 section 4.3): how long the device took to answer.
     pub async fn ping(&mut self) -> Result<Duration, Error> {
         let start = Instant::now();
-        let message_id = self.next_message_id();
-        let ping = empty_message(MessageType::Confirmable, message_id);
-        match self.deliver(&ping, &Sent { message_id, token: None }).await? {
-            Incoming::Reset | Incoming::Acknowledged => Ok(start.elapsed()),
+        let sent = Sent::new(self.next_message_id());
+        self.ping_as(&sent).await?;
+        Ok(start.elapsed())
+    }
+
+    async fn ping_as(&mut self, sent: &Sent) -> Result<(), Error> {
+        let ping = empty_message(MessageType::Confirmable, sent.message_id);
+        match self.deliver(&ping, sent).await? {
+            Incoming::Reset | Incoming::Acknowledged => Ok(()),
             Incoming::Response(_) => Err(Error::Malformed("a response to a ping")),
         }
     }
 
-    /// Whether anybody is there: several pings, each with a message ID of its own, until one is answered.
+    /// Whether anybody is there: several pings, each with a message ID of its own, until one of them is answered, however late.
     ///
     /// Opening a port may have reset the board, and what is sent to one that starts is lost. One that says something meanwhile
     /// is waited for longer.
     pub async fn probe(&mut self) -> Result<Duration, Error> {
         let start = Instant::now();
         let timers = self.set_timers(Timers::PROBE);
+        let mut sent = Sent::new(self.next_message_id());
         let answer = loop {
-            match self.ping().await {
-                Err(Error::NoAnswer { .. }) if self.may_be_starting(start.elapsed()) => {}
+            match self.ping_as(&sent).await {
+                Err(Error::NoAnswer { .. }) if self.may_be_starting(start.elapsed()) => {
+                    let message_id = self.next_message_id();
+                    sent.earlier.push(std::mem::replace(&mut sent.message_id, message_id));
+                }
                 Err(Error::NoAnswer { .. }) => break Err(self.no_answer(start.elapsed())),
-                answer => break answer,
+                answer => break answer.map(|()| start.elapsed()),
             }
         };
         self.set_timers(timers);
@@ -184,7 +228,7 @@ impl Client {
     /// is noticed at once.
     pub(crate) async fn pause(&mut self, least: Duration, spread: Duration) -> Result<(), Error> {
         // Nothing was sent by this number, so nothing answers it.
-        let nothing = Sent { message_id: self.next_message_id(), token: None };
+        let nothing = Sent::new(self.next_message_id());
         let deadline = Instant::now() + least + self.timers.part_of(spread);
         self.await_answer(&nothing, deadline).await.map(drop)
     }
@@ -266,6 +310,7 @@ impl Client {
                 records.push(Record::new(Direction::Received, &packet, datagram.bytes.len(), datagram.line_bytes));
             }
             if let Some(incoming) = self.sort(packet, sent, deadline).await? {
+                self.has_answered = true;
                 return Ok(Some(incoming));
             }
         }
@@ -282,7 +327,9 @@ impl Client {
             MessageType::Acknowledgement if message_id == sent.message_id && is_empty => {
                 Ok(Some(Incoming::Acknowledged))
             }
-            MessageType::Reset if message_id == sent.message_id && is_empty => Ok(Some(Incoming::Reset)),
+            MessageType::Reset if is_empty && (message_id == sent.message_id || sent.earlier.contains(&message_id)) => {
+                Ok(Some(Incoming::Reset))
+            }
             MessageType::Acknowledgement if message_id == sent.message_id && is_response => {
                 Ok(Some(Incoming::Response(packet)))
             }
@@ -329,8 +376,14 @@ impl Client {
         Ok(())
     }
 
+    /// How long the device takes for its slowest answer, as far as it said so.
+    pub(crate) fn slowness(&self) -> Duration {
+        self.slowness
+    }
+
     fn no_answer(&self, waited: Duration) -> Error {
-        Error::NoAnswer { waited, doubts: self.doubts.clone() }
+        let doubts = if self.has_answered { ANSWERED_BEFORE } else { &self.doubts };
+        Error::NoAnswer { waited, doubts: doubts.to_owned() }
     }
 
     /// Says what is wrong with the link, if that is why there is no answer, and it can be found out.
@@ -375,12 +428,12 @@ impl Client {
     /// One message, and the response to it.
     async fn exchange_once(&mut self, mut request: Packet) -> Result<Packet, Error> {
         let mut token = [0; TOKEN_LEN];
-        OsRng.fill_bytes(&mut token);
+        self.random.fill_bytes(&mut token);
         let message_id = self.next_message_id();
         request.header.set_type(MessageType::Confirmable);
         request.header.message_id = message_id;
         request.set_token(token.to_vec());
-        let sent = Sent { message_id, token: Some(token) };
+        let sent = Sent { token: Some(token), ..Sent::new(message_id) };
 
         let start = Instant::now();
         let delivered = self.deliver(&request, &sent).await;

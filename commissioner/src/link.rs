@@ -7,6 +7,7 @@ mod diagnostics;
 mod examination;
 mod fault;
 mod holder;
+mod lengths;
 pub mod network;
 mod port;
 mod serial;

@@ -9,7 +9,6 @@ use coap_message::{MessageOption, ReadableMessage};
 use protocol::edhoc::{self, Ccs, ConnId, IdCred, Initiator, PeerError, Pending};
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::oscore;
-use rand_core::OsRng;
 use zeroize::Zeroize;
 
 use crate::client::{
@@ -88,7 +87,7 @@ impl From<PublicKey> for Expected {
 /// Lets the device prove by message_2 that it holds `expected`, to a key that is thrown away: before it is sent anything
 /// that tells who we are. That is a proof of 64 bits, and good for nothing else.
 pub async fn prove(client: &mut Client, expected: PublicKey) -> Result<(), Error> {
-    let throwaway = PrivateKey::generate(&mut OsRng);
+    let throwaway = PrivateKey::generate(&mut client.random());
     exchange_first_messages(client, &throwaway, Transfer::ByValue, &expected.into()).await.map(drop)
 }
 
@@ -258,8 +257,8 @@ async fn exchange_first_messages(
 ) -> Result<(Pending, edhoc::Message), Error> {
     let c_i = C_I.ok_or(edhoc::Error::ConnectionId)?;
     let (initiator, message_1) = match expected {
-        Expected::Anyone => Initiator::start_asking(own, c_i, &mut OsRng)?,
-        Expected::Key(_) | Expected::Credential(_) => Initiator::start(own, c_i, &mut OsRng)?,
+        Expected::Anyone => Initiator::start_asking(own, c_i, &mut client.random())?,
+        Expected::Key(_) | Expected::Credential(_) => Initiator::start(own, c_i, &mut client.random())?,
     };
     let mut payload = vec![MESSAGE_1_FOLLOWS];
     payload.extend_from_slice(&message_1);

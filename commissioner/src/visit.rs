@@ -14,8 +14,7 @@ use cbor_schemas::{
 };
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
-use rand_core::OsRng;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
 use crate::clock::rfc3339;
@@ -32,6 +31,10 @@ const AUTHZ_INFO: &str = "/authz-info";
 const TOKEN_PATIENCE: Duration = Duration::from_secs(40);
 /// How long we wait for such a device at a time, whatever it asks for.
 const MAX_WAIT: Duration = Duration::from_secs(10);
+/// How long a visit may take to begin, beside what the device says it needs: the handshakes, and the token.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the slowest thing is asked of the device meanwhile, some of them twice.
+const SLOW_ANSWERS: u32 = 8;
 /// How often a handshake is begun with a device that forgot the last one for others', and how long we wait between two.
 const HANDSHAKES: u32 = 8;
 const HANDSHAKE_WAIT: Duration = Duration::from_millis(250);
@@ -94,6 +97,15 @@ pub enum Error {
         waited: Duration,
         /// What it says.
         refusal: Refusal,
+    },
+    /// The device answered, and yet the visit did not get to its beginning.
+    #[error(
+        "the device answers, but within {} s it did not come to the end of a handshake with us; somebody else may keep it busy, or \
+         the link may be bad: see who else is on this link, then repeat the command", .waited.as_secs()
+    )]
+    KeptFrom {
+        /// How long we tried.
+        waited: Duration,
     },
     /// The issuer's key is elsewhere, and it gave us none.
     #[error(
@@ -286,8 +298,9 @@ impl<'c> Visit<'c> {
     pub async fn stranger(client: &'c mut Client, seen: &Account, progress: &Progress) -> Result<Self, Error> {
         let expected = seen.provable_key()?;
         progress.working("asking the device to prove its key");
-        let throwaway = PrivateKey::generate(&mut OsRng);
-        Self::begin(client, &throwaway, Transfer::ByValue, expected, seen, None, progress).await
+        let throwaway = PrivateKey::generate(&mut client.random());
+        let patience = patience(client);
+        in_time(patience, Self::begin(client, &throwaway, Transfer::ByValue, expected, seen, None, progress)).await
     }
 
     /// Visits a device of ours as its owner: presents a token for this station, then proves to be the station. Before the
@@ -295,6 +308,16 @@ impl<'c> Visit<'c> {
     ///
     /// The token is good until the device's next start, for everything below `/comm`.
     pub async fn station(
+        client: &'c mut Client,
+        seen: &Account,
+        station: &Station,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
+        let patience = patience(client);
+        in_time(patience, Self::as_station(client, seen, station, progress)).await
+    }
+
+    async fn as_station(
         client: &'c mut Client,
         seen: &Account,
         station: &Station,
@@ -308,7 +331,7 @@ impl<'c> Visit<'c> {
         progress.working("asking the device to prove its key");
         let mut handshakes = 0;
         while let Err(error) = session::prove(client, expected).await {
-            once_more(client, error, &mut handshakes).await?;
+            once_more(client, error, &mut handshakes, progress).await?;
         }
         let (token, issued_at) = match &station.token {
             Some(token) if token.expires_at < station.registry.now() => {
@@ -319,7 +342,7 @@ impl<'c> Visit<'c> {
             None => Self::own_token(&info, station).await?,
         };
         progress.working("presenting the station's token");
-        match present(client, token).await {
+        match present(client, token, progress).await {
             Err(Error::TokenRefused(refusal)) => {
                 return Err(match station.registry.parting(&info.device).await? {
                     Some(parting) => Error::GivenAway(refusal, parting),
@@ -407,7 +430,7 @@ impl<'c> Visit<'c> {
         let (state, response) = loop {
             match open(client, own, transfer, expected).await {
                 Ok(opened) => break opened,
-                Err(error) => once_more(client, error, &mut handshakes).await?,
+                Err(error) => once_more(client, error, &mut handshakes, progress).await?,
             }
         };
         let session = Session::resume(client, state);
@@ -428,6 +451,15 @@ impl fmt::Debug for Visit<'_> {
     }
 }
 
+fn patience(client: &Client) -> Duration {
+    PATIENCE + client.slowness() * SLOW_ANSWERS
+}
+
+/// Gives up the beginning of a visit when it takes too long: each message that gets through late is a success to the client.
+async fn in_time<T>(patience: Duration, beginning: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(patience, beginning).await.unwrap_or(Err(Error::KeptFrom { waited: patience }))
+}
+
 /// Runs EDHOC, and asks for `/comm` in the message that ends it.
 async fn open(
     client: &mut Client,
@@ -442,17 +474,23 @@ async fn open(
 
 /// Waits before another handshake, if `error` says that others took the place of the last one. Whoever floods the device does
 /// so at some rate, so this is not at one of ours.
-async fn once_more(client: &mut Client, error: session::Error, handshakes: &mut u32) -> Result<(), Error> {
+async fn once_more(
+    client: &mut Client,
+    error: session::Error,
+    handshakes: &mut u32,
+    progress: &Progress,
+) -> Result<(), Error> {
     *handshakes += 1;
     if !matches!(error, session::Error::Busy) || *handshakes >= HANDSHAKES {
         return Err(error.into());
     }
+    progress.working(format!("others keep the device busy; trying again ({} of {HANDSHAKES})", *handshakes + 1));
     Ok(client.pause(Duration::ZERO, HANDSHAKE_WAIT * *handshakes).await?)
 }
 
 /// Presents a token, and waits where the device asks for that: it bounds how many signatures strangers make it verify. They may
 /// be at the same line, so we come at another time than they do.
-async fn present(client: &mut Client, token: Vec<u8>) -> Result<(), Error> {
+async fn present(client: &mut Client, token: Vec<u8>, progress: &Progress) -> Result<(), Error> {
     let request = Request::post(AUTHZ_INFO, content_format::CWT, token);
     let start = Instant::now();
     loop {
@@ -464,6 +502,7 @@ async fn present(client: &mut Client, token: Vec<u8>) -> Result<(), Error> {
         if waited >= TOKEN_PATIENCE {
             return Err(Error::TokensBusy { waited, refusal: Refusal::from(&response) });
         }
+        progress.working("others keep the device busy with tokens; presenting the station's again");
         client.pause(wait, wait.max(Duration::from_secs(1))).await?;
     }
 }
@@ -490,7 +529,7 @@ impl From<Error> for CommandError {
             | Error::Differs(_)
             | Error::TokenRefused(_)
             | Error::GivenAway(..) => ExitCode::Refused,
-            Error::TokensBusy { .. } => ExitCode::Link,
+            Error::TokensBusy { .. } | Error::KeptFrom { .. } => ExitCode::Link,
             Error::NoToken | Error::TokenExpired(_) => ExitCode::Usage,
         };
         Self::new(exit, error.to_string())

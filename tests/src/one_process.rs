@@ -256,7 +256,11 @@ pub fn quiet() -> Progress {
 
 /// One run of `commissioner commission` over `line`.
 pub async fn visit(station: &Station, line: impl Datagrams + 'static, timers: Timers) -> Result<Outcome, CommandError> {
-    let mut client = Client::new(Box::new(line), timers);
+    visit_by(station, Client::new(Box::new(line), timers)).await
+}
+
+/// One run of `commissioner commission` with this client.
+pub async fn visit_by(station: &Station, mut client: Client) -> Result<Outcome, CommandError> {
     let account = Account::read(&mut client).await?;
     Ok(commission(&mut client, &account, station, &Terms::OWNER, &quiet()).await?)
 }

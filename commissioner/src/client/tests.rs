@@ -334,6 +334,22 @@ async fn a_board_that_starts_is_waited_for_and_longer_if_it_says_something() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_to_an_earlier_ping_shows_that_somebody_is_there() {
+    for seed in 0..10 {
+        let late = Faults { delay: Duration::from_millis(2900), ..Default::default() };
+        let (ours, mut theirs) = faulty_pair(late, seed);
+        tokio::spawn(async move {
+            while let Ok(ping) = theirs.receive().await {
+                let reset = [0x70, 0, ping.bytes[2], ping.bytes[3]];
+                theirs.send(&reset).await.unwrap();
+            }
+        });
+        let answered = Client::new(Box::new(ours), EXACT).probe().await;
+        assert!(answered.is_ok(), "seed {seed}: {answered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_the_link_is_said_where_no_answer_comes() {
     for request in [false, true] {
         let fault = Some(link::Fault::Loop);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cbor_schemas::report;
-use slipmux::{Slipmux, encode_buffered};
+use slipmux::{Constants, Slipmux, encode_buffered};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -42,8 +42,10 @@ const LINES: usize = 3;
 /// All that came over a line, in sum.
 pub(super) struct Heard {
     bytes: u64,
-    /// ... and how many of them no text has.
+    /// How many of them no text has.
     binary: u64,
+    /// How many of them have their eighth bit set.
+    eighth_bits: u64,
     /// Bytes of frames that we had sent ourselves.
     own: u64,
     /// Frames that held a datagram, or should have.
@@ -56,13 +58,15 @@ pub(super) struct Heard {
 
 impl Heard {
     pub(super) fn new() -> Self {
-        Self { bytes: 0, binary: 0, own: 0, frames: 0, lines: Lines::new(), said: VecDeque::new(), capture: None }
+        let (lines, said) = (Lines::new(), VecDeque::new());
+        Self { bytes: 0, binary: 0, eighth_bits: 0, own: 0, frames: 0, lines, said, capture: None }
     }
 
     /// Takes note of bytes that were read.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.binary += binary(bytes);
+        self.eighth_bits += bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64;
         for line in self.lines.push(bytes) {
             self.said.push_back(line);
             if self.said.len() > LINES {
@@ -90,18 +94,22 @@ impl Heard {
     /// The fault of a line over which nothing answers.
     fn without_answer(&mut self) -> Option<Fault> {
         let lines: Vec<_> = self.said.iter().cloned().chain(self.lines.finish()).collect();
-        // That was a device of ours. What it said is no reason why it says nothing any more.
-        if lines.iter().any(|line| line.contains(report::PREFIX)) {
-            return None;
+        if let Some(at) = lines.iter().position(|line| line.contains(report::PREFIX)) {
+            return Some(if self.is_seven_bits(&lines[..at]) { Fault::SevenBits } else { Fault::Deaf });
         }
         // A port at another speed gives all kinds of bytes.
         let is_text = !lines.is_empty() && self.binary * 4 <= self.bytes;
         match (is_text, self.own > self.bytes, self.bytes) {
             (true, ..) => Some(Fault::Text { lines }),
             (false, true, _) => Some(Fault::Loop),
-            (false, false, 0) => None,
-            (false, false, bytes) => Some(Fault::Unreadable { bytes }),
+            (false, false, bytes) => (bytes > 0 && self.frames == 0).then_some(Fault::Unreadable { bytes }),
         }
+    }
+
+    /// Whether a device's report, in front of which these lines stand, came without the eighth bit of its bytes. It is in a
+    /// diagnostic frame, `c0 0a`, which is then the line `@`.
+    fn is_seven_bits(&self, before: &[String]) -> bool {
+        self.eighth_bits == 0 && before.last().is_some_and(|line| line.ends_with(char::from(Constants::END & 0x7f)))
     }
 }
 
@@ -175,13 +183,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> SlipmuxLine<S> {
         // What prints, and never answered, is somebody else's: it is not to be disturbed any further.
         let is_strange = self.heard.frames == 0 && self.heard.own == 0 && self.heard.anything();
         let mut carried = Carried([false; 256]);
-        let (mut answered, mut lost) = (0, 0);
+        let (mut answered, mut lost, mut slowest) = (0, 0, Duration::ZERO);
         for (number, ping) in Ping::plain().enumerate() {
             if is_strange || (number >= FIRST && answered == 0) {
                 break;
             }
+            let start = Instant::now();
             match self.exchange(ping).await? {
                 None => {
+                    slowest = slowest.max(start.elapsed());
                     answered += 1;
                     carried.add(ping);
                 }
@@ -191,7 +201,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> SlipmuxLine<S> {
         }
         if answered > 0 && lost == 0 {
             let altered = self.altered(carried, deadline).await?;
-            return Ok(if altered.is_empty() { None } else { Some(Fault::Altered(altered)) });
+            return match altered.is_empty() {
+                true => self.too_short_for_messages(slowest).await,
+                false => Ok(Some(Fault::Altered(altered))),
+            };
         }
         let readers = Holder::all(Path::new(&self.port));
         Ok(match (readers.is_empty(), answered) {
@@ -448,7 +461,13 @@ mod tests {
         let said = b"boot\ncommissioning-report:AAAA\n";
         let mut line = Bench { said, has_device: false, ..Bench::default() }.start();
         assert!(tokio::time::timeout(WAIT, line.receive()).await.is_err());
-        assert_eq!(line.examine().await.unwrap(), None, "that is a device, and at the right speed");
+        assert_eq!(line.examine().await.unwrap(), Some(Fault::Deaf), "that is a device, and at the right speed");
+
+        // The same frame over a line that takes the eighth bit for parity.
+        let said = b"@\ncommissioning-report:AAAA\n@";
+        let mut line = Bench { said, has_device: false, ..Bench::default() }.start();
+        assert!(tokio::time::timeout(WAIT, line.receive()).await.is_err());
+        assert_eq!(line.examine().await.unwrap(), Some(Fault::SevenBits));
 
         let said = b"\x80\xf8\x00\xfe\x1c\xe0\xff\x7f\x80\xfa";
         let mut line = Bench { said, has_device: false, ..Bench::default() }.start();

@@ -31,6 +31,19 @@ pub enum Fault {
         /// The port's device file.
         port: String,
     },
+    /// Short messages pass, and longer ones do not.
+    Short {
+        /// In which direction.
+        way: Way,
+        /// The longest message that passed, in bytes.
+        carried: usize,
+        /// One that did not, in bytes, or more.
+        lost: usize,
+    },
+    /// A device was heard, and answers nothing.
+    Deaf,
+    /// A device was heard without the eighth bit of its bytes.
+    SevenBits,
     /// Nothing answers, and what comes is text.
     Text {
         /// The latest lines, fit to be shown.
@@ -41,6 +54,15 @@ pub enum Fault {
         /// How much of it.
         bytes: u64,
     },
+}
+
+/// A direction on a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Answers.
+    FromDevice,
+    /// Requests.
+    ToDevice,
 }
 
 /// What a line does to a byte.
@@ -74,6 +96,20 @@ impl fmt::Display for Fault {
                 f,
                 "a device answers, but {lost} of {sent} pings came to nothing: does another program read from the port (`sudo \
                  fuser -v {port}` names it), is the cable loose, or the speed not quite right?"
+            ),
+            Self::Short { way, carried, lost } => write!(
+                f,
+                "a device answers, but long messages {way} do not arrive: one of {carried} bytes did, one of {lost} did not; a buffer \
+                 on the way (adapter, terminal server, driver) is smaller than that, or drops what comes too fast"
+            ),
+            Self::Deaf => f.write_str(
+                "the device is heard (it printed its report), and answers nothing that is sent to it: is the wire from the \
+                 adapter's TX to the device's RX connected?",
+            ),
+            Self::SevenBits => f.write_str(
+                "the device is heard (it printed its report), but without the eighth bit of each byte, and so neither side \
+                 understands the other: have the line set to 8 bits without parity (8N1) wherever it passes (adapter, terminal \
+                 server, multiplexer)",
             ),
             Self::Text { lines } => {
                 let latest = lines.len().saturating_sub(MOST_LINES);
@@ -118,6 +154,15 @@ fn altered(values: &[(u8, Harm)]) -> String {
         );
     }
     format!("{list}; the line has to carry all bytes as they are: 8 bits, no flow control, nothing converted")
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FromDevice => "from the device",
+            Self::ToDevice => "to the device",
+        })
+    }
 }
 
 impl fmt::Display for Harm {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use protocol::edhoc::{self, Established, Responder};
 use protocol::oscore::split_combined;
+use rand_core::OsRng;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -36,6 +37,8 @@ pub(crate) struct Misbehaviour {
     pub(crate) refuses_message_3: bool,
     /// Forgets handshakes for others' before message_3 comes, so often.
     pub(crate) forgets_handshakes: u32,
+    /// Hears nothing between two messages that it answers, so many times.
+    pub(crate) overhears: u32,
 }
 
 /// The device. It serves until its link is closed.
@@ -74,7 +77,13 @@ impl TestDevice {
     }
 
     async fn serve_on(mut self, mut link: MemoryLink) {
+        let mut overheard = 0;
         while let Ok(datagram) = link.receive().await {
+            if overheard < self.misbehaviour.overhears {
+                overheard += 1;
+                continue;
+            }
+            overheard = 0;
             let request = Packet::from_bytes(&datagram.bytes).unwrap();
             let mut answer = self.answer(&request);
             answer.header.set_type(coap_lite::MessageType::Acknowledgement);

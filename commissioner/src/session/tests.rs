@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use super::test_device::{Misbehaviour, Protection, TestDevice, response};
 use coap_numbers::option;
-use rand_core::RngCore;
+use rand_core::{OsRng, RngCore};
 
 use super::*;
 use crate::client::{Direction, Method};

@@ -7,11 +7,12 @@ use p256::{
     elliptic_curve::{point::DecompressPoint, sec1::ToEncodedPoint},
 };
 use protocol::sign1;
+use rand_core::OsRng;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::client::{Code, summary};
+use crate::client::{Code, Timers, summary};
 use crate::clock::Clock;
 use crate::cmd::init::initialise;
 use crate::progress::Recording;
@@ -213,7 +214,7 @@ fn patient(refusals: usize, max_age: u8) -> (Client, JoinHandle<()>, Arc<Mutex<V
 async fn a_token_is_presented_again_at_another_time_than_others_present_theirs() {
     for max_age in [1, 5] {
         let (mut client, _serving, asked) = patient(4, max_age);
-        present(&mut client, vec![0]).await.unwrap();
+        present(&mut client, vec![0], &progress().0).await.unwrap();
         let asked = asked.lock().unwrap();
         let waits: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let max_age = Duration::from_secs(max_age.into());
@@ -230,7 +231,7 @@ async fn a_token_is_presented_again_at_another_time_than_others_present_theirs()
 async fn a_device_that_others_keep_busy_with_tokens_is_no_refusal_of_ours() {
     let (mut client, _serving, asked) = patient(usize::MAX, 1);
     let start = Instant::now();
-    let error = present(&mut client, vec![0]).await.unwrap_err();
+    let error = present(&mut client, vec![0], &progress().0).await.unwrap_err();
     assert!(matches!(error, Error::TokensBusy { .. }), "{error}");
     assert!(error.to_string().contains("keeps the device busy"), "{error}");
     assert!((TOKEN_PATIENCE..TOKEN_PATIENCE + 2 * MAX_WAIT).contains(&start.elapsed()));
@@ -255,6 +256,41 @@ async fn a_visit_whose_handshakes_are_displaced_goes_on_or_ends_clearly() {
             assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
         }
     }
+}
+
+/// A flood that takes the device's attention: what we send gets through at the last attempt, and to no end.
+#[tokio::test(start_paused = true)]
+async fn a_visit_that_comes_to_no_beginning_is_given_up_and_says_how_it_went() {
+    let mut device = TestDevice::new(|_, _| Packet::new());
+    device.misbehaviour.forgets_handshakes = u32::MAX;
+    device.misbehaviour.overhears = Timers::NETWORK.max_retransmit;
+    let key = *device.key.public();
+    device.set_handler(move |_, _| response(Code::CONTENT, content_format::CBOR, &encode(&info(Some(&key)))));
+    let (mut client, _serving) = device.serve();
+    let seen = Account::read(&mut client).await.unwrap();
+    let (start, (progress, recording)) = (Instant::now(), progress());
+    let error = Visit::stranger(&mut client, &seen, &progress).await.unwrap_err();
+    assert!(matches!(error, Error::KeptFrom { .. }), "{error}");
+    assert!(error.to_string().contains("somebody else may keep it busy"), "{error}");
+    assert!(start.elapsed() <= patience(&client), "{:?}", start.elapsed());
+    assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
+    let said = |what: &str| recording.steps().iter().any(|(_, step)| step.to_string().contains(what));
+    assert!(said("others keep the device busy; trying again (2 of 8)"), "{:?}", recording.steps());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_answers_no_more_is_not_asked_after_as_if_it_never_had() {
+    let mut device = TestDevice::new(|_, _| Packet::new());
+    let key = *device.key.public();
+    device.set_handler(move |_, _| response(Code::CONTENT, content_format::CBOR, &encode(&info(Some(&key)))));
+    let (mut client, serving) = device.serve();
+    let seen = Account::read(&mut client).await.unwrap();
+    let (_mute, theirs) = crate::link::memory::pair();
+    serving.abort();
+    client.exchange_link(Box::new(theirs));
+    let error = Visit::stranger(&mut client, &seen, &progress().0).await.unwrap_err();
+    assert!(error.to_string().contains("it answered before, and does not any more"), "{error}");
+    assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ pub(crate) struct OnLine {
     device: OnBench,
     started: Instant,
     serial: DeviceEnd,
+    visits: u64,
 }
 
 /// A device that lines and tests share.
@@ -57,7 +58,7 @@ pub(crate) type Shared = Arc<Mutex<OnLine>>;
 impl OnLine {
     pub(crate) fn blank(name: &str) -> Shared {
         let (device, started, serial) = (OnBench::blank(name), Instant::now(), DeviceEnd::default());
-        Arc::new(Mutex::new(OnLine { device, started, serial }))
+        Arc::new(Mutex::new(OnLine { device, started, serial, visits: 0 }))
     }
 
     /// Resets the device: all but the flash is new. What it then says on a serial line.
@@ -68,6 +69,12 @@ impl OnLine {
         let mut line = String::new();
         report::write(&self.device.info(), &mut line).unwrap();
         self.serial.log(&line)
+    }
+
+    /// The number of the visit that begins.
+    pub(crate) fn count_visit(&mut self) -> u64 {
+        self.visits += 1;
+        self.visits
     }
 
     pub(crate) fn handle(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {

@@ -10,8 +10,14 @@ use std::{
     time::Duration,
 };
 
-use commissioner::link::{Datagram, Datagrams, Error, Io};
-use end_to_end::one_process::Dice;
+use commissioner::{
+    client::{Client, Timers},
+    commission::Outcome,
+    error::CommandError,
+    link::{Datagram, Datagrams, Error, Io},
+    visit::Station,
+};
+use end_to_end::one_process::{Dice, visit_by};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -125,6 +131,13 @@ impl BadLine {
     /// A serial line without faults but this one.
     pub(crate) fn serial(device: &Shared, time: &Time, cut: Option<Cut>) -> Self {
         Self::new(device, time, Cable::Stream { faults: StreamFaults::default(), cut, host: Box::default() }, 0)
+    }
+
+    /// One run of `commissioner commission` over it. The random numbers are the same in each run of the test, and others in
+    /// each visit: what a flipped bit does may depend on them.
+    pub(crate) async fn visit(self, station: &Station, timers: Timers) -> Result<Outcome, CommandError> {
+        let dice = Dice(self.seed.wrapping_mul(1_000_003).wrapping_add(self.device.lock().unwrap().count_visit()));
+        visit_by(station, Client::new(Box::new(self), timers).with_random(dice)).await
     }
 
     pub(crate) fn with(mut self, mishap: Mishap) -> Self {

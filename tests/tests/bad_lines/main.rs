@@ -20,7 +20,7 @@ use commissioner::{
     error::{CommandError, ExitCode},
     visit::Station,
 };
-use end_to_end::one_process::{station, visit};
+use end_to_end::one_process::station;
 use tempfile::TempDir;
 
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     serial::{DeviceEnd, HostEnd, StreamFaults},
 };
 
-/// Timers without chance in them: devices count seconds, so a table would depend on it.
+/// Timers without chance in them, as the keys and message IDs of either side have none: a table would depend on it.
 const NETWORK: Timers = Timers { ack_random_factor: 1.0, ..Timers::NETWORK };
 const SERIAL: Timers = Timers { ack_random_factor: 1.0, ..Timers::SERIAL };
 /// Devices per row of a table.
@@ -58,7 +58,7 @@ impl Host {
     }
 
     async fn visit(&self, line: BadLine) -> Result<Outcome, CommandError> {
-        visit(&self.station, line, NETWORK).await
+        line.visit(&self.station, NETWORK).await
     }
 
     async fn check(&self, device: &Shared, run: &str) -> bool {
@@ -66,7 +66,7 @@ impl Host {
     }
 
     async fn serial_visit(&self, line: BadLine) -> Result<Outcome, CommandError> {
-        visit(&self.station, line, SERIAL).await
+        line.visit(&self.station, SERIAL).await
     }
 
     /// Over a good line, the device is or becomes one of ours: no run left anything that cannot be mended.
@@ -96,7 +96,7 @@ impl Host {
     ) {
         let mut last = None;
         for number in 0..RUNS {
-            let ended = visit(&self.station, line(number), timers).await;
+            let ended = line(number).visit(&self.station, timers).await;
             self.check(device, run).await;
             match ended {
                 Ok(_) if number == 0 => return tally.at_once += 1,
