@@ -26,6 +26,8 @@ pub(crate) struct Line {
     pub(crate) echoes: bool,
     /// What the device says does not arrive.
     pub(crate) is_cut: bool,
+    /// So many bytes of each of the device's frames arrive, and no more.
+    pub(crate) buffers: Option<usize>,
     /// What a byte from the device becomes.
     pub(crate) becomes: Option<(u8, &'static [u8])>,
     /// The board says that whenever its port is opened.
@@ -71,7 +73,8 @@ impl Bridge {
             OpenOptions::new().read(true).write(true).custom_flags(flags).open(port).expect("the simulator's port")
         });
         let state = Arc::new(State::default());
-        let cable = Cable { host: File::from(master), device, line, state: state.clone(), sent: 0, last: 0 };
+        let cable =
+            Cable { host: File::from(master), device, line, state: state.clone(), sent: 0, last: 0, in_frame: 0 };
         let thread = Some(thread::spawn(move || cable.carry()));
         Self { link: format!("serial:{}", path.display()), path: path.to_owned(), state, thread }
     }
@@ -100,6 +103,8 @@ struct Cable {
     /// Datagrams that the device sent, and the last byte.
     sent: usize,
     last: u8,
+    /// Bytes since the last END.
+    in_frame: usize,
 }
 
 impl Cable {
@@ -139,6 +144,7 @@ impl Cable {
                     _ => vec![*byte],
                 };
                 let said: Vec<u8> = bytes[..from_device].iter().flat_map(becomes).collect();
+                let said = self.buffered(said);
                 self.say(&said);
             }
             if from_host + from_device == 0 {
@@ -150,6 +156,15 @@ impl Cable {
     fn say(&self, bytes: &[u8]) {
         // Fails if the host has just closed its end.
         let _ = (&self.host).write_all(bytes);
+    }
+
+    /// What of it arrives.
+    fn buffered(&mut self, mut said: Vec<u8>) -> Vec<u8> {
+        said.retain(|byte| {
+            self.in_frame = if *byte == 0xc0 { 0 } else { self.in_frame + 1 };
+            self.line.buffers.is_none_or(|bytes| self.in_frame <= bytes)
+        });
+        said
     }
 
     /// Whether it is unplugged now.

@@ -53,6 +53,30 @@ fn a_line_that_changes_bytes_is_told_from_a_device_that_does_not_answer() {
 }
 
 #[test]
+fn a_line_that_loses_long_messages_is_told_from_a_device_that_does_not_answer() {
+    let bench = bench();
+    let device = bench.start("flash", ID);
+    let line = Bridge::start(&port(&bench), Some(&device.link), Line { buffers: Some(96), ..Line::default() });
+    let ended = bench.commissioner(&["commission", &line.link]).ended_with(4);
+    ended.saying("long messages from the device do not arrive").saying("one of 128 did not");
+}
+
+#[test]
+fn a_device_that_is_heard_and_does_not_hear_is_told_from_one_at_a_line_of_seven_bits() {
+    let bench = bench();
+    for (says, told) in [
+        (
+            &b"\xc0\ncommissioning-report:AAAA\xc0"[..],
+            "is the wire from the adapter's TX to the device's RX connected?",
+        ),
+        (b"@\ncommissioning-report:AAAA@", "8 bits without parity (8N1)"),
+    ] {
+        let line = Bridge::start(&port(&bench), None, Line { says, ..Line::default() });
+        bench.commissioner(&["commission", &line.link]).ended_with(4).saying(told);
+    }
+}
+
+#[test]
 fn another_program_that_has_the_port_open_is_named() {
     let bench = bench();
     let device = bench.start("flash", ID);
