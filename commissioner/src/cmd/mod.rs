@@ -392,6 +392,23 @@ pub enum TargetError {
 }
 
 #[cfg(test)]
+impl Context {
+    /// That of a test, with its state in a scratch directory.
+    fn on_desk(scratch: &Path, output: Output, clock: Clock) -> Self {
+        Self {
+            progress: Progress::for_output(&output),
+            output,
+            clock,
+            clock_ok: false,
+            yes: false,
+            unlock: Unlock::default(),
+            protection: Protection::Required,
+            state_dir: Some(scratch.join("state")),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
