@@ -540,7 +540,7 @@ mod tests {
         let mut tokens = [token(&stations[1]), token(&stations[2])];
         tokens.sort_by_key(|grant| format!("{:?}", grant.what));
         let grants = registry.clock().await.unwrap().grants;
-        assert_eq!(grants, [&tokens[..], &[to_owner.clone()]].concat());
+        assert_eq!(grants, [&tokens[..], std::slice::from_ref(&to_owner)].concat());
 
         // What was ended since is not.
         registry.revoke_station(&thumbprint(&stations[1])).await.unwrap();
