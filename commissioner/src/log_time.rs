@@ -80,7 +80,7 @@ impl LogTime {
         let [hour, minute, second] = time_of_day(time)?;
         let (year, month, day) = (number(year)?, number(&[*m1, *m2])?, number(&[*d1, *d2])?);
         let date = DateTime::new(year, month.try_into().ok()?, day.try_into().ok()?, hour, minute, second, 0).ok()?;
-        match offset(zone) {
+        match offset(zone)? {
             Some(offset) => Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second() - offset),
             None => self.here(date),
         }
@@ -110,21 +110,23 @@ fn time_of_day(text: &[u8]) -> Option<[i8; 3]> {
     Some([part([h1, h2])?, part([m1, m2])?, part([s1, s2])?])
 }
 
-/// What stands behind a time of day: perhaps parts of a second, then perhaps a zone. Its distance from UTC in seconds.
-fn offset(text: &[u8]) -> Option<i64> {
+/// What stands behind a time of day: perhaps parts of a second, then perhaps a zone. Its distance from UTC in seconds; none if what
+/// looks like one is 24 hours or more, or has 60 minutes or more.
+fn offset(text: &[u8]) -> Option<Option<i64>> {
     let parts = match text {
         [b'.' | b',', rest @ ..] => rest.iter().take_while(|byte| byte.is_ascii_digit()).count() + 1,
         _ => 0,
     };
-    let zone = text.get(parts..)?;
+    let zone = text.get(parts..).unwrap_or_default();
     match zone.strip_prefix(b" ").unwrap_or(zone) {
-        [b'Z' | b'z', ..] | [b'U', b'T', b'C', ..] | [b'G', b'M', b'T', ..] => Some(0),
+        [b'Z' | b'z', ..] | [b'U', b'T', b'C', ..] | [b'G', b'M', b'T', ..] => Some(Some(0)),
         [sign @ (b'+' | b'-'), h1, h2, rest @ ..] => {
-            let minutes = rest.strip_prefix(b":").unwrap_or(rest).get(..2).and_then(number)?;
-            let seconds = (i64::from(number(&[*h1, *h2])?) * 60 + i64::from(minutes)) * 60;
-            Some(if *sign == b'-' { -seconds } else { seconds })
+            let minutes = rest.strip_prefix(b":").unwrap_or(rest).get(..2).and_then(number);
+            let (Some(hours), Some(minutes)) = (number(&[*h1, *h2]), minutes) else { return Some(None) };
+            let seconds = (i64::from(hours) * 60 + i64::from(minutes)) * 60;
+            (hours < 24 && minutes < 60).then_some(Some(if *sign == b'-' { -seconds } else { seconds }))
         }
-        _ => None,
+        _ => Some(None),
     }
 }
 
@@ -188,6 +190,10 @@ mod tests {
             "2026-11-22T25:38:57Z ",
             "2026-11/22 16:38:57 ",
             "Nov 31 16:38:57 ",
+            // No such distance from UTC.
+            "2026-11-22T16:38:57+99:99 ",
+            "2026-11-22T16:38:57.123-24:00 ",
+            "2026-11-22 16:38:57 +0160 ",
             "Nov 22 16:38",
             "1970-01-01T00:00:05Z ",
             "2000-01-01 00:00:05 ",

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::{
-    clock::{rfc3339, span},
+    clock::span,
     output::{Output, complain},
     text,
 };
@@ -148,6 +148,13 @@ pub enum Step {
         /// How long ago that was seen, in seconds.
         seconds: u64,
     },
+    /// The nickname of another device is a part of the ID of the device that was commissioned: alone it names neither of them.
+    NicknameAmbiguous {
+        /// The nickname.
+        nickname: String,
+        /// The ID of the device that is called so.
+        device: String,
+    },
     /// There was nothing to do.
     AlreadyDone,
     /// A link failed, and the device answers at another one.
@@ -185,9 +192,9 @@ impl fmt::Display for Step {
             Self::Voided { cti, reason } => write!(f, "certificate {cti} is void: {reason}"),
             Self::ListSigned { version, mode, keys } => {
                 let keys = text::count(*keys, "key", "keys");
-                write!(f, "the list of {} is signed ({mode}, {keys})", rfc3339(*version))
+                write!(f, "version {version} of the list is signed ({mode}, {keys})")
             }
-            Self::ListInstalled { version } => write!(f, "the list of {} is installed", rfc3339(*version)),
+            Self::ListInstalled { version } => write!(f, "version {version} of the list is installed"),
             Self::OlderLists { devices: 1 } => {
                 write!(f, "1 device holds a list of before; `commissioner distribute` brings it the next one")
             }
@@ -201,6 +208,12 @@ impl fmt::Display for Step {
                  one ID, and the first one is not yours any more",
                 span(*seconds),
                 short(former)
+            ),
+            Self::NicknameAmbiguous { nickname, device } => write!(
+                f,
+                "the nickname {} of {device} is a part of this ID, too, and from now on names neither of them; `commissioner nickname \
+                 {device} NAME` gives another one",
+                text::line(nickname)
             ),
             Self::AlreadyDone => write!(f, "nothing to do"),
             Self::FellBack { to, because } => write!(f, "{because}; going on over {to}"),

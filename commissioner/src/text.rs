@@ -11,6 +11,7 @@
 
 use std::io::{self, Write};
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
@@ -30,13 +31,26 @@ pub fn log(bytes: &[u8]) -> String {
     lines(anstream::adapter::strip_str(&text).to_string().trim_end())
 }
 
-/// Text for a cell of a table that a spreadsheet may open: nothing in it is a formula to run.
+/// Text for a cell of a table that a spreadsheet may open: nothing in it is a formula to run, nor is what stands behind a `;`,
+/// which ends a cell where a comma is in numbers.
 pub fn cell(text: &str) -> String {
-    let text = line(text);
-    // Spreadsheets pass over blanks, and take the wide forms for the narrow ones.
-    let is_formula =
-        text.trim_start().starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']);
-    if is_formula { format!("'{text}") } else { text }
+    let harmless = |piece: &str| if is_formula(piece) { format!("'{piece}") } else { piece.to_owned() };
+    line(text).split(';').map(harmless).collect::<Vec<_>>().join(";")
+}
+
+/// Spreadsheets pass over blanks and quotes, and take the wide forms for the narrow ones.
+fn is_formula(cell: &str) -> bool {
+    let begins = cell.trim_start_matches(|c: char| c.is_whitespace() || c == '"');
+    begins.starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
+}
+
+/// What people read: the same for texts that they cannot tell apart by case, width, composition (NFKC) or the number of blanks.
+pub fn folded(text: &str) -> String {
+    let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+    // Upper case first, which spells out what has none of its own (ß), and letter by letter, as a sigma differs at a word's end.
+    let caseless =
+        nfkc.normalize(text).chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>();
+    nfkc.normalize(&caseless).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// So many of something: `1 key`, `2 keys`.
@@ -181,6 +195,19 @@ mod tests {
             }
         }
         assert_eq!(cell("=1+1"), "'=1+1");
+        // Where `;` ends a cell, what is behind it begins one; quotes around it are taken away there.
+        for (text, harmless) in [
+            ("a;=1+1;b", "a;'=1+1;b"),
+            ("a; -1", "a;' -1"),
+            ("a;\"=1+1\"", "a;'\"=1+1\""),
+            ("a;\"\" @x", "a;'\"\" @x"),
+            (";;+1", ";;'+1"),
+            ("=1;=2", "'=1;'=2"),
+            ("warm; dry", "warm; dry"),
+            ("a=1;b=2", "a=1;b=2"),
+        ] {
+            assert_eq!(cell(text), harmless);
+        }
         assert_eq!(cell("urn:dev:ops:32473-a"), "urn:dev:ops:32473-a");
     }
 
@@ -200,6 +227,15 @@ mod tests {
             prop_assert_eq!(cell(&cell(&text)), cell(&text));
             let parsed: String = serde_json::from_str(&json(&text).unwrap()).unwrap();
             prop_assert_eq!(parsed, text);
+        }
+
+        #[test]
+        fn no_cell_begins_with_a_formula_wherever_it_is_parted(text in "[;=+@ \"'a-]{0,12}") {
+            let shown = cell(&text);
+            for piece in shown.split(';') {
+                prop_assert!(!piece.trim_start_matches([' ', '"']).starts_with(['=', '+', '-', '@']), "{}", shown);
+            }
+            prop_assert_eq!(cell(&shown), shown);
         }
     }
 }

@@ -1,21 +1,26 @@
-//! Text files as they lie around: plain, compressed by gzip, in UTF-16, as Windows redirects what a program says, or behind
-//! the mark of a byte order.
+//! Text files as they lie around: plain, compressed by gzip, in UTF-16, as Windows redirects what a program says, in both after
+//! each other, as `>>` leaves it there, or behind the mark of a byte order.
 
 use std::{
     fs::File,
-    io::{self, BufReader, Cursor, Read},
+    io::{self, BufRead, BufReader, Cursor, Read},
     os::fd::AsFd,
     path::Path,
     time::SystemTime,
 };
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 /// Bytes that tell what a file is.
 const HEAD: u64 = 64;
+/// How a file begins that gzip compressed.
+const GZIP: &[u8] = b"\x1f\x8b";
 /// How files begin that other programs compressed.
 const FOREIGN: [(&[u8], &str); 4] =
     [(b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"PK\x03\x04", "zip")];
+/// So many characters of ASCII after each other tell in which of the two encodings they are: fewer than begin a report, or are in
+/// the time of a line.
+const RUN: usize = 16;
 
 /// A file, from which text is read, in UTF-8 if it is text at all.
 pub struct TextFile {
@@ -62,10 +67,10 @@ impl Read for TextFile {
 /// The text in what may be compressed, or in UTF-16, or both.
 fn text(file: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     let (head, file) = look(Box::new(file))?;
-    if !head.starts_with(b"\x1f\x8b") {
+    if !head.starts_with(GZIP) {
         return decoded(&head, file);
     }
-    let (head, file) = look(Box::new(MultiGzDecoder::new(BufReader::new(file))))?;
+    let (head, file) = look(Box::new(Gunzip::new(BufReader::new(file))))?;
     decoded(&head, file)
 }
 
@@ -74,26 +79,30 @@ fn decoded(head: &[u8], file: Box<dyn Read>) -> io::Result<Box<dyn Read>> {
         return Err(io::Error::other(format!("it is compressed by {by}, and only gzip is known here: unpack it")));
     }
     let (order, units) = head.split_first_chunk().unwrap_or((&[0, 0], &[]));
-    let big_endian = match order {
-        [0xff, 0xfe] => false,
-        [0xfe, 0xff] => true,
-        [0xef, 0xbb] if units.starts_with(&[0xbf]) => return without(3, file),
-        _ => return Ok(file),
+    let order = match order {
+        [0xff, 0xfe] => Order::Little,
+        [0xfe, 0xff] => Order::Big,
+        [0xef, 0xbb] if units.starts_with(&[0xbf]) => {
+            return Ok(Box::new(Decoder::new(without(3, file)?, None, Order::Little)));
+        }
+        _ => return Ok(Box::new(Decoder::new(file, None, Order::Little))),
     };
-    // A log may begin with these bytes, too. But most of a text is ASCII.
+    // A log may begin with these bytes, too. But most of a text is ASCII; else the first run of it tells.
     let (units, _) = units.as_chunks();
-    let ascii = units.iter().filter(|unit| number(**unit, big_endian) < 0x80).count();
+    let ascii = units.iter().filter(|unit| order.number(**unit) < 0x80).count();
     if 2 * ascii < units.len() {
-        return Ok(file);
+        return Ok(Box::new(Decoder::new(file, None, order)));
     }
-    without(2, file).map(|file| Box::new(Utf16 { file, big_endian, bytes: Vec::new(), text: Vec::new() }) as Box<_>)
+    Ok(Box::new(Decoder::new(without(2, file)?, Some(order), order)))
 }
 
-/// The beginning of a file, and all of it.
+/// The beginning of a file, and all of it. What goes wrong behind the beginning is for whoever reads on.
 fn look(mut file: Box<dyn Read>) -> io::Result<(Vec<u8>, Box<dyn Read>)> {
     let mut head = Vec::new();
-    file.as_mut().take(HEAD).read_to_end(&mut head)?;
-    Ok((head.clone(), Box::new(Cursor::new(head).chain(file))))
+    match file.as_mut().take(HEAD).read_to_end(&mut head) {
+        Err(error) if error.kind() != io::ErrorKind::InvalidData => Err(error),
+        _ => Ok((head.clone(), Box::new(Cursor::new(head).chain(file)))),
+    }
 }
 
 /// The file without the mark of the byte order at its beginning.
@@ -102,30 +111,105 @@ fn without(mark: u64, mut file: Box<dyn Read>) -> io::Result<Box<dyn Read>> {
     Ok(file)
 }
 
-fn number(unit: [u8; 2], big_endian: bool) -> u16 {
-    if big_endian { u16::from_be_bytes(unit) } else { u16::from_le_bytes(unit) }
+/// What gzip compressed, in one piece or several after each other. What is wrong with it is said, as
+/// [`io::ErrorKind::InvalidData`], where all was read that is there; and then again.
+struct Gunzip<R> {
+    member: Option<GzDecoder<R>>,
+    flaw: Option<String>,
 }
 
-/// The UTF-8 of a file in UTF-16, with a replacement character for what is none.
-struct Utf16<R> {
+impl<R: BufRead> Gunzip<R> {
+    fn new(file: R) -> Self {
+        Self { member: Some(GzDecoder::new(file)), flaw: None }
+    }
+
+    /// Goes on behind the end of a piece.
+    fn next_member(&mut self) -> io::Result<()> {
+        let Some(mut file) = self.member.take().map(GzDecoder::into_inner) else { return Ok(()) };
+        match file.fill_buf()?.first() {
+            None => {}
+            Some(first) if GZIP.starts_with(&[*first]) => self.member = Some(GzDecoder::new(file)),
+            Some(_) => {
+                self.flaw = Some("there is something else behind what gzip compressed, which was not read".to_owned())
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Gunzip<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(flaw) = &self.flaw {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, flaw.clone()));
+            }
+            let Some(member) = &mut self.member else { return Ok(0) };
+            match member.read(out) {
+                Ok(0) if !out.is_empty() => self.next_member()?,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::UnexpectedEof => self.flaw = Some("it is cut off: gzip wrote more".to_owned()),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+                        self.flaw = Some(format!("it is damaged ({error})"));
+                    }
+                    _ => return Err(error),
+                },
+                read => return read,
+            }
+        }
+    }
+}
+
+/// The order of the two bytes of a unit of UTF-16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Little,
+    Big,
+}
+
+impl Order {
+    fn number(self, unit: [u8; 2]) -> u16 {
+        match self {
+            Self::Little => u16::from_le_bytes(unit),
+            Self::Big => u16::from_be_bytes(unit),
+        }
+    }
+}
+
+/// The UTF-8 of a file that changes to UTF-16 and back, with a replacement character for what is none there. Bytes elsewhere are
+/// what they are. It waits for what follows only where that may tell the encoding.
+struct Decoder<R> {
     file: R,
-    big_endian: bool,
-    /// Half a unit, or half a pair of them, whose rest is still to come.
+    /// None where it is not in UTF-16.
+    order: Option<Order>,
+    /// That of what comes, where it cannot be told: what the file's mark says, or else that of Windows.
+    likely: Order,
+    /// What is not decoded yet.
     bytes: Vec<u8>,
+    /// The byte before that, where it is not in UTF-16.
+    before: u8,
     /// What is to be read next.
     text: Vec<u8>,
+    is_end: bool,
+    /// What went wrong, to be told after all that was read before.
+    failed: Option<io::Error>,
 }
 
-impl<R: Read> Read for Utf16<R> {
+impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while self.text.is_empty() {
-            let mut piece = [0; 4096];
-            let len = self.file.read(&mut piece)?;
-            self.bytes.extend(piece.iter().take(len));
-            if self.bytes.is_empty() {
-                return Ok(0);
+            if self.is_end {
+                return self.failed.take().map_or(Ok(0), Err);
             }
-            self.decode(len == 0);
+            let mut piece = [0; 4096];
+            match self.file.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+                Err(error) => (self.is_end, self.failed) = (true, Some(error)),
+                Ok(len) => {
+                    self.is_end = len == 0;
+                    self.bytes.extend(piece.iter().take(len));
+                }
+            }
+            self.decode();
         }
         let len = out.len().min(self.text.len());
         out.iter_mut().zip(self.text.drain(..len)).for_each(|(out, byte)| *out = byte);
@@ -133,20 +217,92 @@ impl<R: Read> Read for Utf16<R> {
     }
 }
 
-impl<R> Utf16<R> {
-    /// Makes text of the bytes at hand; at the end, of all of them.
-    fn decode(&mut self, is_end: bool) {
-        let mut units: Vec<_> = self.bytes.as_chunks().0.iter().map(|unit| number(*unit, self.big_endian)).collect();
-        if !is_end {
-            units.pop_if(|last| (0xd800..0xdc00).contains(last));
-        }
-        self.bytes.drain(..2 * units.len());
-        let mut text = String::from_utf16_lossy(&units);
-        if is_end && !std::mem::take(&mut self.bytes).is_empty() {
-            text.push(char::REPLACEMENT_CHARACTER);
-        }
-        self.text = text.into_bytes();
+impl<R> Decoder<R> {
+    fn new(file: R, order: Option<Order>, likely: Order) -> Self {
+        Self { file, order, likely, bytes: Vec::new(), before: 0, text: Vec::new(), is_end: false, failed: None }
     }
+
+    /// Makes text of the bytes at hand, as far as their encoding is certain; at the end, of all of them.
+    fn decode(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut rest = &bytes[..];
+        loop {
+            let (taken, next) = match self.order {
+                None => self.take_bytes(rest),
+                Some(order) => self.take_units(rest, order),
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+            if next == self.order {
+                break;
+            }
+            self.order = next;
+        }
+        self.bytes = rest.to_vec();
+    }
+
+    /// Bytes up to where UTF-16 begins: how many were taken, and what follows.
+    fn take_bytes(&mut self, bytes: &[u8]) -> (usize, Option<Order>) {
+        let (mut taken, mut plain, mut next) = (bytes.len(), bytes.len(), None);
+        for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == 0) {
+            let alternating = alternating(bytes.get(at..).unwrap_or_default());
+            if alternating < 2 * RUN - 1 && (at + alternating < bytes.len() || self.is_end) {
+                continue;
+            }
+            (taken, plain) = (at, at);
+            if alternating == 2 * RUN - 1 {
+                let before = at.checked_sub(1).and_then(|at| bytes.get(at)).unwrap_or(&self.before);
+                next = Some(if is_ascii(*before) { self.likely } else { Order::Big });
+                // The first unit has begun before.
+                taken += usize::from(next == Some(Order::Little));
+            }
+            break;
+        }
+        let plain = bytes.get(..plain).unwrap_or_default();
+        self.before = plain.last().copied().unwrap_or(self.before);
+        self.text.extend(plain);
+        (taken, next)
+    }
+
+    /// Units up to where there is ASCII, which is two characters in each: how many bytes were taken, and what follows.
+    fn take_units(&mut self, bytes: &[u8], order: Order) -> (usize, Option<Order>) {
+        let (units, half) = bytes.as_chunks();
+        let (mut pairs, mut next) = (0, Some(order));
+        let mut certain = units.len();
+        for (at, unit) in units.iter().enumerate() {
+            pairs = if unit.iter().all(|byte| is_ascii(*byte)) { pairs + 1 } else { 0 };
+            if pairs == RUN {
+                (certain, next, self.before) = (at + 1, None, 0);
+                break;
+            }
+        }
+        if next.is_none() || !self.is_end {
+            certain -= pairs;
+        }
+        let numbers = units.iter().take(certain).map(|unit| order.number(*unit));
+        let mut numbers: Vec<_> = numbers.collect();
+        if !self.is_end {
+            // Its other half is still to come.
+            numbers.pop_if(|last| (0xd800..0xdc00).contains(last));
+        }
+        self.text.extend(String::from_utf16_lossy(&numbers).into_bytes());
+        let mut taken = 2 * numbers.len();
+        if self.is_end && next.is_some() && !half.is_empty() {
+            self.text.extend(char::REPLACEMENT_CHARACTER.to_string().into_bytes());
+            taken += 1;
+        }
+        (taken, next)
+    }
+}
+
+/// How many bytes are 0 and a character of ASCII in turn, from the beginning on; enough is enough.
+fn alternating(bytes: &[u8]) -> usize {
+    let turns = bytes.iter().take(2 * RUN - 1).zip([true, false].into_iter().cycle());
+    turns.take_while(|(byte, is_zero)| if *is_zero { **byte == 0 } else { is_ascii(**byte) }).count()
+}
+
+/// Characters that are in a text.
+fn is_ascii(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | 0x1b | b' '..=b'~')
 }
 
 #[cfg(test)]
@@ -207,6 +363,93 @@ mod tests {
         }
         assert_eq!(read(&[gzip(b"one "), gzip(b"log")].concat()), "one log");
         assert_eq!([read(b""), read(b"\xff\xfe"), read(b"\xef\xbb\xbf"), read(b"x")], ["", "", "", "x"]);
+    }
+
+    /// As `>>` leaves it where it writes UTF-16 to what was ASCII, and programs that write ASCII to what was UTF-16.
+    #[test]
+    fn both_encodings_in_one_file_are_read() {
+        const ASCII: &str = "boot 1\r\n0.1 INFO commissioning-report:AAAA\r\n";
+        const WIDE: &str = "0.2 INFO commissioning-report:BBBB \u{26a0} \u{53a8}\u{623f} \u{1f4a1}\r\n";
+        for order in [false, true] {
+            let wide = || utf16(WIDE, order)[2..].to_vec();
+            assert_eq!(read(&wide()), WIDE, "without a mark");
+            assert_eq!(read(&[&utf16(WIDE, order)[..], ASCII.as_bytes()].concat()), format!("{WIDE}{ASCII}"));
+            let turns = [ASCII.as_bytes(), &wide(), ASCII.as_bytes(), &wide()].concat();
+            let said = read(&turns);
+            for report in ["0.1 INFO commissioning-report:AAAA\r\n", "0.2 INFO commissioning-report:BBBB"] {
+                assert_eq!(said.matches(report).count(), 2, "{said}");
+            }
+            if !order {
+                assert_eq!(said, format!("{ASCII}{WIDE}{ASCII}{WIDE}"));
+            }
+        }
+    }
+
+    /// A first line in another script than Latin has hardly a byte of ASCII.
+    #[test]
+    fn a_first_line_in_any_script_does_not_hide_the_rest() {
+        let first = "\u{53a8}\u{623f}\u{7684}\u{706f}".repeat(20);
+        for order in [false, true] {
+            for from in [0, 2] {
+                let log = utf16(&format!("{first}\r\n0.2 INFO commissioning-report:AAAA\r\n"), order);
+                let mut read = Vec::new();
+                text(Cursor::new(log[from..].to_vec())).unwrap().read_to_end(&mut read).unwrap();
+                let read = String::from_utf8_lossy(&read);
+                assert!(read.contains("0.2 INFO commissioning-report:AAAA\r"), "{read}");
+                // Nothing tells the order if there is no mark and the character before might be two of ASCII.
+                assert!(read.ends_with("\r\n") || (order && from == 2), "{read}");
+            }
+        }
+    }
+
+    /// Whoever reads along must not wait for the next line.
+    #[test]
+    fn what_is_there_is_handed_out_at_once() {
+        struct Live(Vec<u8>);
+        impl Read for Live {
+            fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+                assert!(!self.0.is_empty(), "nobody knows when there will be more");
+                let len = out.len().min(self.0.len());
+                self.0.drain(..len).zip(out).for_each(|(byte, out)| *out = byte);
+                Ok(len)
+            }
+        }
+        let line = "0.1 INFO commissioning-report:AAAA and so on, until it is long enough to tell what it is\r\n";
+        for log in [line.as_bytes().to_vec(), utf16(line, false), utf16(line, false)[2..].to_vec()] {
+            let (mut log, mut read) = (text(Live(log)).unwrap(), vec![0; line.len()]);
+            log.read_exact(&mut read).unwrap();
+            assert_eq!(read, line.as_bytes());
+        }
+    }
+
+    /// Bytes that are 0 are in many a capture, and end what stands before them.
+    #[test]
+    fn single_zeros_are_left_alone() {
+        let log = b"\0\0commissioning-report:AAAA\0next\0\0x\0y\0\0";
+        assert_eq!(read(log).as_bytes(), log);
+    }
+
+    #[test]
+    fn what_is_there_of_a_damaged_file_is_read() {
+        let numbers: String = (0..5_000).map(|number| format!("line {number}\n")).collect();
+        let whole = gzip(numbers.as_bytes());
+        let (cut, mut wrong) = (&whole[..whole.len() - 9], whole.clone());
+        wrong[whole.len() - 8] ^= 1;
+        for (log, least, what) in [
+            (cut.to_vec(), 40_000, "cut off"),
+            (whole[..whole.len() / 2].to_vec(), 10_000, "cut off"),
+            (wrong, numbers.len(), "damaged"),
+            ([&whole[..], &[0; 512]].concat(), numbers.len(), "something else"),
+            ([&whole[..], &[0]].concat(), numbers.len(), "something else"),
+            ([&whole[..], b"more"].concat(), numbers.len(), "something else"),
+            ([&gzip(b"short")[..], b"more"].concat(), 5, "something else"),
+        ] {
+            let (mut log, mut read) = (text(Cursor::new(log)).unwrap(), Vec::new());
+            let error = log.read_to_end(&mut read).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            assert!(error.to_string().contains(what), "{what}: {error}");
+            assert!(read.len() >= least, "{what}: {} of {}", read.len(), numbers.len());
+        }
     }
 
     #[test]

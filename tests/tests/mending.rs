@@ -212,6 +212,32 @@ fn where_nobody_can_be_asked_the_whole_name_is_demanded() {
     assert_eq!(bench.statuses(), ["revoked", "revoked"]);
 }
 
+/// From then on the nickname alone names neither of the two.
+#[test]
+fn whoever_commissions_a_device_is_told_of_a_nickname_that_is_a_part_of_its_id() {
+    let bench = Bench::initialised(Cable::Udp);
+    let lamp = bench.start("lamp", ID);
+    commission(&bench, &lamp, &[]).succeeded();
+    bench.commissioner(&["nickname", ID, "Button"]).succeeded();
+    let button = bench.start("button", OTHER);
+    let told = commission(&bench, &button, &[]).succeeded();
+    let words = format!("the nickname Button of {ID} is a part of this ID, too");
+    assert_eq!(told.stderr.matches(&words).count(), 1, "{}", told.stderr);
+    bench.commissioner(&["show", "Button"]).ended_with(3).saying("may be one of 2");
+    // Once is enough, and one's own nickname is in nobody's way.
+    for device in [&lamp, &button] {
+        let again = commission(&bench, device, &[]).succeeded();
+        assert!(!again.stderr.contains("nickname"), "{}", again.stderr);
+    }
+    bench
+        .commissioner(&["commission", &bench.start("new", "urn:dev:ops:32473-button-78").link, "--json"])
+        .succeeded()
+        .json()
+        .iter()
+        .find(|line| line["step"] == "nickname-ambiguous" && line["nickname"] == "Button" && line["device"] == ID)
+        .expect("scripts are told");
+}
+
 /// Whoever names a key that was replaced does not mean the one that took its place.
 #[test]
 fn a_key_that_is_named_is_the_one_that_is_revoked() {

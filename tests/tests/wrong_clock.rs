@@ -13,11 +13,15 @@ use commissioner::{
     distribute,
     error::ExitCode,
     link::{Datagram, Datagrams, Io},
-    registry::{KeyStatus, StationScope},
+    registry::{KeyStatus, Registry, StationScope},
+    state_dir::StateDir,
     visit::{Account, Station},
 };
 use device::transport::Service;
-use end_to_end::one_process::{OnBench, quiet, station_at, visit};
+use end_to_end::{
+    Bench, Cable,
+    one_process::{OnBench, quiet, station_at, visit},
+};
 
 /// 2026-11-22T15:24:00Z
 const NOON: u64 = 1_795_361_040;
@@ -135,4 +139,26 @@ async fn devices_that_hold_a_time_that_is_yet_to_come_go_on_obeying() {
         let ahead: Vec<_> = view.devices.iter().map(|(device, _)| device.to_string()).collect();
         assert_eq!(ahead, ["urn:dev:ops:32473-button"]);
     }
+}
+
+/// Each of several signatures bears the later time; that is said once, in words.
+#[tokio::test]
+async fn a_clock_a_little_behind_is_spoken_of_once_in_a_command() {
+    let bench = Bench::initialised(Cable::Udp);
+    let lamp = bench.start("lamp", "urn:dev:ops:32473-lamp");
+    bench.commissioner(&["commission", &lamp.link]).succeeded();
+    bench.commissioner(&["distribute", &lamp.link]).succeeded();
+    // Another machine's clock is half an hour ahead.
+    let dir = StateDir::open(&bench.path("state")).expect("it is there");
+    let clock = Clock::manual(Clock::System.now() + 30 * 60);
+    let registry = Registry::open(&dir, clock.clone(), false).await.expect("a registry");
+    registry.grant_station(registry.issuer(), StationScope::Distribute, 60).await.expect("a token");
+    registry.close().await;
+
+    let button = bench.start("button", "urn:dev:ops:32473-button");
+    let done = bench.commissioner(&["commission", &button.link]).succeeded();
+    let said: Vec<_> = done.stderr.lines().filter(|line| line.contains("the clock says")).collect();
+    assert_eq!(said.len(), 1, "{}", done.stderr);
+    assert!(said[0].starts_with("the clock says 20") && said[0].contains(" behind the newest signature"), "{said:?}");
+    assert!(!done.stderr.contains("WARN"), "{}", done.stderr);
 }

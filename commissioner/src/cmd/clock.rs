@@ -7,14 +7,15 @@ use super::Context;
 use crate::{
     clock::{self, rfc3339, span},
     error::{CommandError, ExitCode},
-    registry::{ClockView, HeldAhead, Registry, Standing},
+    progress::short,
+    registry::{ClockView, GrantAhead, Granted, HeldAhead, Registry, Standing},
 };
 
 const HELP: &str = "\
 Devices have no clock; what they know of the time is what was signed. So nothing is signed by a clock that is more than an hour
 behind the newest signature, or more than a day ahead of it. A clock that was ahead for a while, and is right now, is believed
-again with --set-back: that is an entry in the audit trail, and what was signed meanwhile stays signed. `docs/storage.md` tells
-what devices make of it.";
+again with --set-back: that is an entry in the audit trail, and what was signed meanwhile stays signed. Tokens and vouchers that end
+as much too late are named. `docs/storage.md` tells what devices make of it.";
 
 /// Show what time is believed, and what follows
 #[derive(Debug, ClapArgs)]
@@ -41,6 +42,9 @@ impl Args {
             context.output.text(
                 "all else works there as ever, and that too after the time named; `reset` and `commission` begin anew for the owner",
             );
+        }
+        for grant in &view.grants {
+            context.output.result(&GrantLine::new(grant), grant_text(grant));
         }
         Ok(())
     }
@@ -74,6 +78,8 @@ struct Line {
     min_iat: Option<String>,
     /// How many devices hold a time that is yet to come; each has a line of its own.
     devices_ahead: usize,
+    /// How many tokens and vouchers bear such a time, and end as much later than was meant; each has a line of its own.
+    grants_ahead: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     set_back_from: Option<String>,
 }
@@ -93,6 +99,7 @@ impl Line {
             signs_with: signs_with.map(rfc3339),
             min_iat: view.min_iat.map(rfc3339),
             devices_ahead: view.devices.len(),
+            grants_ahead: view.grants.len(),
             set_back_from: set_back_from.map(rfc3339),
         }
     }
@@ -130,6 +137,48 @@ impl DeviceLine<'_> {
             Follows::FactoryCertificateNewer => "its next certificate of its maker bears a later time",
         });
         format!("{} holds the time {}: {}", self.device, self.until, said.collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// A token or a voucher in `--json`.
+#[derive(Debug, Serialize)]
+struct GrantLine<'a> {
+    /// The thumbprint of the station's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    voucher_for: Option<&'a str>,
+    /// The thumbprint of the new owner's issuer key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    issued_at: String,
+    expires_at: String,
+}
+
+impl<'a> GrantLine<'a> {
+    fn new(grant: &'a GrantAhead) -> Self {
+        let (token_of, voucher_for, owner) = match &grant.what {
+            Granted::Token { station } => (Some(station.as_str()), None, None),
+            Granted::Voucher { device, owner } => (None, Some(device.as_str()), Some(owner.as_str())),
+        };
+        let (issued_at, expires_at) = (rfc3339(grant.issued_at), rfc3339(grant.expires_at));
+        Self { token_of, voucher_for, owner, issued_at, expires_at }
+    }
+}
+
+fn grant_text(grant: &GrantAhead) -> String {
+    let signed = format!("was signed by {}, and is good until {}", rfc3339(grant.issued_at), rfc3339(grant.expires_at));
+    match &grant.what {
+        Granted::Token { station } => {
+            let station = short(station);
+            format!(
+                "a token of station {station} {signed}; `commissioner station revoke {station}` ends it, by the next list"
+            )
+        }
+        Granted::Voucher { device, owner } => format!(
+            "a voucher for {device}, for the owner with key {}, {signed}; the next claim of the device, or a reset, ends it",
+            short(owner)
+        ),
     }
 }
 
@@ -179,11 +228,9 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        cmd::{Cli, init, secret::Unlock},
+        cmd::{Cli, init},
         output::{Output, tests::Shared},
-        progress::Progress,
         registry::{Slot, VoucherRequest, testing},
-        state_dir::Protection,
     };
 
     /// A state directory, and what commands say in it.
@@ -197,17 +244,7 @@ mod tests {
         fn new(json: bool, now: u64) -> Self {
             let (state, said) = (tempfile::tempdir().unwrap(), Shared::default());
             let output = Output::new(json, Box::new(said.clone()));
-            let context = Context {
-                progress: Progress::for_output(&output),
-                output,
-                clock: Clock::manual(now),
-                clock_ok: false,
-                yes: false,
-                unlock: Unlock::default(),
-                protection: Protection::Required,
-                state_dir: Some(state.path().join("state")),
-            };
-            Self { context, said, _state: state }
+            Self { context: Context::on_desk(state.path(), output, Clock::manual(now)), said, _state: state }
         }
 
         async fn clock(&self, set_back: bool) -> Result<String, CommandError> {
@@ -307,6 +344,57 @@ mod tests {
                 init.command.run(&desk.context).await.unwrap();
                 let said: Value = serde_json::from_slice(&desk.said.0.lock().unwrap()).unwrap();
                 assert_eq!((&said["created"], said["warning"].is_string()), (&created.into(), warned), "{said}");
+            }
+        }
+    }
+
+    /// What was signed meanwhile goes on being good for as long as the clock was ahead.
+    #[tokio::test]
+    async fn what_ends_too_late_is_told_when_the_clock_is_set_back() {
+        for json in [false, true] {
+            let desk = Desk::new(json, testing::NOON + 9 * 3_600);
+            init::initialise(&desk.context.state_path().unwrap(), desk.context.clock.clone()).await.unwrap();
+            desk.sign(testing::id("a")).await.unwrap();
+            let registry = desk.context.registry().await.unwrap();
+            let (station, owner) = (testing::key(), testing::key());
+            registry.grant_station(&station, crate::registry::StationScope::Everything, 86_400).await.unwrap();
+            let voucher = VoucherRequest {
+                device: testing::id("a"),
+                slot: Slot::Owner,
+                owner,
+                lifetime: Some(86_400),
+                claim_counter: None,
+            };
+            registry.grant_voucher(&voucher).await.unwrap();
+            desk.context.clock.set(testing::NOON);
+            let (station, owner) = (station.thumbprint().to_string(), owner.thumbprint().to_string());
+            if json {
+                let lines = desk.lines(true).await;
+                assert_eq!((lines.len(), &lines[0]["grants_ahead"]), (4, &2.into()), "{lines:?}");
+                assert_eq!(
+                    lines[2..],
+                    [
+                        serde_json::json!({
+                            "token_of": station, "issued_at": "2026-11-23T00:24:00Z", "expires_at": "2026-11-24T00:24:00Z"
+                        }),
+                        serde_json::json!({
+                            "voucher_for": "urn:dev:ops:32473-test-a", "owner": owner,
+                            "issued_at": "2026-11-23T00:24:00Z", "expires_at": "2026-11-24T00:24:00Z"
+                        }),
+                    ]
+                );
+                continue;
+            }
+            let said = desk.clock(true).await.unwrap();
+            let (station, owner) = (&station[..12], &owner[..12]);
+            for words in [
+                format!(
+                    "a token of station {station} was signed by 2026-11-23T00:24:00Z, and is good until 2026-11-24T00:24:00Z"
+                ),
+                format!("`commissioner station revoke {station}`"),
+                format!("a voucher for urn:dev:ops:32473-test-a, for the owner with key {owner}, was signed by"),
+            ] {
+                assert!(said.contains(&words), "{words}: {said}");
             }
         }
     }

@@ -27,9 +27,10 @@ use crate::{
 const PIECE: usize = 64 * 1024;
 
 const HELP: &str = "\
-Text and captured serial lines alike, also in UTF-16, or compressed by gzip; colours, timestamps, noise and folded lines do
-not matter. What a log says is recorded as `reported`: anybody could have written it. Devices were seen when the log's
-timestamps say so, or else when the log was written to for the last time. Exit code 3 if there is no report in it.";
+Text and captured serial lines alike, also in UTF-16, from any line on, or compressed by gzip; colours, timestamps, noise and
+folded lines do not matter. A compressed log that is cut or damaged is read as far as it goes, and that is told. What a log says is
+recorded as `reported`: anybody could have written it. Devices were seen when the log's timestamps say so, or else when the log
+was written to for the last time. Exit code 3 if there is no report in it.";
 
 /// Read report lines from logs or a stream
 #[derive(Debug, ClapArgs)]
@@ -48,27 +49,29 @@ impl Args {
         let (mut total, mut failures) = (Summary::default(), Vec::new());
         for path in &self.files {
             let mut log = Log::new(path, several, context, &registry);
-            let read = log.read().await;
+            let opened = if path.as_os_str() == "-" { TextFile::stdin() } else { TextFile::open(path) };
+            let read = match opened {
+                Ok(file) => log.read(file).await,
+                Err(error) => Err(log.unreadable(&error)),
+            };
             total.add(&log.summary);
-            if let Err(error) = read.and_then(|()| log.verdict()) {
-                failures.push((log.name, error));
-            }
+            failures.extend(read.and_then(|()| log.verdict()).err());
         }
         context.output.json(&serde_json::json!({ "summary": &total }));
         context.output.text(&total);
-        let first = match failures.first() {
-            None => return Ok(()),
-            Some(_) if !several => return failures.pop().map_or(Ok(()), |(_, error)| Err(error)),
-            Some((_, first)) => first.exit(),
-        };
-        let failures = failures.iter().map(|(log, error)| format!("{log}: {error}"));
-        Err(CommandError::new(first, "not all logs could be taken as they are; see to these").with_candidates(failures))
+        match failures.first().map(CommandError::exit) {
+            None => Ok(()),
+            Some(_) if !several => failures.pop().map_or(Ok(()), Err),
+            Some(first) => {
+                let message = "not all logs could be taken as they are; see to these";
+                Err(CommandError::new(first, message).with_candidates(failures.iter().map(CommandError::to_string)))
+            }
+        }
     }
 }
 
-/// One log.
+/// One log. What is said of it has its name.
 struct Log<'a> {
-    path: &'a Path,
     name: String,
     /// What stands before the number of a line, where there are several logs.
     prefix: String,
@@ -82,24 +85,29 @@ struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    fn new(path: &'a Path, several: bool, context: &'a Context, registry: &'a Registry) -> Self {
+    fn new(path: &Path, several: bool, context: &'a Context, registry: &'a Registry) -> Self {
         let name = match path.to_str() {
             Some("-") => "standard input".to_owned(),
             _ => path.display().to_string(),
         };
         let prefix = if several { format!("{name}, ") } else { String::new() };
         let (summary, conflicts) = (Summary::default(), BTreeSet::new());
-        Self { path, name, prefix, context, registry, summary, conflicts, held: None }
+        Self { name, prefix, context, registry, summary, conflicts, held: None }
     }
 
-    async fn read(&mut self) -> Result<(), CommandError> {
-        let opened = if self.path.as_os_str() == "-" { TextFile::stdin() } else { TextFile::open(self.path) };
-        let mut log = opened.map_err(|error| self.unreadable(&error))?;
+    async fn read(&mut self, mut log: TextFile) -> Result<(), CommandError> {
         let (mut scanner, mut time) = (ReportScanner::new(), LogTime::in_local_zone());
         let mut piece = vec![0; PIECE];
         loop {
             let read = match log.read(&mut piece) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // What is there was read, and is worth as much as without that.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let warning = format!("{} was not read to its end: {error}", self.name);
+                    self.context.output.json(&serde_json::json!({ "warning": &warning }));
+                    complain(warning);
+                    0
+                }
                 read => read.map_err(|error| self.unreadable(&error))?,
             };
             let now = self.registry.now();
@@ -111,6 +119,7 @@ impl<'a> Log<'a> {
                 }
                 time.end_line(bytes);
             }
+            self.summary.lines = scanner.lines();
             if read == 0 {
                 break;
             }
@@ -118,7 +127,6 @@ impl<'a> Log<'a> {
         if let Some(sighting) = scanner.finish() {
             self.take(sighting, &time).await?;
         }
-        self.summary.lines = scanner.lines();
         Ok(())
     }
 
@@ -223,5 +231,113 @@ impl fmt::Display for Summary {
         let Self { lines, reports, recorded, conflicts, malformed } = self;
         let (lines, reports) = (text::count(*lines, "line", "lines"), text::count(*reports, "report", "reports"));
         write!(f, "{lines}, {reports}: {recorded} recorded, {conflicts} in conflict; {malformed} malformed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use cbor_schemas::report;
+    use flate2::{Compression, write::GzEncoder};
+    use serde_json::Value;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        cmd::init,
+        output::{Output, tests::Shared},
+        registry::testing,
+    };
+
+    /// A state directory, logs, and what is said of them.
+    struct Desk {
+        context: Context,
+        said: Shared,
+        scratch: TempDir,
+    }
+
+    impl Desk {
+        async fn new(json: bool) -> Self {
+            let (scratch, said) = (tempfile::tempdir().unwrap(), Shared::default());
+            let output = Output::new(json, Box::new(said.clone()));
+            let context = Context::on_desk(scratch.path(), output, Clock::manual(testing::NOON));
+            init::initialise(&context.state_path().unwrap(), context.clock.clone()).await.unwrap();
+            Self { context, said, scratch }
+        }
+
+        fn write(&self, name: &str, log: &[u8]) -> PathBuf {
+            let path = self.scratch.path().join(name);
+            fs::write(&path, log).unwrap();
+            path
+        }
+
+        /// What is said, and how it ends.
+        async fn collect(&self, files: &[&PathBuf]) -> (Vec<Value>, Result<(), CommandError>) {
+            self.said.0.lock().unwrap().clear();
+            let files = files.iter().map(|file| (*file).clone()).collect();
+            let ended = Args { files }.run(&self.context).await;
+            let said = String::from_utf8(self.said.0.lock().unwrap().clone()).unwrap();
+            (said.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), ended)
+        }
+    }
+
+    fn log(name: &str) -> String {
+        let mut report = String::new();
+        report::write(&testing::info(&testing::id(name), Some(&testing::key())), &mut report).unwrap();
+        format!("boot\n{report}\n{}", "more\n".repeat(1_000))
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Half a log is a log, and what is missing is said.
+    #[tokio::test]
+    async fn what_is_there_of_a_cut_or_padded_log_is_collected_and_that_is_told() {
+        let desk = Desk::new(true).await;
+        let (cut, padded) = (gzip(&log("cut")), [gzip(&log("padded")), vec![0; 512]].concat());
+        for (log, words) in [(&cut[..cut.len() - 9], "cut off"), (&padded, "something else")] {
+            let file = desk.write("log.gz", log);
+            let (said, ended) = desk.collect(&[&file]).await;
+            ended.unwrap();
+            let summary = &said.last().unwrap()["summary"];
+            assert_eq!((&summary["reports"], &summary["recorded"]), (&1.into(), &1.into()), "{said:?}");
+            assert!(summary["lines"].as_u64().unwrap() > 500, "{summary}");
+            let warning = said.iter().find_map(|line| line["warning"].as_str()).unwrap();
+            assert!(warning.contains(words) && warning.contains("log.gz"), "{warning}");
+        }
+        // What has nothing in it is no log.
+        let nothing = desk.write("nothing.gz", &cut[..12]);
+        let (said, ended) = desk.collect(&[&nothing]).await;
+        assert_eq!(ended.unwrap_err().exit(), ExitCode::NoDevice);
+        assert!(said.iter().any(|line| line["warning"].as_str().is_some_and(|it| it.contains("cut off"))), "{said:?}");
+    }
+
+    #[tokio::test]
+    async fn of_several_logs_each_complaint_names_its_own_once() {
+        let desk = Desk::new(true).await;
+        let (good, empty) = (desk.write("good", log("a").as_bytes()), desk.write("empty", b"boot\n"));
+        let (contrary, missing) = (desk.write("contrary", log("a").as_bytes()), desk.scratch.path().join("missing"));
+        let (said, ended) = desk.collect(&[&good, &empty, &contrary, &missing]).await;
+        let ended = ended.unwrap_err();
+        assert_eq!(ended.exit(), ExitCode::NoDevice, "the first one counts");
+        let told = ended.to_string();
+        let lines: Vec<_> = told.lines().skip(1).collect();
+        assert_eq!(lines.len(), 3, "{told}");
+        for (line, path) in lines.iter().zip([&empty, &contrary, &missing]) {
+            let path = path.display().to_string();
+            assert_eq!(line.matches(&path).count(), 1, "{line}");
+        }
+        assert!(lines[1].contains("contrary, line 2: "), "{told}");
+        assert_eq!(said.last().unwrap()["summary"]["reports"], 2);
+        // One alone says it, too.
+        for (file, words) in [(&empty, "empty has no report"), (&missing, "cannot read"), (&contrary, "line 2: ")] {
+            let told = desk.collect(&[file]).await.1.unwrap_err().to_string();
+            assert!(told.contains(words), "{told}");
+        }
     }
 }

@@ -4,7 +4,7 @@ mod watch;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use cbor_schemas::SlotState;
+use cbor_schemas::{DeviceId, SlotState};
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ use crate::{
     error::{CommandError, ExitCode},
     escrow::SealTo,
     link::{self, Link},
-    progress::Progress,
+    progress::{Progress, Step},
     registry::{Place, Registry, Slot},
     stop::Stop,
     visit::{Account, Station},
@@ -142,7 +142,7 @@ pub(super) struct Work {
 
 /// A device that is one of ours now.
 pub(super) struct Done {
-    pub(super) device: cbor_schemas::DeviceId,
+    pub(super) device: DeviceId,
     outcome: Outcome,
     slot: Slot,
     /// Why it did not get the list of "my devices", if there is one.
@@ -176,11 +176,22 @@ impl Work {
                     if let Some(other_key) = other_key {
                         progress.step(other_key);
                     }
+                    if outcome != Outcome::AlreadyDone {
+                        self.tell_of_nicknames(&device, &progress).await?;
+                    }
                     return Ok(Done { device, outcome, slot, without_list });
                 }
                 Err(error) => found.fall_back(error.into(), &progress).await?,
             }
         }
+    }
+
+    /// Tells which nicknames are in the way of the ID of a new device.
+    async fn tell_of_nicknames(&self, device: &DeviceId, progress: &Progress) -> Result<(), CommandError> {
+        for (nickname, holder) in self.station.registry.nicknames_in(device).await? {
+            progress.step(Step::NicknameAmbiguous { nickname, device: holder.to_string() });
+        }
+        Ok(())
     }
 
     async fn commission_at(&self, found: &mut Found, progress: &Progress) -> Result<Outcome, commission::Error> {

@@ -102,7 +102,8 @@ fn row(device: &Device, key: &Key, newest: Option<u64>) -> [String; 8] {
         match held(device, key) {
             None => "-".to_owned(),
             held if held == newest => "newest".to_owned(),
-            Some(held) => rfc3339(held),
+            // A number, which is a time only as long as no clock was ahead.
+            Some(held) => held.to_string(),
         },
         rfc3339(key.last_seen),
     ]

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 
 use super::commission::{not_ours, refuse_twins};
 use super::{Context, get::is_ours};
-use crate::clock::rfc3339;
 use crate::discover::{self, Found};
 use crate::distribute::{self, Outcome};
 use crate::error::{CommandError, ExitCode};
@@ -163,6 +162,6 @@ impl fmt::Display for Given {
         let Self { device, list_version, mode, keys, changed } = self;
         let verb = if *changed { "holds" } else { "held already" };
         let keys = text::count(*keys, "key", "keys");
-        write!(f, "{device} {verb} the list of {} ({mode}, {keys})", rfc3339(*list_version))
+        write!(f, "{device} {verb} version {list_version} of the list ({mode}, {keys})")
     }
 }

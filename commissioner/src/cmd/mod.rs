@@ -72,8 +72,8 @@ pub struct Cli {
 
 const HELP: &str = "\
 LINK is serial:PATH[@BAUD] or udp:ADDR[%IF][:PORT]; left out, exactly one device must answer.
-DEVICE is an ID, its beginning, the beginning or the end of its distinctive part (24be), the beginning of a key's thumbprint, or a
-nickname: four characters at least, but for nicknames, and of one device alone.
+DEVICE is an ID, its beginning or its end (24be), the beginning of its distinctive part, the beginning of a key's thumbprint, or a
+nickname: four characters at least, but for nicknames, and of one device alone. Upper and lower case are the same.
 
 Exit codes: 0 done; 1 internal; 2 usage; 3 no device, or ambiguous; 4 link failed or timed out;
 5 the device refused, or authentication failed; 6 conflict with the registry. `run` passes on the code of its command.";
@@ -389,6 +389,23 @@ pub enum TargetError {
     /// It could only be a device.
     #[error(transparent)]
     Device(#[from] EmptyName),
+}
+
+#[cfg(test)]
+impl Context {
+    /// That of a test, with its state in a scratch directory.
+    fn on_desk(scratch: &Path, output: Output, clock: Clock) -> Self {
+        Self {
+            progress: Progress::for_output(&output),
+            output,
+            clock,
+            clock_ok: false,
+            yes: false,
+            unlock: Unlock::default(),
+            protection: Protection::Required,
+            state_dir: Some(scratch.join("state")),
+        }
+    }
 }
 
 #[cfg(test)]

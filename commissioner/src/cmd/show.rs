@@ -71,7 +71,7 @@ impl fmt::Display for Page<'_> {
         writeln!(f, "  first seen  {}", rfc3339(device.first_seen))?;
         writeln!(f, "  last seen   {}", rfc3339(device.last_seen))?;
         if let Some(version) = device.list_version {
-            writeln!(f, "  holds list  {version}, of {}", rfc3339(version))?;
+            writeln!(f, "  holds list  version {version}")?;
         }
         device.keys.iter().try_for_each(|key| write_key(f, key))?;
         write!(f, "\nhistory")?;

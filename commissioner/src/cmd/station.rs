@@ -221,7 +221,7 @@ async fn install(file: PathBuf, context: &Context) -> Result<(), CommandError> {
         Some(Kind::DeviceList) => {
             let version = registry.list_elsewhere(&contents).await?;
             let record = serde_json::json!({ "installed": "list", "list_version": version });
-            context.output.result(&record, format_args!("the list of {} is here", rfc3339(version)));
+            context.output.result(&record, format_args!("version {version} of the list is here"));
         }
         Some(_) => return Err(CommandError::usage(format!("{} is for a device, not for a station", file.display()))),
         None => {

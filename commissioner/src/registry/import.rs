@@ -11,7 +11,7 @@
 //! | one key under two IDs, or a key of our own | left out: a conflict |
 //! | provenance, proof, profile, first and last sight | the better, the full one, the earliest and the latest |
 //! | policy | ours, if we have one |
-//! | nickname | ours, if we have one; left out and told if it is another device's here, or reads like an ID or a key |
+//! | nickname | ours, if we have one; left out and told if it reads like another device's nickname, ID or key here |
 //! | signed lists | all of them; the newest counts |
 //! | histories | both; ours stays one chain, and names the head of the other |
 //!
@@ -31,7 +31,7 @@ use sqlx::AnyConnection;
 use super::{
     Conflict, Error, Registry,
     audit::{AuditEntry, AuditSummary, BEFORE_FIRST, Change, Event, Tampering},
-    lookup,
+    lookup::{self, Nicknames},
     mine::own_key,
     record::{
         CertificateStatus, CountsBy, Cti, Device, FullRecord, Key, KeyStatus, Nickname, Policy, Provenance, Slot,
@@ -529,21 +529,30 @@ impl Import<'_> {
 
     /// Gives devices that have none here the nicknames that they have there, but for those that are not given here either.
     async fn merge_nicknames(&mut self) -> Result<(), Error> {
+        let mut known = Nicknames::load(&mut self.change.tx).await?;
         for (device, nickname) in std::mem::take(&mut self.nicknames) {
-            if let Err(refused) = self.merge_nickname(&device, &nickname).await? {
-                let nickname = text::line(&nickname);
-                self.outcome.conflicts.push(format!("{device} is not called {nickname} here: {refused}"));
+            match self.merge_nickname(&known, &device, &nickname).await? {
+                Ok(()) => known.insert(device, &nickname),
+                Err(refused) => {
+                    let nickname = text::line(&nickname);
+                    self.outcome.conflicts.push(format!("{device} is not called {nickname} here: {refused}"));
+                }
             }
         }
         Ok(())
     }
 
-    async fn merge_nickname(&mut self, device: &DeviceId, nickname: &str) -> Result<Result<(), String>, Error> {
+    async fn merge_nickname(
+        &mut self,
+        known: &Nicknames,
+        device: &DeviceId,
+        nickname: &str,
+    ) -> Result<Result<(), String>, Error> {
         let nickname = match nickname.parse::<Nickname>() {
             Ok(nickname) => nickname,
             Err(bad) => return Ok(Err(bad.to_string())),
         };
-        match lookup::nickname_is_free(&mut self.change.tx, device, &nickname).await {
+        match lookup::nickname_is_free(&mut self.change.tx, known, device, &nickname).await {
             Ok(_) => {}
             Err(refused @ (Error::NicknameTaken { .. } | Error::NicknameMisleads { .. })) => {
                 return Ok(Err(refused.to_string()));
@@ -889,9 +898,11 @@ mod tests {
         let (a, b) = (stations.station().await, stations.station().await);
         stations.commission(&b, &id("other"), &key()).await;
         b.registry.set_nickname(&id("other"), &"kitchen".parse().unwrap()).await.unwrap();
-        let names = ["one", "two", "three", "four", "five"].map(|name| (id(name), key()));
-        let digits = &names[4].1.thumbprint().to_string()[..12];
-        for ((device, key), nickname) in names.iter().zip([digits, "kitchen", "test-five", "a\u{202e}b", "hall"]) {
+        let names = ["one", "two", "three", "four", "six", "dot", "five"].map(|name| (id(name), key()));
+        let digits = &names[6].1.thumbprint().to_string()[..12];
+        for ((device, key), nickname) in
+            names.iter().zip([digits, "kitchen", "test-five", "a\u{202e}b", "\u{ff2b}ITCHEN", ".x", "hall"])
+        {
             stations.commission(&a, device, key).await;
             // Registries of before took them.
             sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")
@@ -903,14 +914,14 @@ mod tests {
         }
         for _ in 0..2 {
             let imported = import(&a, &b).await;
-            assert_eq!(imported.conflicts.len(), 4, "{:?}", imported.conflicts);
+            assert_eq!(imported.conflicts.len(), 6, "{:?}", imported.conflicts);
             assert!(!imported.conflicts.iter().any(|told| told.contains('\u{202e}')), "{:?}", imported.conflicts);
         }
         let mut nicknames = Vec::new();
         for (device, _) in &names {
             nicknames.push(b.device(device).await.nickname);
         }
-        assert_eq!(nicknames, [None, None, None, None, Some("hall".to_owned())]);
+        assert_eq!(nicknames, [None, None, None, None, None, None, Some("hall".to_owned())]);
         assert_eq!(b.device(&id("other")).await.nickname.as_deref(), Some("kitchen"));
     }
 

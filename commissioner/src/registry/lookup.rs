@@ -12,6 +12,7 @@ use super::{
     record::{Certificate, Cti, Device, DeviceRef, Key, Nickname, Revoked},
     sql,
 };
+use crate::text;
 
 /// Devices that are in memory at a time.
 const PAGE: i64 = 500;
@@ -45,48 +46,16 @@ impl Registry {
 
     /// The device that the user means, and how plain that is.
     ///
-    /// The whole of an ID counts before a nickname, and a nickname before a part of anything. A part has four characters at
-    /// least: of a thumbprint, from its beginning; of an ID, from the beginning or to the end of it, or of what is distinctive
-    /// of it.
+    /// The whole of an ID counts before a nickname, and a nickname, however it is spelled ([`text::folded`]), before a part of
+    /// its device's names. A part has four characters at least: of a thumbprint, from its beginning; of an ID, from the beginning
+    /// or to the end of it, or from the beginning of what is distinctive of it, in any case.
     ///
     /// # Errors
     /// [`Error::UnknownDevice`]; [`Error::TooShort`] and [`Error::Ambiguous`] with the candidates.
     pub async fn named(&self, name: &DeviceRef) -> Result<Named, Error> {
         let (name, mut connection) = (name.as_str(), self.pool.acquire().await?);
-        let unknown = || Error::UnknownDevice(name.to_owned());
-        let mut found = ids(&mut connection, BY_ID, &[name]).await?;
-        // A nickname of before may read like digits of a key; then it is not plain.
-        let (is_nickname, nicknamed) =
-            (name.parse::<Nickname>().is_ok(), ids(&mut connection, BY_NICKNAME, &[name]).await?);
-        if found.is_empty() && is_nickname {
-            found = nicknamed.clone();
-            // Devices that came later may have it as a part of their names.
-            if name.chars().count() >= LEAST {
-                let parts = by_part(&mut connection, name).await?;
-                if parts.keys().any(|id| !nicknamed.contains_key(id)) {
-                    found.clear();
-                }
-            }
-        }
-        let is_plain = !found.is_empty();
-        if !is_plain {
-            found = by_part(&mut connection, name).await?;
-            let candidates = |found: &Found| found.iter().map(|(id, name)| candidate(id, name.as_deref())).collect();
-            if !found.is_empty() && name.chars().count() < LEAST {
-                return Err(Error::TooShort { name: name.to_owned(), candidates: candidates(&found) });
-            }
-            found.extend(nicknamed.clone());
-            let is_all = |id: &&DeviceId| distinctive(id.as_str()).eq_ignore_ascii_case(name);
-            match found.keys().filter(is_all).copied().collect::<Vec<_>>()[..] {
-                [id] if nicknamed.is_empty() => found.retain(|other, _| *other == id),
-                _ if found.len() > 1 => {
-                    return Err(Error::Ambiguous { name: name.to_owned(), candidates: candidates(&found) });
-                }
-                _ => {}
-            }
-        }
-        let (id, _) = found.pop_first().ok_or_else(unknown)?;
-        let device = load(&mut connection, &id).await?.ok_or_else(unknown)?;
+        let (id, is_plain) = meant(&mut connection, name).await?;
+        let device = load(&mut connection, &id).await?.ok_or_else(|| Error::UnknownDevice(name.to_owned()))?;
         let (thumbprint, mut by_key) = (name.to_ascii_lowercase(), None);
         if !is_plain {
             by_key = device.keys.iter().find(|key| key.thumbprint.starts_with(&thumbprint)).map(|key| key.x);
@@ -102,13 +71,21 @@ impl Registry {
     /// [`Error::TooShort`] for less than four characters of what is distinctive, and those of [`Registry::named`].
     pub async fn named_for_good(&self, name: &DeviceRef) -> Result<Named, Error> {
         let named = self.named(name).await?;
-        match named.is_whole || typed_len(name.as_str()) >= LEAST {
+        match named.is_whole || told_len(name.as_str(), &named.device.id) >= LEAST {
             true => Ok(named),
             false => Err(Error::TooShort {
                 name: name.as_str().to_owned(),
                 candidates: vec![candidate(&named.device.id, named.device.nickname.as_deref())],
             }),
         }
+    }
+
+    /// The nicknames of others that are a part of this device's ID, and whose they are: alone they name nobody any more.
+    pub async fn nicknames_in(&self, device: &DeviceId) -> Result<Vec<(String, DeviceId)>, Error> {
+        let nicknames = Nicknames::load(&mut *self.pool.acquire().await?).await?;
+        let is_in = |read: &str| read.len() >= LEAST && is_part(read, device);
+        let held = nicknames.0.into_iter().filter(|(read, _)| is_in(read)).flat_map(|(_, holders)| holders);
+        Ok(held.filter(|(holder, _)| holder != device).filter_map(|(holder, name)| Some((name?, holder))).collect())
     }
 
     /// The device with this ID.
@@ -199,21 +176,21 @@ impl Reading {
 }
 
 const BY_ID: &str = "SELECT device, nickname FROM devices WHERE device = $1";
-const BY_NICKNAME: &str = "SELECT device, nickname FROM devices WHERE nickname = $1";
-/// What begins with $1 lies between it and $2, for IDs and thumbprints are ASCII: so that an index finds it. Thumbprints are
-/// lower-case; people may type them otherwise.
-const BY_PREFIX: &str = "SELECT device, nickname FROM devices WHERE device >= $1 AND device < $2 \
-     UNION SELECT d.device, d.nickname FROM keys k JOIN devices d ON d.device = k.device \
+const NICKNAMES: &str = "SELECT device, nickname FROM devices WHERE nickname > ''";
+/// What begins with $1 lies between it and $2, for thumbprints are ASCII: so that an index finds it. They are lower-case; people
+/// may type them otherwise.
+const BY_THUMBPRINT: &str = "SELECT d.device, d.nickname FROM keys k JOIN devices d ON d.device = k.device \
      WHERE k.thumbprint >= lower($1) AND k.thumbprint < lower($2) ORDER BY 1 LIMIT 100";
-/// Greater than any character of an ID.
+/// Greater than any character of a thumbprint.
 const AFTER_ASCII: char = '\u{7f}';
-/// What ends with $1, or has it behind its prefix or a hyphen. No index helps there: people write that, scripts whole names.
-const BY_DISTINCTIVE_PART: &str = "SELECT device, nickname FROM devices WHERE lower(device) LIKE '%' || $1 ESCAPE '!' \
-     OR lower(device) LIKE 'urn:dev:mac:' || $1 || '%' ESCAPE '!' \
-     OR lower(device) LIKE 'urn:dev:ops:%-' || $1 || '%' ESCAPE '!' ORDER BY device LIMIT 100";
+/// What has $1 in its ID, in any case. No index helps there: people write that, scripts whole names.
+const BY_PIECE: &str =
+    "SELECT device, nickname FROM devices WHERE lower(device) LIKE '%' || $1 || '%' ESCAPE '!' ORDER BY device";
 
 /// The least of an ID or of a thumbprint that names a device, in characters.
 pub(super) const LEAST: usize = 4;
+/// How many devices are named where one is meant, at most.
+const MOST: usize = 100;
 
 /// Devices that may be meant, by ID, with their nicknames.
 type Found = BTreeMap<DeviceId, Option<String>>;
@@ -224,17 +201,86 @@ async fn ids(connection: &mut AnyConnection, query: &'static str, values: &[&str
     rows.iter().map(|row| Ok((sql::word(row, "device")?, row.try_get("nickname")?))).collect()
 }
 
+/// The device that is meant, and whether it was named by its whole ID or its nickname.
+async fn meant(connection: &mut AnyConnection, name: &str) -> Result<(DeviceId, bool), Error> {
+    if let Some((id, _)) = ids(connection, BY_ID, &[name]).await?.pop_first() {
+        return Ok((id, true));
+    }
+    let mut found = Nicknames::load(connection).await?.holders(&text::folded(name));
+    let (is_nickname, is_short) = (!found.is_empty(), name.chars().count() < LEAST);
+    if !(is_nickname && is_short) {
+        // Devices that came later may have a nickname as a part of their names.
+        let parts = by_part(connection, name).await?;
+        if !is_nickname && let Some((id, is_whole)) = whole(&parts, name) {
+            return Ok((id, is_whole));
+        }
+        found.extend(parts);
+    }
+    let candidates = || found.iter().take(MOST).map(|(id, name)| candidate(id, name.as_deref())).collect();
+    match (found.len(), found.first_key_value()) {
+        (_, None) => Err(Error::UnknownDevice(name.to_owned())),
+        _ if is_short && !is_nickname => Err(Error::TooShort { name: name.to_owned(), candidates: candidates() }),
+        // A nickname of before may read like digits of a key; then it is not plain.
+        (1, Some((id, _))) => Ok((*id, is_nickname && name.parse::<Nickname>().is_ok())),
+        _ => Err(Error::Ambiguous { name: name.to_owned(), candidates: candidates() }),
+    }
+}
+
+/// The one device of which `name` is the whole ID (then true), or all that is distinctive of it, in any case.
+fn whole(parts: &Found, name: &str) -> Option<(DeviceId, bool)> {
+    if name.chars().count() < LEAST {
+        return None;
+    }
+    let only = |form: fn(&str) -> &str| {
+        let mut same = parts.keys().filter(|id| form(id.as_str()).eq_ignore_ascii_case(name));
+        same.next().filter(|_| same.next().is_none()).copied()
+    };
+    only(|id| id).map(|id| (id, true)).or_else(|| only(distinctive).map(|id| (id, false)))
+}
+
 /// The devices of which `name` is a part, as [`Registry::named`] has it, however short.
-pub(super) async fn by_part(connection: &mut AnyConnection, name: &str) -> Result<Found, Error> {
-    let mut found = ids(connection, BY_PREFIX, &[name, &format!("{name}{AFTER_ASCII}")]).await?;
+async fn by_part(connection: &mut AnyConnection, name: &str) -> Result<Found, Error> {
+    let mut found = ids(connection, BY_THUMBPRINT, &[name, &format!("{name}{AFTER_ASCII}")]).await?;
     if name.len() <= DeviceId::MAX_TEXT_LEN {
         let part = name.to_ascii_lowercase();
-        let pattern: String =
-            part.chars().flat_map(|c| "!%_".contains(c).then_some('!').into_iter().chain([c])).collect();
-        let others = ids(connection, BY_DISTINCTIVE_PART, &[&pattern]).await?;
-        found.extend(others.into_iter().filter(|(id, _)| part.len() <= distinctive(id.as_str()).len()));
+        let escaped = |c| "!%_".contains(c).then_some('!').into_iter().chain([c]);
+        let pattern: String = part.chars().flat_map(escaped).collect();
+        let others = ids(connection, BY_PIECE, &[&pattern]).await?;
+        found.extend(others.into_iter().filter(|(id, _)| is_part(&part, id)));
     }
     Ok(found)
+}
+
+/// Whether `part`, in lower case, is the beginning or the end of an ID, or begins what is distinctive of it, at a hyphen.
+fn is_part(part: &str, id: &DeviceId) -> bool {
+    let id = id.as_str().to_ascii_lowercase();
+    let told = distinctive(&id);
+    let begins = |(hyphen, _)| told.get(hyphen + 1..).is_some_and(|rest| rest.starts_with(part));
+    id.starts_with(part) || id.ends_with(part) || told.starts_with(part) || told.match_indices('-').any(begins)
+}
+
+/// All nicknames, by how they read. Those of registries of before may read the same.
+pub(super) struct Nicknames(BTreeMap<String, Found>);
+
+impl Nicknames {
+    /// Those of the registry.
+    pub(super) async fn load(connection: &mut AnyConnection) -> Result<Self, Error> {
+        let mut nicknames = Self(BTreeMap::new());
+        for (device, nickname) in ids(connection, NICKNAMES, &[]).await? {
+            nicknames.insert(device, &nickname.unwrap_or_default());
+        }
+        Ok(nicknames)
+    }
+
+    /// A device has one more.
+    pub(super) fn insert(&mut self, device: DeviceId, nickname: &str) {
+        self.0.entry(text::folded(nickname)).or_default().insert(device, Some(nickname.to_owned()));
+    }
+
+    /// Who is called what reads so.
+    fn holders(&self, read: &str) -> Found {
+        self.0.get(read).cloned().unwrap_or_default()
+    }
 }
 
 /// Whether a device may have a nickname.
@@ -252,19 +298,20 @@ pub(super) enum Naming {
 /// [`Error::NicknameTaken`]; [`Error::NicknameMisleads`] if it reads like another device, by its ID or a key.
 pub(super) async fn nickname_is_free(
     connection: &mut AnyConnection,
+    nicknames: &Nicknames,
     device: &DeviceId,
     nickname: &Nickname,
 ) -> Result<Naming, Error> {
-    let name = nickname.as_str();
-    match ids(connection, BY_NICKNAME, &[name]).await?.pop_first() {
-        Some((holder, _)) if holder == *device => return Ok(Naming::Already),
-        Some((holder, _)) => {
-            return Err(Error::NicknameTaken { nickname: name.to_owned(), device: holder.to_string() });
-        }
-        None => {}
+    let (name, read) = (nickname.as_str(), nickname.folded());
+    let holders = nicknames.holders(&read);
+    if let Some(holder) = holders.keys().find(|holder| *holder != device) {
+        return Err(Error::NicknameTaken { nickname: name.to_owned(), device: holder.to_string() });
     }
-    let likely = name.len() >= LEAST && name.bytes().all(|byte| byte.is_ascii_graphic());
-    let others = if likely { by_part(connection, name).await? } else { Found::new() };
+    if holders.get(device).is_some_and(|held| held.as_deref() == Some(name)) {
+        return Ok(Naming::Already);
+    }
+    let likely = read.len() >= LEAST && read.bytes().all(|byte| byte.is_ascii_graphic());
+    let others = if likely { by_part(connection, &read).await? } else { Found::new() };
     match others.into_keys().find(|other| other != device) {
         Some(other) => Err(Error::NicknameMisleads { nickname: name.to_owned(), device: other.to_string() }),
         None => Ok(Naming::Free),
@@ -281,16 +328,16 @@ fn distinctive(id: &str) -> &str {
     }
 }
 
-/// How many characters of `name` tell devices apart: neither the kind of an ID does, nor the number of an organisation.
-fn typed_len(name: &str) -> usize {
-    let told = match name.strip_prefix("urn:") {
-        None => Some(name),
-        Some(urn) => match urn.strip_prefix("dev:ops:") {
-            Some(name) => name.split_once('-').map(|(_, name)| name),
-            None => urn.strip_prefix("dev:mac:"),
-        },
-    };
-    told.map_or(0, |told| told.chars().count())
+/// How many characters of `name` are of what is distinctive of `id`, or of a key: of a beginning or an end of an ID that goes
+/// beyond that, the others tell nothing.
+fn told_len(name: &str, id: &DeviceId) -> usize {
+    let (name, id) = (name.to_ascii_lowercase(), id.as_str().to_ascii_lowercase());
+    let told = distinctive(&id).len();
+    match name.len() {
+        len if id.starts_with(&name) => len.saturating_sub(id.len() - told),
+        len if id.ends_with(&name) => len.min(told),
+        _ => name.chars().count(),
+    }
 }
 
 fn candidate(id: &DeviceId, nickname: Option<&str>) -> String {
@@ -411,7 +458,7 @@ mod tests {
         assert_eq!(find(&fixture, &thumbprint).await.unwrap(), a);
         assert_eq!(find(&fixture, &thumbprint[..16]).await.unwrap(), a);
         assert_eq!(find(&fixture, &thumbprint[..16].to_uppercase()).await.unwrap(), a);
-        for nobody in ["urn:dev:ops:32473-test-a%", "urn:dev:ops:32473-test-a?1", "Küch", "zz", "URN:dev"] {
+        for nobody in ["urn:dev:ops:32473-test-a%", "urn:dev:ops:32473-test-a?1", "Küch", "zz", "RN:dev"] {
             assert!(matches!(find(&fixture, nobody).await, Err(Error::UnknownDevice(_))), "{nobody}");
         }
     }
@@ -422,7 +469,7 @@ mod tests {
         let fixture = Fixture::new().await;
         let one = queries!("WHERE device = $1");
         let [_, keys, certificates] = queries!("WHERE device > $1 AND device <= $2");
-        for query in [BY_ID, BY_NICKNAME, BY_PREFIX, BY_KEY, one[0], one[1], one[2], keys, certificates] {
+        for query in [BY_ID, NICKNAMES, BY_THUMBPRINT, BY_KEY, one[0], one[1], one[2], keys, certificates] {
             let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")))
                 .bind("a")
                 .bind("b")
@@ -525,8 +572,11 @@ mod tests {
         let whole = "urn:dev:ops:32473-a".parse().unwrap();
         fixture.commissioned(&whole).await;
         assert!(for_good("urn:dev:ops:32473-a").await.is_ok_and(|named| named.is_whole && named.device.id == whole));
-        for name in ["a", "73-a", "32473-a"] {
-            assert!(find(&fixture, name).await.is_err(), "{name}");
+        assert!(find(&fixture, "a").await.is_err());
+        for name in ["73-a", "32473-a", "dev:ops:32473-a"] {
+            assert_eq!(find(&fixture, name).await.unwrap(), whole, "{name}");
+            let refused = for_good(name).await.unwrap_err();
+            assert!(matches!(refused, Error::TooShort { .. }), "{name}: {refused}");
         }
     }
 
@@ -555,17 +605,33 @@ mod tests {
             ("4ff1", 2),
             ("lamp", 3),
             ("lamp-2", 4),
+            // An end that goes beyond it.
+            ("32473-demo-0024be", 0),
+            ("73-demo-0024be", 0),
+            ("ops:32473-DEMO-0024be", 0),
+            (":5024befffe804ff1", 2),
+            ("32473-lamp", 3),
+            ("URN:DEV:OPS:32473-DEMO-0024BF", 1),
         ] {
             assert_eq!(find(&fixture, name).await.unwrap(), ids[meant], "{name}");
         }
-        for several in ["0024", "demo", "demo-0024"] {
+        for several in ["0024", "demo", "demo-0024", "URN:dev"] {
             assert!(matches!(find(&fixture, several).await, Err(Error::Ambiguous { .. })), "{several}");
         }
-        for nobody in ["24b%", "2_be", "dem_", "emo-", "lam!", "32473-lamp", "%%%%", &"x".repeat(70_000)] {
+        for nobody in ["24b%", "2_be", "dem_", "emo-", "lam!", "32473-demo", "%%%%", &"x".repeat(70_000)] {
             assert!(matches!(find(&fixture, nobody).await, Err(Error::UnknownDevice(_))), "{nobody}");
         }
-        let named = fixture.registry.named(&"24be".parse().unwrap()).await.unwrap();
-        assert_eq!((named.is_whole, named.by_key), (false, None));
+        for (name, is_whole) in [("24be", false), ("32473-demo-0024be", false), ("URN:DEV:OPS:32473-DEMO-0024BE", true)]
+        {
+            let named = fixture.registry.named(&name.parse().unwrap()).await.unwrap();
+            assert_eq!((named.device.id, named.is_whole, named.by_key), (ids[0], is_whole, None), "{name}");
+        }
+        // Two that differ in nothing but that.
+        fixture.commissioned(&"urn:dev:ops:32473-LAMP".parse().unwrap()).await;
+        assert_eq!(find(&fixture, "urn:dev:ops:32473-lamp").await.unwrap(), ids[3]);
+        for several in ["lamp", "URN:DEV:OPS:32473-lamp"] {
+            assert!(matches!(find(&fixture, several).await, Err(Error::Ambiguous { .. })), "{several}");
+        }
     }
 
     #[tokio::test]
@@ -625,6 +691,70 @@ mod tests {
             .await
             .unwrap();
         assert!(matches!(find(&fixture, digits).await, Err(Error::Ambiguous { .. })));
+    }
+
+    /// Case, width, composition and blanks are no difference that anybody sees.
+    #[tokio::test]
+    async fn nicknames_that_people_cannot_tell_apart_do_not_both_exist() {
+        let fixture = Fixture::new().await;
+        for name in ["a", "b"] {
+            fixture.commissioned(&id(name)).await;
+        }
+        let call = async |name: &str, nickname: &str| {
+            fixture.registry.set_nickname(&id(name), &nickname.parse().unwrap()).await
+        };
+        for (ours, theirs) in [
+            ("Kitchen 2", "kitchen 2"),
+            ("Kitchen 2", "\u{ff2b}itchen \u{ff12}"),
+            ("Kitchen 2", "KITCHEN  2"),
+            ("K\u{fc}che", "ku\u{308}che"),
+            ("Stra\u{df}e", "STRASSE"),
+            ("\u{39f}\u{394}\u{39f}\u{3a3}", "\u{3bf}\u{3b4}\u{3bf}\u{3c2}"),
+        ] {
+            call("a", ours).await.unwrap();
+            let taken = call("b", theirs).await.unwrap_err();
+            assert!(matches!(&taken, Error::NicknameTaken { device, .. } if device == id("a").as_str()), "{theirs}");
+            assert_eq!(find(&fixture, theirs).await.unwrap(), id("a"), "{theirs}");
+        }
+        // One's own may be spelled anew.
+        call("a", "HALL").await.unwrap();
+        call("a", "Hall").await.unwrap();
+        assert_eq!(fixture.device(&id("a")).await.nickname.as_deref(), Some("Hall"));
+        // A registry of before has both.
+        sqlx::query("UPDATE devices SET nickname = 'hall' WHERE device = $1")
+            .bind(id("b").as_str())
+            .execute(&fixture.registry.pool)
+            .await
+            .unwrap();
+        assert!(
+            matches!(find(&fixture, "hall").await, Err(Error::Ambiguous { candidates, .. }) if candidates.len() == 2)
+        );
+    }
+
+    /// Whoever means the device that came later must not get the one that was called so before.
+    #[tokio::test]
+    async fn a_nickname_that_is_a_part_of_a_later_devices_name_is_ambiguous() {
+        let fixture = Fixture::new().await;
+        fixture.commissioned(&id("a")).await;
+        fixture.registry.set_nickname(&id("a"), &"Lamp-2".parse().unwrap()).await.unwrap();
+        assert_eq!(find(&fixture, "lamp-2").await.unwrap(), id("a"));
+        for later in ["lamp-2", "lamp-21", "z-lamp-2"].map(id) {
+            fixture.commissioned(&later).await;
+            match find(&fixture, "Lamp-2").await {
+                Err(Error::Ambiguous { candidates, .. }) => {
+                    assert!(candidates.contains(&later.to_string()), "{candidates:?}");
+                    assert!(candidates.contains(&format!("{} (Lamp-2)", id("a"))), "{candidates:?}");
+                }
+                other => panic!("{later}: {other:?}"),
+            }
+            fixture.registry.remove_nickname(&id("a")).await.unwrap();
+            assert!(find(&fixture, &later.as_str()["urn:dev:ops:32473-".len()..]).await.unwrap() == later);
+            sqlx::query("UPDATE devices SET nickname = 'Lamp-2' WHERE device = $1")
+                .bind(id("a").as_str())
+                .execute(&fixture.registry.pool)
+                .await
+                .unwrap();
+        }
     }
 
     #[tokio::test]

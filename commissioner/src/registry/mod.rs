@@ -56,12 +56,12 @@ pub use self::{
     seals::{Seal, Sealed, Verdict},
     stations::{CertificateRequest, StationToken},
     succession::{Conflict, Observation, Place, Revocation, Succession},
-    times::{ClockView, HeldAhead, Standing},
+    times::{ClockView, GrantAhead, Granted, HeldAhead, Standing},
     vouchers::{VoucherGrant, VoucherRequest},
 };
 use self::{
     audit::{Change, Event},
-    lookup::Naming,
+    lookup::{Naming, Nicknames},
     mine::mine,
     schema::{Connected, Purpose},
 };
@@ -216,7 +216,7 @@ pub enum Error {
         device: String,
     },
     /// The nickname is another device's.
-    #[error("{nickname} is the nickname of {device} already; choose another")]
+    #[error("{nickname} is the nickname of {device} already, or reads like it; choose another")]
     NicknameTaken {
         /// The name.
         nickname: String,
@@ -465,7 +465,8 @@ impl Registry {
     /// Gives a device a name for people.
     pub async fn set_nickname(&self, device: &DeviceId, nickname: &Nickname) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        if lookup::nickname_is_free(&mut change.tx, device, nickname).await? == Naming::Already {
+        let nicknames = Nicknames::load(&mut change.tx).await?;
+        if lookup::nickname_is_free(&mut change.tx, &nicknames, device, nickname).await? == Naming::Already {
             return Ok(());
         }
         let changed = sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")

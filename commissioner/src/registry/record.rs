@@ -406,7 +406,8 @@ impl From<DeviceId> for DeviceRef {
 #[error("an empty text names no device; give an ID, a part of one or of a thumbprint, or a nickname")]
 pub struct EmptyName;
 
-/// A name for people: 1 to 64 characters that are seen, and not to be mistaken for an ID, a link or the digits of a key.
+/// A name for people: 1 to 64 characters that are seen, and not to be mistaken for an ID, a link, the digits of a key, an option
+/// or none at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nickname(String);
 
@@ -415,19 +416,30 @@ impl Nickname {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// How it reads; no two devices have nicknames that read the same.
+    pub(super) fn folded(&self) -> String {
+        text::folded(&self.0)
+    }
 }
+
+/// How no nickname begins: like IDs, links, options and hidden files, with dashes of any length.
+const RESERVED: [&str; 14] = [
+    "urn:", "serial:", "udp:", "tcp:", "rfc2217:", "/", ".", "-", "\u{2010}", "\u{2012}", "\u{2013}", "\u{2014}",
+    "\u{2015}", "\u{2212}",
+];
 
 impl FromStr for Nickname {
     type Err = BadNickname;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let lower = name.to_ascii_lowercase();
-        let bad = name.is_empty()
+        let read = text::folded(name);
+        let bad = read.is_empty()
             || name.chars().count() > 64
             || name.trim() != name
             || !name.chars().all(text::is_plain)
-            || ["urn:", "serial:", "udp:", "tcp:", "rfc2217:", "/"].iter().any(|prefix| lower.starts_with(prefix))
-            || (name.len() >= LEAST && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            || RESERVED.iter().any(|prefix| read.starts_with(prefix))
+            || (read.len() >= LEAST && read.bytes().all(|byte| byte.is_ascii_hexdigit()));
         if bad { Err(BadNickname) } else { Ok(Self(name.to_owned())) }
     }
 }
@@ -435,8 +447,8 @@ impl FromStr for Nickname {
 /// Not a usable nickname.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a nickname has 1 to 64 characters, all of which are seen, and no space at its ends; it does not begin like an ID or a link, and \
-     does not read like digits of a key (four or more of 0 to 9 and a to f, and nothing else)"
+    "a nickname has 1 to 64 characters, all of which are seen, and no space at its ends; it does not begin like an ID or a link, nor \
+     with a dot or a dash, and does not read like digits of a key (four or more of 0 to 9 and a to f, and nothing else)"
 )]
 pub struct BadNickname;
 
@@ -471,6 +483,17 @@ mod tests {
             ["URN:dev:mac:00", "tcp:host:1", "/dev/ttyACM0", "3420e9f9fc1b", "FACE", "2026", "a\u{202e}b", "a\u{200b}b"]
         {
             assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
+        }
+        // What stands for none in a table, what a shell takes for an option, and a hidden file; dashes of all lengths.
+        for bad in ["-", "-x", ".", ".hidden", "\u{2013}x", "\u{2212}", "\u{ff0d}x", "\u{2026}"] {
+            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
+        }
+        // In wide letters and digits, too.
+        for bad in ["\u{ff26}\u{ff21}\u{ff23}\u{ff25}", "\u{ff13}420", "\u{ff55}rn:dev", "\u{ff0f}dev/x"] {
+            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
+        }
+        for good in ["a-b", "a.b", "x-", "\u{ff2b}itchen"] {
+            assert!(good.parse::<Nickname>().is_ok(), "{good}");
         }
     }
 }

@@ -24,12 +24,13 @@
 //! | the version of a list | one that is not newer | versions rise, whatever the time is |
 //!
 //! What remains are tokens of stations elsewhere, for all devices and for some hours: who has a watermark of after that takes
-//! none of them. [`Registry::clock`] names these devices.
+//! none of them. [`Registry::clock`] names these devices. It also names the tokens and vouchers that were given out by a clock
+//! that was ahead: they end as much later than was meant.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Once};
 
 use cbor_schemas::{DeviceId, DeviceListClaims};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
@@ -38,7 +39,10 @@ use super::{
     record::{Cti, Key, Slot},
     sql, stations,
 };
-use crate::clock::rfc3339;
+use crate::{
+    clock::{rfc3339, span},
+    output::complain,
+};
 
 /// How far behind the believed time the clock may be, in seconds.
 pub const TOLERANCE: u64 = 60 * 60;
@@ -109,6 +113,36 @@ pub struct ClockView {
     pub min_iat: Option<u64>,
     /// Devices that hold a time that is yet to come, by ID.
     pub devices: Vec<(DeviceId, HeldAhead)>,
+    /// Tokens, and then vouchers, that were signed by such a time, have an end, and are not ended.
+    pub grants: Vec<GrantAhead>,
+}
+
+/// A token or a voucher that ends later than was meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantAhead {
+    /// Which one.
+    pub what: Granted,
+    /// The time that it bears, Unix seconds.
+    pub issued_at: u64,
+    /// When it ends, Unix seconds.
+    pub expires_at: u64,
+}
+
+/// What lets others act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// A station, at all devices.
+    Token {
+        /// The thumbprint of its key, hex.
+        station: String,
+    },
+    /// A new owner, at one device.
+    Voucher {
+        /// The device.
+        device: DeviceId,
+        /// The thumbprint of the new owner's issuer key, hex.
+        owner: String,
+    },
 }
 
 /// What a device holds of a time that is yet to come.
@@ -137,6 +171,7 @@ impl Registry {
             standing: Standing::of(now, believed, beginning),
             min_iat: (min_iat > now).then_some(min_iat),
             devices: held_ahead(&mut tx, now).await?,
+            grants: granted_ahead(&mut tx, now).await?,
         })
     }
 
@@ -166,12 +201,7 @@ impl Change {
         match Standing::of(now, newest, beginning) {
             Standing::Behind => return Err(Error::ClockBehind { now, last }),
             Standing::Ahead if !self.clock_ok => return Err(Error::ClockAhead { now, last }),
-            Standing::LittleBehind if last - now >= WORTH_SAYING => {
-                let (now, last) = (rfc3339(now), rfc3339(last));
-                tracing::warn!(
-                    "the clock says {now}, which is before the last signature; this one bears its time, {last}"
-                );
-            }
+            Standing::LittleBehind if last - now >= WORTH_SAYING => tell_of_clock(now, last),
             _ => {}
         }
         self.believed = self.believed.max(now);
@@ -213,6 +243,20 @@ pub(super) fn certificate_time(time: u64, slot: Slot, key: &Key, open: Option<Ct
         (Slot::Factory, Some(newer)) => time.max(newer),
         _ => time,
     }
+}
+
+/// Says that signatures bear another time than the clock's: once in a process, however many there are.
+fn tell_of_clock(now: u64, last: u64) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        let behind = span(last - now);
+        complain(format_args!(
+            "the clock says {}, which is {behind} behind the newest signature; until it has caught up, signatures bear that one's \
+             time, {}",
+            rfc3339(now),
+            rfc3339(last)
+        ));
+    });
 }
 
 async fn beginning(connection: &mut AnyConnection) -> Result<Option<u64>, Error> {
@@ -258,6 +302,41 @@ async fn held_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<(Dev
     Ok(held.into_iter().collect())
 }
 
+async fn granted_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<GrantAhead>, Error> {
+    let tokens = sqlx::query(
+        "SELECT station, issued_at, expires_at FROM tokens WHERE revoked_at IS NULL AND issued_at > $1 ORDER BY station, id",
+    );
+    let mut granted = Vec::new();
+    for row in tokens.bind(sql::signed(now)).fetch_all(&mut *connection).await? {
+        granted.push(GrantAhead {
+            what: Granted::Token { station: row.try_get("station")? },
+            issued_at: sql::unsigned(&row, "issued_at")?,
+            expires_at: sql::unsigned(&row, "expires_at")?,
+        });
+    }
+    let vouchers = sqlx::query(
+        "SELECT device, time, payload FROM audit a WHERE time > $1 AND event = 'voucher-intended' AND NOT EXISTS \
+         (SELECT 1 FROM audit r WHERE r.device = a.device AND r.event = 'released' AND r.seq > a.seq) ORDER BY device, seq",
+    );
+    for row in vouchers.bind(sql::signed(now)).fetch_all(&mut *connection).await? {
+        let voucher: VoucherEntry =
+            serde_json::from_str(row.try_get("payload")?).map_err(|_| Error::Corrupt("a voucher's entry"))?;
+        // The others end by their use.
+        if let Some(expires_at) = voucher.expires_at {
+            let what = Granted::Voucher { device: sql::word(&row, "device")?, owner: voucher.owner };
+            granted.push(GrantAhead { what, issued_at: sql::unsigned(&row, "time")?, expires_at });
+        }
+    }
+    Ok(granted)
+}
+
+/// What an entry says of a voucher, as far as it is wanted here.
+#[derive(Deserialize)]
+struct VoucherEntry {
+    owner: String,
+    expires_at: Option<u64>,
+}
+
 fn list_claims(row: &AnyRow, wanted: impl Fn(&DeviceListClaims<'_>) -> u64) -> Result<u64, Error> {
     let claims: Vec<u8> = row.try_get("claims")?;
     DeviceListClaims::decode(&claims).map(|claims| wanted(&claims)).map_err(|_| Error::Corrupt("list"))
@@ -266,6 +345,7 @@ fn list_claims(row: &AnyRow, wanted: impl Fn(&DeviceListClaims<'_>) -> u64) -> R
 #[cfg(test)]
 mod tests {
     use cbor_schemas::{Aif, Audience, KeyOrigin, ListMode, Receipt, StationTokenClaims};
+    use protocol::key::PublicKey;
 
     use super::*;
     use crate::{
@@ -423,6 +503,53 @@ mod tests {
         // Given up, it begins anew with the next owner, be that ourselves.
         fixture.registry.released(&device, &own).await.unwrap();
         assert_eq!(fixture.registry.clock().await.unwrap().devices, []);
+    }
+
+    /// Whoever set the clock back is told what goes on being good for as long as the clock was ahead.
+    #[tokio::test]
+    async fn what_ends_too_late_is_named() {
+        let fixture = Fixture::new().await;
+        let (device, owner, stations, registry) = (id("device"), key(), [key(), key(), key()], &fixture.registry);
+        let (own, _) = fixture.commissioned(&device).await;
+        let voucher = async |lifetime| {
+            let voucher = VoucherRequest { device, slot: Slot::Owner, owner, lifetime, claim_counter: None };
+            registry.grant_voucher(&voucher).await.unwrap();
+        };
+        registry.grant_station(&stations[0], StationScope::Distribute, HOUR).await.unwrap();
+        voucher(Some(HOUR)).await;
+        fixture.clock.set(NOON + 9 * HOUR);
+        registry.grant_station(&stations[1], StationScope::Distribute, HOUR).await.unwrap();
+        registry.grant_station(&stations[2], StationScope::Distribute, HOUR).await.unwrap();
+        voucher(None).await;
+        voucher(Some(2 * HOUR)).await;
+        assert_eq!(registry.clock().await.unwrap().grants, [], "the clock says so itself");
+
+        fixture.clock.set(NOON);
+        registry.set_clock_back().await.unwrap();
+        let thumbprint = |station: &PublicKey| station.thumbprint().to_string();
+        let token = |station| GrantAhead {
+            what: Granted::Token { station: thumbprint(station) },
+            issued_at: NOON + 9 * HOUR,
+            expires_at: NOON + 10 * HOUR,
+        };
+        let to_owner = GrantAhead {
+            what: Granted::Voucher { device, owner: thumbprint(&owner) },
+            expires_at: NOON + 11 * HOUR,
+            ..token(&owner)
+        };
+        let mut tokens = [token(&stations[1]), token(&stations[2])];
+        tokens.sort_by_key(|grant| format!("{:?}", grant.what));
+        let grants = registry.clock().await.unwrap().grants;
+        assert_eq!(grants, [&tokens[..], std::slice::from_ref(&to_owner)].concat());
+
+        // What was ended since is not.
+        registry.revoke_station(&thumbprint(&stations[1])).await.unwrap();
+        assert_eq!(registry.clock().await.unwrap().grants, [token(&stations[2]), to_owner.clone()]);
+        registry.released(&device, &own).await.unwrap();
+        assert_eq!(registry.clock().await.unwrap().grants, [token(&stations[2])]);
+        // Nor is what is over as it was meant to be.
+        fixture.clock.set(NOON + 9 * HOUR);
+        assert_eq!(registry.clock().await.unwrap().grants, []);
     }
 
     #[tokio::test]
