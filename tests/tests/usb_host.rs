@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use device::usb::{Counters, FULL_SPEED, link_local, mac_addresses};
 use embassy_usb_usbip::{Port, Speed};
 use host::{Answer, EPIPE, Host, PATIENCE, Transfer, attach, block_on};
+use slipmux::{Slipmux, encode_buffered};
 use tokio::time::timeout;
 
 #[path = "usb/echo.rs"]
@@ -230,8 +231,11 @@ async fn set_up(host: &mut Host) {
     }
 }
 
-/// A frame of slipmux that the echo sends back.
+/// A frame of slipmux, and the one that the echo sends back, with each bit of the datagram turned.
 const SLIPMUX: [u8; 9] = [0xc0, 0xa9, 0x40, 0x01, 0x00, 0x00, 0xbc, 0x38, 0xc0];
+fn echo_of_slipmux() -> Vec<u8> {
+    encode_buffered(Slipmux::Configuration([0x40, 0x01, 0, 0].map(|byte: u8| !byte).to_vec()))
+}
 
 /// Both functions do what they are for.
 async fn is_alive(host: &mut Host) {
@@ -239,8 +243,8 @@ async fn is_alive(host: &mut Host) {
     while !is_advertisement(&frame(host).await) {}
     // The device says its lines first: it reads on when they are read.
     host.submit(ACM_OUT, [0; 8], Transfer::Out(&SLIPMUX)).await;
-    let mut said = Vec::new();
-    while !said.windows(SLIPMUX.len()).any(|window| window == SLIPMUX) {
+    let (mut said, echo) = (Vec::new(), echo_of_slipmux());
+    while !said.windows(echo.len()).any(|window| window == echo) {
         said.extend(transfer(host, ACM_IN, Transfer::In(64)).await.data);
     }
 }
