@@ -8,6 +8,7 @@
 //! What comes back is the registry as it was. Devices that got a newer list since then say so, and nothing is signed until
 //! that is settled: see [`crate::registry::lists`].
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::iter;
@@ -23,21 +24,17 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::crash::{self, Point};
-use crate::keys::{self, Anchor};
+use crate::keys;
 use crate::registry::{self, Registry};
 use crate::staging::Staging;
-use crate::state_dir::{self, FILES, Made, NEEDED, Protection, REGISTRY, StateDir};
+use crate::state_dir::{self, FILES, MAX_KEY_FILE, Made, NEEDED, Protection, REGISTRY, StateDir};
 use crate::{
-    files::{self, Readers},
+    files::{self, BESIDE_DATABASE, Input, Readers},
     hsm, passphrase,
 };
 
-/// All but the registry is far smaller.
-const MAX_KEY_FILE: u64 = 64 * 1024;
 /// So many bytes are unpacked at a time.
 const BUFFER: usize = 64 * 1024;
-/// What SQLite keeps beside a database.
-const BESIDE_REGISTRY: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Why there is no backup, or why it was not put back. Nothing is left of it then.
 #[derive(Debug, thiserror::Error)]
@@ -160,13 +157,22 @@ pub struct Copy {
 impl Copy {
     /// Copies the registry of `dir`, and checks that what is to be sealed could be put back.
     pub async fn make(dir: StateDir, registry: &Registry, clock: Clock) -> Result<Self, Error> {
-        let staging = Staging::begin(&dir, &dir.lock()?)?;
+        let staging = match registry.is_frozen() {
+            // Where nothing can be written, not even a lock can.
+            true => Staging::elsewhere(&env::temp_dir())?,
+            false => Staging::begin(&dir, &dir.lock()?)?,
+        };
         let copy = Self { dir, staging };
         registry.snapshot(&copy.registry()).await?;
         crash::at(Point::Copied);
-        let checked = copy.check(clock).await;
-        checked.map_err(|fault| fault.or(|what| Error::Unsound { path: copy.dir.path().to_owned(), what }))?;
-        Ok(copy)
+        match copy.check(clock).await {
+            Ok(()) => Ok(copy),
+            Err(Fault::Damaged(what)) => {
+                let what = format!("{what}; so there is no backup of it");
+                Err(registry::Error::Damaged { file: Some(copy.dir.registry()), what }.into())
+            }
+            Err(fault) => Err(fault.or(|what| Error::Unsound { path: copy.dir.path().to_owned(), what })),
+        }
     }
 
     async fn check(&self, clock: Clock) -> Result<(), Fault> {
@@ -198,7 +204,7 @@ impl Copy {
                 if !path.exists() && !NEEDED.contains(&name) {
                     continue;
                 }
-                let mut contents = File::open(path)?;
+                let mut contents = files::open_own(&path)?;
                 let mut header = tar::Header::new_gnu();
                 header.set_size(contents.metadata()?.len());
                 header.set_mode(0o600);
@@ -212,10 +218,14 @@ impl Copy {
     }
 }
 
+const OTHER_KEY: &str = "the registry belongs to another issuer's key";
+
 /// Why something is not taken.
 enum Fault {
     /// Something is wrong with it.
     Unsound(String),
+    /// Its registry is damaged.
+    Damaged(String),
     /// The disk has no room, or fails: that says nothing about it.
     Disk(Error),
 }
@@ -224,6 +234,7 @@ impl Fault {
     fn or(self, unsound: impl FnOnce(String) -> Error) -> Error {
         match self {
             Self::Unsound(what) => unsound(what),
+            Self::Damaged(what) => unsound(format!("its registry is damaged: {what}")),
             Self::Disk(error) => error,
         }
     }
@@ -233,8 +244,9 @@ impl From<registry::Error> for Fault {
     fn from(error: registry::Error) -> Self {
         match error {
             registry::Error::Damaged { what, .. } | registry::Error::StateDir(state_dir::Error::Lost { what, .. }) => {
-                Self::Unsound(format!("its registry is damaged: {what}"))
+                Self::Damaged(what)
             }
+            registry::Error::OtherKey { .. } => Self::Unsound(OTHER_KEY.to_owned()),
             registry::Error::Database(_) | registry::Error::ReadOnly(_) | registry::Error::StateDir(_) => {
                 Self::Disk(error.into())
             }
@@ -246,21 +258,19 @@ impl From<registry::Error> for Fault {
 /// Whether the keys in `dir` can be used, and are those of the registry that belongs to `issuer`. A key that is sealed or in an
 /// HSM is believed: it opens to its owner alone.
 fn check_keys(dir: &StateDir, issuer: &PublicKey) -> Result<(), String> {
-    let anchor = dir.issuer_anchor();
-    let key = match anchor.exists() {
-        true => Anchor::load(&anchor).map_err(|error| format!("{}: {error}", anchor.display()))?.0,
-        false => *keys::load_as(&dir.issuer_key(), dir.protection()).map_err(|error| error.to_string())?.public(),
-    };
-    if key != *issuer {
-        return Err("the registry belongs to another issuer's key".to_owned());
+    if keys::issuer_of(dir, dir.protection()).map_err(|error| error.to_string())? != *issuer {
+        return Err(OTHER_KEY.to_owned());
     }
     keys::load_as(&dir.station_key(), dir.protection()).map_err(|error| error.to_string())?;
     if dir.issuer_in_hsm().exists() {
         hsm::Place::read(&dir.issuer_in_hsm()).map_err(|error| error.to_string())?;
     }
     if dir.sealed_issuer_key().exists() {
-        let sealed = File::open(dir.sealed_issuer_key()).map_err(|error| error.to_string())?;
+        let sealed = files::open_own(&dir.sealed_issuer_key()).map_err(|error| error.to_string())?;
         Decryptor::new(sealed).map_err(|error| format!("the issuer's sealed key: {error}"))?;
+    }
+    if dir.station_token().exists() {
+        files::open_own(&dir.station_token()).map_err(|error| format!("{}: {error}", dir.station_token().display()))?;
     }
     Ok(())
 }
@@ -295,10 +305,11 @@ pub fn unpack(
     stop: Stop,
 ) -> Result<Unpacked, Error> {
     let damaged = |what: String| Error::Damaged { path: file.to_owned(), what };
-    File::open(file).map_err(|source| Error::Io { path: file.to_owned(), source })?;
+    // What comes through a pipe is there once.
+    let mut first = Some(Input::open(file).map_err(|source| Error::Io { path: file.to_owned(), source })?);
     let opened = passphrase::open(words, |identity| {
-        let file = Stoppable { file: File::open(file)?, stop: stop.clone() };
-        Decryptor::new(file)?.decrypt(iter::once(identity))
+        let file = first.take().map_or_else(|| Input::open(file), Ok)?;
+        Decryptor::new(Stoppable { file, stop: stop.clone() })?.decrypt(iter::once(identity))
     });
     let opened = opened.map_err(|error| match error {
         passphrase::Error::Wrong => Error::Passphrase(file.to_owned()),
@@ -399,7 +410,7 @@ fn place(staging: &Path, dir: &StateDir) -> Result<(), Error> {
         }
     }
     // The log of another database would be taken for the log of this one.
-    for end in BESIDE_REGISTRY {
+    for end in BESIDE_DATABASE {
         let target = beside_registry(dir, end);
         if fs::metadata(&target).is_ok_and(|metadata| metadata.len() > 0) {
             return Err(Error::InTheWay(target));

@@ -72,6 +72,12 @@ impl CommandError {
         Self::new(ExitCode::Internal, source.to_string())
     }
 
+    /// A file could not be written: exit code 2 if another name would do, 1 if the disk is full, fails, or takes no changes.
+    /// `message` says so, and what to do next.
+    pub fn unwritten(error: &files::Error, message: impl Into<String>) -> Self {
+        Self::new(if error.is_misnamed() { ExitCode::Usage } else { ExitCode::Internal }, message)
+    }
+
     /// Adds what the user could have meant (devices, links), one per line for people, a list in JSON.
     #[must_use]
     pub fn with_candidates(mut self, candidates: impl IntoIterator<Item = String>) -> Self {
@@ -127,6 +133,7 @@ impl From<state_dir::Error> for CommandError {
         let exit = match error {
             Error::Missing(_)
             | Error::NotADirectory(_)
+            | Error::NotText(_)
             | Error::WritableByOthers { .. }
             | Error::Unprotected(_)
             | Error::OfAnother { .. }
@@ -142,12 +149,7 @@ impl From<state_dir::Error> for CommandError {
 
 impl From<files::Error> for CommandError {
     fn from(error: files::Error) -> Self {
-        use files::Error;
-        let exit = match error {
-            Error::Exists(_) | Error::NotAFile(_) => ExitCode::Usage,
-            Error::Io { .. } => ExitCode::Internal,
-        };
-        Self::new(exit, error.to_string())
+        Self::unwritten(&error, error.to_string())
     }
 }
 
@@ -156,7 +158,7 @@ impl From<keys::Error> for CommandError {
         use keys::Error;
         match error {
             Error::Write(error) => error.into(),
-            Error::NotPrivate { .. } => Self::usage(error.to_string()),
+            Error::NotPrivate { .. } | Error::Anchor { .. } => Self::usage(error.to_string()),
             Error::Missing(_) => Self::new(ExitCode::Conflict, error.to_string()),
             Error::NotAKey(_) | Error::Read { .. } => Self::internal(error),
         }
@@ -225,6 +227,7 @@ impl From<registry::Error> for CommandError {
             | Error::UnknownCertificate(_)
             | Error::OutOfOrder { .. }
             | Error::Damaged { .. }
+            | Error::OtherKey { .. }
             | Error::Unmerged(_)
             | Error::Migration(_)
             | Error::Corrupt(_) => ExitCode::Conflict,

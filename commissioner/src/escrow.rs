@@ -2,7 +2,6 @@
 //! somewhere else. Inside is the key as PKCS#8 PEM, so that age and OpenSSL can do without this program.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Read},
     iter,
     path::Path,
@@ -15,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{CommandError, ExitCode},
+    files::Input,
     keys, passphrase,
 };
 
@@ -69,7 +69,7 @@ pub fn recipient(text: &str) -> Result<x25519::Recipient, String> {
 /// # Errors
 /// Those of reading it.
 pub fn identities(path: &Path) -> io::Result<OpenWith> {
-    let file = IdentityFile::from_buffer(BufReader::new(File::open(path)?))?;
+    let file = IdentityFile::from_buffer(BufReader::new(Input::open(path)?))?;
     file.into_identities().map(OpenWith::Identities).map_err(io::Error::other)
 }
 

@@ -3,22 +3,31 @@
 //!
 //! All that this program writes beside the registry's database goes through here. Contents go into a file of a name of its
 //! own, made anew, so no link that somebody planted is followed and two writers never share one; then it gets its name.
+//!
+//! And all that it is given to read: [`Input`] and [`open_own`] wait for nobody who may never come, as opening a pipe does.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs::{self, File, FileType, Metadata, OpenOptions, TryLockError},
+    io::{self, Cursor, Read, Write},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use rand_core::{OsRng, RngCore};
 use rustix::{
-    fs::{CWD, OFlags, RenameFlags, renameat_with},
+    fs::{CWD, OFlags, RenameFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs, renameat_with},
     io::Errno,
 };
 
 /// Before and behind the number in the name of a file under way.
 const UNDER_WAY: (&str, &str) = ("commissioner-", ".unfinished");
+/// The magic number of the file system that pipes without a name are in (statfs(2)).
+const PIPEFS: i64 = 0x5049_5045;
+/// What SQLite keeps beside a database: see [`scratch_path`].
+pub(crate) const BESIDE_DATABASE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Why a file was not written. What was at its place is there as before.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +46,155 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// Whether another name would do. All else is the machine's matter.
+    pub fn is_misnamed(&self) -> bool {
+        match self {
+            Self::Exists(_) | Self::NotAFile(_) => true,
+            Self::Io { source, .. } => is_misnamed(source),
+        }
+    }
+}
+
+/// Whether the name is the matter, and another one would do: it leads nowhere, or to where we may not write. All else is the
+/// machine's matter: a full disk, one that fails, one that takes no changes.
+pub fn is_misnamed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::AlreadyExists
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::InvalidInput
+    ) || Errno::from_io_error(error) == Some(Errno::LOOP)
+}
+
+/// A file that the user named to be read. It may be a pipe, as `<(...)` of a shell is one, if somebody writes to it, or what
+/// is our standard input already; nothing else that is no file.
+pub struct Input {
+    /// What was read to find out whether there is a writer.
+    head: Cursor<Vec<u8>>,
+    file: File,
+}
+
+impl Input {
+    /// Opens it, and waits for nobody.
+    ///
+    /// # Errors
+    /// Those of the operating system. What is no file is named, and so is a pipe that nobody writes to.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let kind = metadata.file_type();
+        if !kind.is_file() && !kind.is_fifo() && !is_stdin(&metadata) {
+            return Err(no_file(kind));
+        }
+        let file = open_at_once(path)?;
+        let mut head = Vec::new();
+        // The writer of a pipe without a name was there before us.
+        if kind.is_fifo() && fstatfs(&file)?.f_type != PIPEFS {
+            let mut first = [0; 1];
+            match (&file).read(&mut first) {
+                Ok(0) => return Err(misnamed("it is a pipe, and nobody writes to it")),
+                Ok(len) => head.extend(first.into_iter().take(len)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Whoever writes takes their time.
+        fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+        Ok(Self { head: Cursor::new(head), file })
+    }
+
+    /// What the operating system knows about it.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+}
+
+impl From<File> for Input {
+    /// What is open already.
+    fn from(file: File) -> Self {
+        Self { head: Cursor::default(), file }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.head.read(out)? {
+            0 => self.file.read(out),
+            len => Ok(len),
+        }
+    }
+}
+
+/// All of what [`Input::open`] opens, up to `most` bytes.
+///
+/// # Errors
+/// Those of it; and if there is more.
+pub fn read_input(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    whole(Input::open(path)?, most)
+}
+
+fn whole(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut contents)?;
+    match contents.len() as u64 <= most {
+        true => Ok(contents),
+        false => Err(io::Error::other(format!("it has more than {most} bytes"))),
+    }
+}
+
+/// Opens a file of ours, which is a file and nothing else. Waits for nobody.
+///
+/// # Errors
+/// Those of the operating system; and what it is, if it is no file.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    let file = open_at_once(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() { Ok(file) } else { Err(no_file(kind)) }
+}
+
+/// Reads one whole, with no more than `most` bytes.
+///
+/// # Errors
+/// Those of [`open_own`]; and if there is more.
+pub fn read_own(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    whole(open_own(path)?, most)
+}
+
+/// Opening a pipe waits for who writes, opening some devices for what is at their other end. This does not.
+fn open_at_once(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| match fs::metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => no_file(metadata.file_type()),
+        _ => error,
+    })
+}
+
+fn is_stdin(metadata: &Metadata) -> bool {
+    fstat(io::stdin().as_fd()).is_ok_and(|stdin| (stdin.st_dev, stdin.st_ino) == (metadata.dev(), metadata.ino()))
+}
+
+fn no_file(kind: FileType) -> io::Error {
+    let what = match kind {
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_fifo() => "a pipe",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    misnamed(&format!("it is {what}, and no file"))
+}
+
+/// One for which [`is_misnamed`] holds.
+fn misnamed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 /// Who may read a file.
@@ -201,21 +359,33 @@ fn reserve(path: &Path, target: &Path) -> io::Result<()> {
     })
 }
 
-/// Removes the files under way of processes that are gone: those that nobody holds a lock on.
+/// Removes the files under way of processes that are gone: those that nobody holds a lock on; and what SQLite kept beside one
+/// that was a database.
 fn clear_leftovers(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(UNDER_WAY.0)?.strip_suffix(UNDER_WAY.1));
-        if number.is_some_and(|number| number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-            let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-            let file = OpenOptions::new().write(true).custom_flags(flags).open(entry.path());
-            // The lock is held until the file is gone: who has just begun it sees one or the other.
-            if let Ok(file) = file
-                && file.try_lock().is_ok()
-            {
-                let _ = fs::remove_file(entry.path());
-            }
+    let ours = entries.flatten().filter_map(|entry| {
+        let (path, name) = (entry.path(), entry.file_name().into_string().ok()?);
+        let beside = BESIDE_DATABASE.into_iter().find(|end| name.ends_with(end)).unwrap_or_default();
+        let main = name.strip_suffix(beside)?;
+        let number = main.strip_prefix(UNDER_WAY.0)?.strip_suffix(UNDER_WAY.1)?;
+        let is_ours = number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_ours.then(|| (path, directory.join(main)))
+    });
+    let (mains, beside): (Vec<_>, Vec<_>) = ours.partition(|(path, main)| path == main);
+    for (path, _) in mains {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(&path);
+        // The lock is held until the file is gone: who has just begun it sees one or the other.
+        if let Ok(file) = file
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(&path);
+        }
+    }
+    for (path, main) in beside {
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        if is_file && fs::symlink_metadata(main).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -370,7 +540,11 @@ mod tests {
     fn leftovers_go_and_what_is_under_way_or_anything_else_stays() {
         let temp = tempfile::tempdir().unwrap();
         let path = |name: &str| temp.path().join(name);
-        fs::write(path("commissioner-00000001.unfinished"), "half").unwrap();
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            fs::write(path(&format!("commissioner-00000001.unfinished{suffix}")), "half").unwrap();
+        }
+        // Its database is gone already.
+        fs::write(path("commissioner-00000003.unfinished-wal"), "log").unwrap();
         fs::write(path("mine.unfinished"), "of the user's").unwrap();
         fs::write(path("victim"), "precious").unwrap();
         symlink(path("victim"), path("commissioner-00000002.unfinished")).unwrap();
@@ -382,6 +556,99 @@ mod tests {
         assert_eq!(names(temp.path()), ["commissioner-00000002.unfinished", "mine.unfinished", "out", "victim"]);
         assert_eq!(fs::read(path("out")).unwrap(), b"second");
         assert_eq!(fs::read(path("victim")).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn what_is_beside_a_database_under_way_stays_with_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = Unfinished::beside(&temp.path().join("out"), Readers::Owner).unwrap();
+        let log = format!("{}-wal", first.path().display());
+        fs::write(&log, "log").unwrap();
+        create_private(&temp.path().join("other"), b"second").unwrap();
+        assert!(Path::new(&log).exists());
+        drop(first);
+        create_private(&temp.path().join("third"), b"third").unwrap();
+        assert_eq!(names(temp.path()), ["other", "third"]);
+    }
+
+    fn fifo(path: &Path) {
+        rustix::fs::mkfifoat(CWD, path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_and_waited_for_by_nobody() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        fifo(&path("pipe"));
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        symlink("/dev/zero", path("device")).unwrap();
+        for (name, words) in
+            [("pipe", "a pipe"), ("socket", "a socket"), ("directory", "a directory"), ("device", "a device")]
+        {
+            for error in [Input::open(&path(name)).map(drop), open_own(&path(name)).map(drop)].map(Result::unwrap_err) {
+                assert!(error.to_string().starts_with(&format!("it is {words}")), "{name}: {error}");
+            }
+        }
+        assert_eq!(Input::open(&path("none")).map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_pipe_that_somebody_writes_to_is_an_input_and_no_file_of_ours() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("pipe");
+        fifo(&path);
+        // Ours for reading, too, so that opening it for writing waits for nobody.
+        let mut writer = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut silent = Input::open(&path).unwrap();
+        writer.write_all(b"word").unwrap();
+        let mut word = [0; 4];
+        silent.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"word");
+        writer.write_all(b"more").unwrap();
+        let mut input = Input::open(&path).unwrap();
+        drop(writer);
+        let mut rest = String::new();
+        input.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "more");
+
+        // As a shell hands one over.
+        let (ours, mut theirs) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ours)));
+        assert!(open_own(&path).is_err());
+        theirs.write_all(b"word").unwrap();
+        assert!(read_input_of(&path, theirs, 4).is_ok_and(|read| read == b"word"));
+        let (ours, theirs) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ours)));
+        assert!(read_input_of(&path, theirs, 4).is_ok_and(|read| read.is_empty()));
+    }
+
+    /// ... after its writer is gone.
+    fn read_input_of(path: &Path, writer: io::PipeWriter, most: u64) -> io::Result<Vec<u8>> {
+        drop(writer);
+        read_input(path, most)
+    }
+
+    #[test]
+    fn an_input_has_an_end() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("input");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_input(&path, 5).unwrap(), b"12345");
+        assert_eq!(read_own(&path, 5).unwrap(), b"12345");
+        assert!(read_input(&path, 4).unwrap_err().to_string().contains("more than 4 bytes"));
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_told_from_a_disk_that_fails() {
+        for errno in
+            [Errno::NOENT, Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::ISDIR, Errno::NAMETOOLONG, Errno::LOOP]
+        {
+            assert!(is_misnamed(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::ROFS, Errno::IO, Errno::NODEV, Errno::STALE] {
+            assert!(!is_misnamed(&errno.into()), "{errno}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The issuer's key in a hardware security module, by PKCS#11: it signs there, and never leaves.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -17,6 +16,8 @@ use cryptoki::{
 use protocol::key::PublicKey;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::{files, state_dir::MAX_KEY_FILE};
 
 /// The curve P-256 as PKCS#11 names it: the DER of its object identifier (RFC 5480).
 const P_256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -136,7 +137,7 @@ impl Place {
     /// Reads what `issuer.pkcs11` says.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let unreadable = |what: String| Error::Place { path: path.to_owned(), what };
-        let text = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        let text = files::read_own(path, MAX_KEY_FILE).map_err(|error| unreadable(error.to_string()))?;
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
     }
 

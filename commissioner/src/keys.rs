@@ -4,7 +4,6 @@
 //! key never does two jobs.
 
 use std::{
-    fs::OpenOptions,
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -22,7 +21,11 @@ use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use crate::{files, hsm, state_dir::Protection, text_file::TextFile};
+use crate::{
+    files, hsm,
+    state_dir::{Protection, StateDir},
+    text_file::TextFile,
+};
 
 /// Longest key file that is read, in bytes; ours have about 240.
 const MAX_FILE: u64 = 4096;
@@ -55,13 +58,23 @@ pub enum Error {
     /// The contents are not a P-256 key in PKCS#8 PEM.
     #[error("the key file {0} holds no P-256 private key in PKCS#8 PEM; put it back from your backup")]
     NotAKey(PathBuf),
-    /// The operating system refused.
-    #[error("cannot read the key file {path}: {source}")]
+    /// The operating system refused, or it is no file.
+    #[error(
+        "cannot read the key file {path}: {source}; see to it that you may read it, or put it back from your backup"
+    )]
     Read {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// The file with the issuer's public key is not what it was.
+    #[error("{path}: {source}; put it back from your backup")]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BadAnchor,
     },
     /// A new key file could not be written.
     #[error(transparent)]
@@ -84,6 +97,20 @@ pub fn load(path: &Path) -> Result<PrivateKey, Error> {
 /// The same where others may have access.
 pub fn load_as(path: &Path, protection: Protection) -> Result<PrivateKey, Error> {
     from_pem(&read_private(path, protection)?).ok_or_else(|| Error::NotAKey(path.to_owned()))
+}
+
+/// Whose state is in `dir`, by its key files: the public key's, where the private one is elsewhere, in an HSM or sealed; else the
+/// private one's.
+pub fn issuer_of(dir: &StateDir, protection: Protection) -> Result<PublicKey, Error> {
+    let anchor = dir.issuer_anchor();
+    if !anchor.exists() {
+        return Ok(*load_as(&dir.issuer_key(), protection)?.public());
+    }
+    let pem = match files::read_own(&anchor, MAX_FILE) {
+        Ok(pem) => String::from_utf8_lossy(&pem).into_owned(),
+        Err(source) => return Err(Error::Read { path: anchor, source }),
+    };
+    Ok(Anchor::from_pem(&pem).map_err(|source| Error::Anchor { path: anchor, source })?.0)
 }
 
 /// A key as PKCS#8 PEM; none for what no key is.
@@ -233,13 +260,13 @@ fn read_private(path: &Path, protection: Protection) -> Result<Zeroizing<String>
         io::ErrorKind::InvalidData => Error::NotAKey(path.to_owned()),
         _ => Error::Read { path: path.to_owned(), source },
     };
-    let mut file = OpenOptions::new().read(true).open(path).map_err(read_error)?;
+    let mut file = files::open_own(path).map_err(read_error)?;
     let metadata = file.metadata().map_err(read_error)?;
     let mode = metadata.mode() & 0o7777;
     if mode & OTHERS != 0 && protection == Protection::Required {
         return Err(Error::NotPrivate { path: path.to_owned(), mode });
     }
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
+    if metadata.len() > MAX_FILE {
         return Err(Error::NotAKey(path.to_owned()));
     }
     // With its final capacity from the start, so that growing leaves no copy behind.
@@ -292,7 +319,8 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             assert!(matches!(load(&path), Err(Error::NotAKey(_))));
         }
-        assert!(matches!(load(temp.path()), Err(Error::NotPrivate { .. } | Error::NotAKey(_) | Error::Read { .. })));
+        let error = load(temp.path()).map(drop).unwrap_err();
+        assert!(matches!(error, Error::Read { .. }) && error.to_string().contains("a directory"), "{error}");
     }
 
     #[test]

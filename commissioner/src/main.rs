@@ -2,13 +2,16 @@
 
 use std::{io, process::ExitCode};
 
+use clap::error::ErrorKind;
 use commissioner::{
     cmd::Cli,
     error::{self, CommandError},
     output::{Output, complain, complain_in_lines},
+    stop,
     text::LogWriter,
 };
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -41,19 +44,27 @@ fn main() -> ExitCode {
 /// handler the signal would end the program without a word.
 async fn run(cli: Cli, output: Output) -> Result<(), CommandError> {
     let _file_size = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(CommandError::internal)?;
+    stop::end_as_others_do().map_err(CommandError::internal)?;
     cli.run(output).await
 }
 
 /// Help, version, or what is wrong with the command line.
 fn answer(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
     if !error.use_stderr() {
-        // Nobody can be told that the terminal is gone.
-        let _ = error.print();
+        let output = Output::stdout(json);
+        match error.kind() {
+            ErrorKind::DisplayVersion => output.json(&json!({ "version": env!("CARGO_PKG_VERSION") })),
+            _ => output.json(&json!({ "help": text.trim_end() })),
+        }
+        if !json {
+            // Nobody can be told that the terminal is gone.
+            let _ = error.print();
+        }
         return ExitCode::SUCCESS;
     }
-    let text = error.render().to_string();
     complain_in_lines(text.trim_end());
-    let json = std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json");
     let message = text.trim().trim_start_matches("error: ");
     Output::stdout(json).json(&CommandError::usage(message).as_json());
     error::ExitCode::Usage.into()

@@ -41,6 +41,15 @@ pub fn recipient(passphrase: SecretString) -> Result<scrypt::Recipient, Error> {
 /// See [`Error`].
 pub fn open<T>(
     passphrase: &SecretString,
+    open: impl FnMut(&dyn Identity) -> Result<T, DecryptError>,
+) -> Result<T, Error> {
+    open_where(need_memory, passphrase, open)
+}
+
+/// The same where `need_memory` says whether a work factor gets its memory.
+fn open_where<T>(
+    need_memory: impl Fn(u8) -> Result<(), Error>,
+    passphrase: &SecretString,
     mut open: impl FnMut(&dyn Identity) -> Result<T, DecryptError>,
 ) -> Result<T, Error> {
     let mut attempt = |work_factor| {
@@ -126,6 +135,36 @@ mod tests {
             assert_eq!(opened(&sealed, "right").unwrap(), b"secret", "{factor:?}");
             assert!(matches!(opened(&sealed, "wrong"), Err(Error::Wrong)), "{factor:?}");
         }
+    }
+
+    #[test]
+    fn what_no_machine_has_is_refused_without_taking_it() {
+        need_memory(WORK_FACTOR).unwrap();
+        // 1 EiB; and more than a number of bytes can say.
+        for (factor, mebibytes) in [(50, 1 << 40), (54, 1 << 44)] {
+            let error = need_memory(factor).unwrap_err();
+            assert!(matches!(error, Error::Memory(it) if it == mebibytes), "{error}");
+        }
+    }
+
+    /// scrypt asks for its memory as if that could not fail: it is not begun where there is less.
+    #[test]
+    fn a_file_that_asks_for_more_memory_than_there_is_is_refused_before_scrypt_begins() {
+        let bent = String::from_utf8_lossy(&sealed(Some(10))).replacen(" 10\n", " 22\n", 1);
+        let here = |factor| if factor <= 16 { Ok(()) } else { need_memory(50) };
+        let mut attempts = 0;
+        let opened = open_where(here, &passphrase("right"), |identity| {
+            attempts += 1;
+            if attempts > 1 {
+                return Err(DecryptError::DecryptionFailed);
+            }
+            age::Decryptor::new(bent.as_bytes())?.decrypt(std::iter::once(identity)).map(drop)
+        });
+        assert!(matches!(opened, Err(Error::Memory(_))), "{opened:?}");
+        assert_eq!(attempts, 1);
+        // Where there is not even what we seal with, nothing is tried.
+        let opened = open_where(|_| need_memory(50), &passphrase("right"), |_| panic!("it was tried"));
+        assert!(matches!(opened, Err::<(), _>(Error::Memory(_))), "{opened:?}");
     }
 
     /// Nobody computes for hours because a file says so.

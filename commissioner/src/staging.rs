@@ -1,13 +1,15 @@
-//! A directory of its own inside a state directory, for files that are not in place yet.
+//! A directory of its own inside a state directory, for files that are not in place yet; elsewhere, if nothing can be written
+//! there.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use rand_core::{OsRng, RngCore};
+use rustix::{fs::OFlags, process::geteuid};
 
 use crate::{
     files,
@@ -18,6 +20,8 @@ use crate::{
 const PREFIX: &str = "staging-";
 /// What they were called by versions before, which shared one among all.
 const FORMER: [&str; 2] = ["backing-up", "restoring"];
+/// What their names begin with where other programs have files, too.
+const PREFIX_ELSEWHERE: &str = "commissioner-staging-";
 /// In it: locked as long as it is in use.
 const IN_USE: &str = "in-use";
 
@@ -31,8 +35,18 @@ pub struct Staging {
 impl Staging {
     /// An empty one in `dir`. The lock keeps others from taking it for a leftover before it is locked itself.
     pub fn begin(dir: &StateDir, _: &Lock) -> Result<Self, Error> {
-        clear_leftovers(dir.path());
-        let path = dir.path().join(format!("{PREFIX}{:016x}", OsRng.next_u64()));
+        clear_leftovers(dir.path(), |name| name.starts_with(PREFIX) || FORMER.contains(&name), true);
+        Self::make(dir.path().join(format!("{PREFIX}{:016x}", OsRng.next_u64())))
+    }
+
+    /// An empty one in the folder for temporary files, which may be everybody's: ours is readable by its owner alone.
+    pub fn elsewhere(folder: &Path) -> Result<Self, Error> {
+        // Without a lock, one that is just begun and one that was left look the same until there is a mark in it.
+        clear_leftovers(folder, |name| name.starts_with(PREFIX_ELSEWHERE), false);
+        Self::make(folder.join(format!("{PREFIX_ELSEWHERE}{:016x}", OsRng.next_u64())))
+    }
+
+    fn make(path: PathBuf) -> Result<Self, Error> {
         let at_path = |source| Error::Io { path: path.clone(), source };
         DirBuilder::new().mode(0o700).create(&path).map_err(at_path)?;
         let locked = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join(IN_USE));
@@ -62,21 +76,21 @@ impl Drop for Staging {
     }
 }
 
-/// Removes what nobody holds. What cannot be removed is no obstacle.
-fn clear_leftovers(dir: &Path) {
+/// Removes what is ours and nobody holds. What cannot be removed is no obstacle. `unmarked`: also what has no mark in it.
+fn clear_leftovers(dir: &Path, is_ours: impl Fn(&str) -> bool, unmarked: bool) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if (name.starts_with(PREFIX) || FORMER.contains(&&*name)) && is_left_over(&entry.path()) {
+        let is_of_us = entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() == geteuid().as_raw());
+        if is_of_us && is_ours(&entry.file_name().to_string_lossy()) && is_left_over(&entry.path(), unmarked) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-fn is_left_over(staging: &Path) -> bool {
-    match File::options().write(true).open(staging.join(IN_USE)) {
+fn is_left_over(staging: &Path, unmarked: bool) -> bool {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    match OpenOptions::new().write(true).custom_flags(flags).open(staging.join(IN_USE)) {
         Ok(in_use) => in_use.try_lock().is_ok(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Err(error) => unmarked && error.kind() == io::ErrorKind::NotFound,
     }
 }
 
@@ -109,5 +123,22 @@ mod tests {
         assert!(first.path().join("registry.sqlite").exists());
         drop(first);
         assert_eq!(names(&dir), ["lock"]);
+    }
+
+    #[test]
+    fn elsewhere_a_leftover_is_what_has_a_mark_that_nobody_holds() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        for other in ["commissioner-staging-just-begun", "staging-of-another-program"] {
+            fs::create_dir(path(other)).unwrap();
+        }
+        fs::create_dir(path("commissioner-staging-left")).unwrap();
+        fs::write(path("commissioner-staging-left").join(IN_USE), "").unwrap();
+        let first = Staging::elsewhere(temp.path()).unwrap();
+        let second = Staging::elsewhere(temp.path()).unwrap();
+        assert!(first.path().exists() && !path("commissioner-staging-left").exists());
+        assert_eq!(fs::metadata(first.path()).unwrap().mode() & 0o7777, 0o700);
+        drop((first, second));
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
     }
 }

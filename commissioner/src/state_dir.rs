@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
 };
 
 use directories::ProjectDirs;
@@ -14,7 +14,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::files;
+use crate::files::{self, BESIDE_DATABASE};
 
 /// Read and write for the owner, nothing for anybody else.
 const PRIVATE: u32 = 0o600;
@@ -29,6 +29,8 @@ const OTHERS: u32 = 0o077;
 /// The files in a state directory, the registry last. Which of the issuer's there are depends on where its key is; a token is
 /// at stations only.
 pub const FILES: [&str; 7] = [ISSUER_KEY, ISSUER_ANCHOR, SEALED_KEY, IN_HSM, STATION_KEY, STATION_TOKEN, REGISTRY];
+/// All but the registry is far smaller, in bytes.
+pub const MAX_KEY_FILE: u64 = 64 * 1024;
 /// Without these there is no state.
 pub const NEEDED: [&str; 2] = [STATION_KEY, REGISTRY];
 const ISSUER_KEY: &str = "issuer.key";
@@ -116,6 +118,11 @@ pub enum Error {
         /// What became of it: "is missing".
         what: String,
     },
+    /// The database's interface takes text for a path, and so does JSON.
+    #[error(
+        "the path {0:?} is no text (UTF-8), which the registry's database needs; name another directory with --state-dir"
+    )]
+    NotText(PathBuf),
     /// Neither `HOME` nor the XDG variables say where it could be.
     #[error("there is no home directory to keep state in; name a directory with --state-dir")]
     NoHome,
@@ -141,7 +148,7 @@ pub(crate) fn way_out(registry: &Path) -> String {
     )
 }
 
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
@@ -166,6 +173,7 @@ impl StateDir {
 
     /// The same where others may have access.
     pub fn create_as(path: &Path, protection: Protection) -> Result<Self, Error> {
+        is_text(&absolute(path).map_err(io_error(path))?)?;
         let made = match path.parent() {
             Some(parent) => fs::create_dir_all(parent),
             None => Ok(()),
@@ -210,7 +218,9 @@ impl StateDir {
             }
         }
         // The registry's URL needs it absolute.
-        Ok(Self { path: path.canonicalize().map_err(io_error(path))?, protection })
+        let path = path.canonicalize().map_err(io_error(path))?;
+        is_text(&path)?;
+        Ok(Self { path, protection })
     }
 
     /// Tells a state that is complete from one that never was, by the files that are there.
@@ -227,11 +237,27 @@ impl StateDir {
             Ok(metadata) if !metadata.is_file() => lost("is no file".to_owned()),
             // SQLite would take it for a new one, and remove the log beside it, which may have all that is left.
             Ok(metadata) if metadata.len() == 0 => lost("is empty: it has 0 bytes".to_owned()),
-            Ok(_) => Ok(Found::Registry),
+            Ok(_) => match BESIDE_DATABASE.iter().find_map(|end| self.in_place_of(end)) {
+                Some(what) => lost(what),
+                None => Ok(Found::Registry),
+            },
             Err(error) if error.kind() != io::ErrorKind::NotFound => lost(format!("cannot be read: {error}")),
             Err(_) if FILES.iter().any(|name| self.is_there(name)) => lost("is missing".to_owned()),
             Err(_) => Ok(Found::Nothing),
         }
+    }
+
+    /// What is where SQLite keeps a file, and is none: it would not be opened, and may have been the newest changes.
+    fn in_place_of(&self, end: &str) -> Option<String> {
+        let name = format!("{REGISTRY}{end}");
+        let kind = fs::symlink_metadata(self.path.join(&name)).ok()?.file_type();
+        let what = match kind {
+            kind if kind.is_file() => return None,
+            kind if kind.is_symlink() => "is a link",
+            kind if kind.is_dir() => "is a directory",
+            _ => "is no file",
+        };
+        Some(format!("cannot be read, for {name} beside it {what}; the newest changes belong there"))
     }
 
     fn is_there(&self, name: &str) -> bool {
@@ -318,7 +344,7 @@ impl StateDir {
         let path = self.path.join(LOCK);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(PRIVATE);
-        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
         let file = loop {
             let file = options.open(&path).map_err(io_error(&path))?;
             match file.lock() {
@@ -367,6 +393,10 @@ impl StateDir {
     pub fn is_writable(&self) -> bool {
         [&self.path, &self.registry()].into_iter().all(|path| access(path, Access::WRITE_OK).is_ok())
     }
+}
+
+fn is_text(path: &Path) -> Result<(), Error> {
+    if path.to_str().is_some() { Ok(()) } else { Err(Error::NotText(path.to_owned())) }
 }
 
 /// Root follows the links in it with all that root may do.

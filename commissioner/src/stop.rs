@@ -1,14 +1,56 @@
-//! The signals that end a command that would go on for ever: Ctrl-C (SIGINT), and SIGTERM as supervisors send it.
+//! The signals that end a command: Ctrl-C (SIGINT), SIGTERM as supervisors send it, and a terminal that is closed.
 //!
-//! A container's only process is number 1, which these signals do not end of themselves. So such a command listens for them
-//! before it does anything else, and then gives up at once whatever it is waiting for: nothing that it does needs more to end
-//! well than the death of the process would leave it.
+//! Most commands leave that to the system. One that would go on for ever listens for them before it does anything else, and
+//! then gives up at once whatever it is waiting for: nothing that it does needs more to end well than the death of the process
+//! would leave it. A container's only process is number 1, which these signals do not end of themselves: there they do by us.
 
-use std::io;
+use std::{
+    io, process,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::CommandError;
+
+/// The signals that the command takes itself: bit n is set for signal n.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Listens for a signal: from now on it does nothing else.
+///
+/// # Errors
+/// If the system does not let us.
+pub(crate) fn take(kind: SignalKind) -> io::Result<Signal> {
+    let signal = signal(kind)?;
+    TAKEN.fetch_or(bit(kind), Ordering::Relaxed);
+    Ok(signal)
+}
+
+fn bit(kind: SignalKind) -> u64 {
+    1 << kind.as_raw_value()
+}
+
+/// Lets the signals end this process if it is number 1, as they end any other: at once, with the exit code that a shell gives
+/// for them. But for those that the command takes.
+///
+/// # Errors
+/// If the system does not let us.
+pub fn end_as_others_do() -> io::Result<()> {
+    if process::id() != 1 {
+        return Ok(());
+    }
+    for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()] {
+        let mut signal = signal(kind)?;
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() {
+                if TAKEN.load(Ordering::Relaxed) & bit(kind) == 0 {
+                    process::exit(128 + kind.as_raw_value());
+                }
+            }
+        });
+    }
+    Ok(())
+}
 
 /// Listens for the signals to stop.
 pub struct Stop {
@@ -23,7 +65,7 @@ impl Stop {
     /// If the system does not let us.
     pub fn listen() -> Result<Self, CommandError> {
         let listen = || -> io::Result<Self> {
-            Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+            Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
         };
         listen().map_err(CommandError::internal)
     }

@@ -11,6 +11,8 @@ use std::{
 
 use flate2::bufread::GzDecoder;
 
+use crate::files::Input;
+
 /// Bytes that tell what a file is.
 const HEAD: u64 = 64;
 /// How a file begins that gzip compressed.
@@ -32,9 +34,9 @@ impl TextFile {
     /// Opens a file.
     ///
     /// # Errors
-    /// Those of the operating system; and if it is compressed in a way that is not known here.
+    /// Those of [`Input::open`]; and if it is compressed in a way that is not known here.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::new(File::open(path)?)
+        Self::new(Input::open(path)?)
     }
 
     /// Standard input.
@@ -42,7 +44,7 @@ impl TextFile {
     /// # Errors
     /// As [`TextFile::open`].
     pub fn stdin() -> io::Result<Self> {
-        Self::new(io::stdin().as_fd().try_clone_to_owned()?.into())
+        Self::new(File::from(io::stdin().as_fd().try_clone_to_owned()?).into())
     }
 
     /// When a file was written to for the last time, Unix seconds; none if it is being written just now: a pipe.
@@ -50,7 +52,7 @@ impl TextFile {
         self.written
     }
 
-    fn new(file: File) -> io::Result<Self> {
+    fn new(file: Input) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let modified = metadata.modified().ok().filter(|_| metadata.is_file());
         let since_1970 = modified.map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());

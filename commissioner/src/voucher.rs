@@ -3,7 +3,8 @@
 //! A voucher is no secret: it names one device and one new owner, and is good once.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +14,7 @@ use qrcode::{EcLevel, QrCode, render, types::QrError};
 use crate::{
     clock::rfc3339,
     error::{CommandError, ExitCode},
+    files::Input,
 };
 
 /// What a voucher as text begins with; then come base45 digits (RFC 9285), which QR codes hold best.
@@ -204,11 +206,11 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Voucher>, Error> {
 }
 
 fn load_file(path: &Path) -> Result<Voucher, Error> {
-    let read_error = |source| Error::Read { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(read_error)?.len() > MAX_FILE {
-        return Err(Error::NotAVoucher(path.to_owned()));
-    }
-    Voucher::decode(&fs::read(path).map_err(read_error)?).ok_or_else(|| Error::NotAVoucher(path.to_owned()))
+    let mut contents = Vec::new();
+    let read = Input::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut contents));
+    let len = read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let voucher = if len as u64 <= MAX_FILE { Voucher::decode(&contents) } else { None };
+    voucher.ok_or_else(|| Error::NotAVoucher(path.to_owned()))
 }
 
 impl From<Error> for CommandError {

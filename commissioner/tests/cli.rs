@@ -636,3 +636,50 @@ fn no_link_is_passed_over() {
         assert!(run.stderr.contains(link), "{}", run.stderr);
     }
 }
+
+#[test]
+fn help_and_version_are_json_too() {
+    let state = State::new();
+    for args in [&["--json", "--version"][..], &["-V", "--json"]] {
+        let asked = state.run(args);
+        assert_eq!((asked.code, asked.stderr.as_str()), (0, ""), "{args:?}");
+        assert_eq!(asked.lines(), [serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })], "{args:?}");
+    }
+    for (args, words) in [(&["--json", "--help"][..], "restore-backup"), (&["export", "-h", "--json"], "peers-yml")] {
+        let asked = state.run(args);
+        assert_eq!((asked.code, asked.stderr.as_str(), asked.lines().len()), (0, "", 1), "{args:?}");
+        assert!(asked.lines()[0]["help"].as_str().unwrap().contains(words), "{args:?}");
+    }
+    assert!(state.run(&["run", "--help", "--", "x", "--json"]).stdout.starts_with("Run a flash"));
+}
+
+/// Also what it leads to, and what it would be made in.
+#[test]
+fn a_state_directory_whose_name_is_no_text_is_refused() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let state = State::new();
+    let odd = state.0.path().join(OsStr::from_bytes(b"odd\xff"));
+    let run = |directory: &Path, command: &str| {
+        let mut run = Command::new(PROGRAM);
+        let run = run.arg("--state-dir").arg(directory).arg(command).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert!(said.contains("is no text (UTF-8)"), "{said}");
+    };
+    run(&odd, "init");
+    run(&odd.join("deep"), "init");
+    assert!(!odd.exists(), "nothing was made");
+    fs::rename(
+        {
+            state.run(&["init"]);
+            state.path()
+        },
+        &odd,
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(&odd, state.path()).unwrap();
+    for command in ["devices", "init"] {
+        run(&odd, command);
+        run(&state.path(), command);
+    }
+}

@@ -4,10 +4,12 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use end_to_end::{Bench, Cable, Finished, program};
+use end_to_end::{Bench, Cable, Finished, PATIENCE, Running, program};
 
 const ID: &str = "urn:dev:ops:32473-state-dirs";
 
@@ -29,12 +31,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// What is in it; but for a log without an entry, which SQLite leaves if the process ends before the database is closed.
 fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all: Vec<_> = fs::read_dir(directory)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| !path.ends_with("lock") && !path.to_string_lossy().ends_with("-shm"))
         .map(|path| (path.clone(), fs::read(path).unwrap_or_default()))
+        .filter(|(path, contents)| !(path.to_string_lossy().ends_with("-wal") && contents.is_empty()))
         .collect();
     all.sort_unstable();
     all
@@ -211,8 +215,9 @@ fn a_read_only_mount_is_read_from() {
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
         command.arg(bench.path(state)).arg(program("commissioner")).arg("--state-dir").arg(bench.path(state));
-        command.args(args).output().map(Finished::from)
+        command.args(args).env("TMPDIR", bench.path("temporary")).output().map(Finished::from)
     };
+    fs::create_dir(bench.path("temporary")).expect("a directory");
     match read_only("copy", &["devices"]) {
         Ok(finished) if finished.exit != 99 && !finished.stderr.contains("unshare") => {}
         Ok(finished) => return println!("SKIPPED: no namespace to mount in: {}", finished.stderr),
@@ -227,8 +232,18 @@ fn a_read_only_mount_is_read_from() {
         }
         assert_eq!(read_only(state, &["devices", "--json"]).expect("it starts").json().len(), 1);
         read_only(state, &["audit", "--seal"]).expect("it starts").ended_with(1).saying("written to");
+        // A backup goes elsewhere, and so does the copy that it is made of.
+        let (backup, words) = (bench.path(&format!("{state}-read-only.age")), bench.path("words"));
+        let backup = backup.display().to_string();
+        let command = ["backup", &backup, "--passphrase-file", words.to_str().expect("UTF-8")];
+        read_only(state, &command).expect("it starts").succeeded();
         assert!(contents(&bench.path(state)) == before, "{state}");
+        let restored = format!("{state}-restored");
+        let command = ["restore-backup", &backup, "--passphrase-file", words.to_str().expect("UTF-8")];
+        bench.commissioner_of(&restored, &command).succeeded();
+        assert_eq!(bench.commissioner_of(&restored, &["devices", "--json"]).succeeded().json().len(), 1);
     }
+    assert_eq!(fs::read_dir(bench.path("temporary")).expect("a directory").count(), 0, "nothing is left");
 }
 
 /// File systems of others, one property at a time, by a library that is loaded before the C library.
@@ -315,4 +330,295 @@ fn output_follows_no_link() {
     }
     assert!(!bench.path("elsewhere").exists());
     assert_eq!(fs::read_to_string(&victim).expect("a file"), "precious");
+}
+
+/// What is left of the state directory `from` without its registry, and the registry of `of` in its place.
+fn mixed(bench: &Bench, from: &str, of: &str, name: &str) {
+    let state = bench.path(name);
+    copy(&bench.path(from), &state);
+    for suffix in ["", "-wal", "-shm"] {
+        let registry = format!("registry.sqlite{suffix}");
+        let _ = fs::remove_file(state.join(&registry));
+        let _ = fs::copy(bench.path(of).join(&registry), state.join(&registry));
+    }
+}
+
+/// A registry that came from elsewhere is not read as if nothing had ever been commissioned.
+#[test]
+fn a_registry_beside_another_issuers_key_is_noticed_by_all_commands() {
+    let bench = bench();
+    let key = bench.commissioner(&["issuer", "show", "--json"]).succeeded().json()[0]["key"].clone();
+    bench.commissioner_of("other", &["init"]).succeeded();
+    let words = bench.path("words").display().to_string();
+    bench.commissioner_of("sealed", &["init", "--sealed", "--unlock-file", &words]).succeeded();
+    bench.commissioner_of("station", &["init", "--issuer", key.as_str().expect("hex")]).succeeded();
+    // That of its issuer is a station's.
+    mixed(&bench, "station", "state", "station-of-it");
+    bench.commissioner_of("station-of-it", &["show", ID]).succeeded();
+    let backup = bench.path("backup.age").display().to_string();
+    for (from, of) in [("state", "other"), ("other", "state"), ("sealed", "state"), ("station", "other")] {
+        let name = format!("{from}-{of}");
+        mixed(&bench, from, of, &name);
+        for command in [
+            &["devices"][..],
+            &["show", ID],
+            &["revoke", ID],
+            &["init"],
+            &["clock"],
+            &["issuer", "show"],
+            &["station", "list"],
+            &["audit", "--verify"],
+            &["audit", "--seal", "--unlock-file", &words],
+            &["collect", "/dev/stdin"],
+            &["export", "--format", "json"],
+            &["export", "--format", "peers-yml"],
+            &["export", "--format", "signed-list", "--unlock-file", &words],
+            &["serve", "--listen", "127.0.0.1:0"],
+            &["backup", &backup, "--passphrase-file", &words],
+        ] {
+            let refused = bench.commissioner_of(&name, command).ended_with(6).saying("belongs to issuer");
+            let state = bench.path(&name);
+            let way_out = format!("commissioner --state-dir {} restore-backup FILE", state.display());
+            refused.saying(state.join("registry.sqlite").to_str().expect("UTF-8")).saying(&way_out);
+        }
+    }
+    // As it is said.
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(bench.path("state-other").join(format!("registry.sqlite{suffix}")));
+    }
+    let own = bench.path("copy.age").display().to_string();
+    bench.commissioner_of("state-other", &["restore-backup", &own, "--passphrase-file", &words]).succeeded();
+    assert_eq!(bench.commissioner_of("state-other", &["devices", "--json"]).succeeded().json().len(), 1);
+}
+
+/// SQLite finds nothing in an index without entries, and says nothing about it.
+#[test]
+fn a_damaged_index_makes_no_list_and_no_export_shorter() {
+    let bench = bench();
+    bench.commissioner(&["audit", "--seal"]).succeeded();
+    let x = bench.commissioner(&["export", "--format", "json"]).succeeded().json()[0]["x"].clone();
+    let x = hex::decode(x.as_str().expect("hex")).expect("hex");
+    damaged(&bench, "index", |path| {
+        let mut file = fs::read(path).expect("a file");
+        let mut emptied = 0;
+        // Leaves of indexes (SQLite's file format, section 1.6): no cells, and all of the page is room for them.
+        for page in file.chunks_mut(4096).filter(|page| page[0] == 0x0a && page.windows(32).any(|it| it == x)) {
+            page[3..7].copy_from_slice(&[0, 0, 0x10, 0]);
+            emptied += 1;
+        }
+        assert!(emptied > 0);
+        fs::write(path, file).expect("a file");
+    });
+    let output = bench.path("output").display().to_string();
+    let words = bench.path("words").display().to_string();
+    for command in [
+        &["devices"][..],
+        &["export", "--format", "peers-yml"],
+        &["export", "--format", "cose-keyset", "--output", &output],
+        &["export", "--format", "aiocoap", "--link", "udp:127.0.0.1:9"],
+        &["export", "--format", "json"],
+        &["export", "--format", "json", "--history"],
+        &["export", "--format", "csv"],
+        &["export", "--format", "signed-list", "--output", &output],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["backup", &output, "--passphrase-file", &words],
+    ] {
+        bench.commissioner_of("index", command).ended_with(6).saying("damaged").saying("restore-backup FILE");
+        assert!(!Path::new(&output).exists(), "{command:?}");
+    }
+}
+
+/// What another name mends is exit code 2; a full disk is none of the user's.
+#[test]
+fn a_full_disk_is_no_misuse() {
+    let bench = bench();
+    let output = bench.path("output").display().to_string();
+    let words = bench.path("words").display().to_string();
+    let backup = bench.path("copy.age").display().to_string();
+    fs::remove_file(bench.path("copy").join("lock")).expect("it is there");
+    for command in [
+        &["export", "--format", "json", "--output", &output][..],
+        &["export", "--format", "csv", "--output", &output],
+        &["issuer", "export", "--output", &output],
+        &["backup", &output, "--passphrase-file", &words],
+    ] {
+        full(&bench, "copy", command).ended_with(1);
+        assert!(!Path::new(&output).exists(), "{command:?}");
+    }
+    full(&bench, "restored", &["restore-backup", &backup, "--passphrase-file", &words]).ended_with(1);
+    assert!(!bench.path("restored").exists());
+    let to_full = "exec \"$@\" >/dev/full";
+    for command in [&["export", "--format", "peers-yml"][..], &["devices"]] {
+        let mut run = Command::new("sh");
+        run.args(["-c", to_full, "sh"]).arg(program("commissioner")).arg("--state-dir").arg(bench.path("state"));
+        Finished::from(run.args(command).output().expect("sh starts")).ended_with(1).saying("No space left");
+    }
+    let nowhere = bench.path("no/such/folder").display().to_string();
+    bench.commissioner(&["export", "--format", "json", "--output", &nowhere]).ended_with(2);
+    bench.commissioner(&["issuer", "export", "--output", &nowhere]).ended_with(2);
+    bench.commissioner(&["backup", &nowhere, "--passphrase-file", &words]).ended_with(2);
+}
+
+/// Nobody writes to these pipes, and nobody waits for that.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_said_and_not_waited_for() {
+    let bench = bench();
+    let pipe = bench.path("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let backup = bench.path("copy.age").display().to_string();
+    let words = bench.path("words").display().to_string();
+    let run = |state: &str, args: &[&str]| {
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", "60"]).arg(program("commissioner")).arg("--state-dir").arg(bench.path(state));
+        let output = command.args(args).stdin(Stdio::null()).output().expect("timeout starts");
+        assert!(output.status.code().is_some(), "{args:?} waits for ever");
+        Finished::from(output)
+    };
+    let new = bench.path("new.age").display().to_string();
+    bench.commissioner_of("sealed", &["init", "--sealed", "--unlock-file", &words]).succeeded();
+    for (state, command) in [
+        ("state", &["backup", &new, "--passphrase-file", &pipe][..]),
+        ("new", &["restore-backup", &pipe, "--passphrase-file", &words]),
+        ("new", &["restore-backup", &backup, "--passphrase-file", &pipe]),
+        ("sealed", &["audit", "--seal", "--unlock-file", &pipe]),
+        ("state", &["import", &pipe]),
+        ("state", &["collect", &pipe]),
+        ("state", &["audit", "--verify", "--with", &pipe]),
+        ("state", &["issuer", "sign", &pipe, "--output", &new]),
+        ("state", &["commission", "udp:127.0.0.1:9", "--voucher", &pipe]),
+        ("state", &["get", "/led", "udp:127.0.0.1:9", "--peer", &pipe]),
+        ("state", &["put", "/led", "udp:127.0.0.1:9", "--file", &pipe]),
+        ("new", &["init", "--issuer", &pipe]),
+    ] {
+        run(state, command).ended_with(2).saying("a pipe, and nobody writes to it");
+    }
+    assert!(!bench.path("new").exists());
+    // Of ours, none is a pipe.
+    let instead = |name: &str, file: &str| {
+        copy(&bench.path("copy"), &bench.path(name));
+        let _ = fs::remove_file(bench.path(name).join(file));
+        assert!(Command::new("mkfifo").arg(bench.path(name).join(file)).status().expect("mkfifo").success());
+    };
+    for file in ["issuer.key", "station.key", "issuer.pem"] {
+        instead(file, file);
+        let failed = run(file, &["init"]);
+        assert!(failed.exit != 0 && failed.stderr.contains("a pipe, and no file"), "{file}: {}", failed.stderr);
+        run(file, &["devices"]).succeeded();
+        let failed = run(file, &["backup", &new, "--passphrase-file", &words]).ended_with(6);
+        failed.saying("a pipe, and no file");
+    }
+    for file in ["registry.sqlite", "registry.sqlite-wal"] {
+        instead(file, file);
+        run(file, &["devices"]).ended_with(6).saying("no file").saying("restore-backup");
+    }
+    instead("lock", "lock");
+    assert_ne!(run("lock", &["backup", &new, "--passphrase-file", &words]).exit, 0);
+}
+
+/// As a shell hands them over: `<(...)` is a file of this kind.
+#[test]
+fn what_a_pipe_may_bring_it_brings() {
+    let bench = bench();
+    let run = |script: &str| {
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", "60", "sh", "-ec", script]).env("COMMISSIONER_STATE_DIR", bench.path("state"));
+        command.env("commissioner", program("commissioner")).current_dir(bench.path(""));
+        let output = command.output().expect("timeout starts");
+        assert!(output.status.code().is_some(), "{script} waits for ever");
+        Finished::from(output).succeeded()
+    };
+    run("echo correct horse | \"$commissioner\" backup 1.age --passphrase-file /dev/stdin");
+    run("echo correct horse | { exec 3<&0; \"$commissioner\" backup 2.age --passphrase-file /dev/fd/3 </dev/null; }");
+    run("echo correct horse | \"$commissioner\" --state-dir new restore-backup 1.age --passphrase-file /dev/stdin");
+    // A writer that is slow, and one that never closes its end.
+    run("mkfifo slow; exec 3<>slow; echo correct horse >&3; \"$commissioner\" backup 3.age --passphrase-file slow");
+    run("cat 2.age | \"$commissioner\" --state-dir newer restore-backup /dev/stdin --passphrase-file words");
+    run("\"$commissioner\" export --format json --history | \"$commissioner\" --state-dir new import /dev/stdin");
+    run("\"$commissioner\" issuer export | \"$commissioner\" --state-dir station init --issuer /dev/stdin");
+    run("\"$commissioner\" audit --seal --output seal; \"$commissioner\" audit --verify --with /dev/stdin <seal");
+}
+
+/// SQLite opens neither, and what it says of that helps nobody.
+#[test]
+fn a_log_that_is_no_file_is_said() {
+    let bench = bench();
+    for (name, what) in [("link", "is a link"), ("folder", "is a directory")] {
+        let state = bench.path(name);
+        copy(&bench.path("copy"), &state);
+        let log = state.join("registry.sqlite-wal");
+        let _ = fs::remove_file(&log);
+        match name {
+            "link" => symlink(bench.path("elsewhere"), &log).expect("a link"),
+            _ => fs::create_dir(&log).expect("a directory"),
+        }
+        for command in [["devices"], ["init"]] {
+            let refused = bench.commissioner_of(name, &command).ended_with(6).saying("restore-backup FILE");
+            refused.saying(&format!("registry.sqlite-wal beside it {what}"));
+        }
+    }
+}
+
+/// In a container there is often no other process, and the kernel ends that one by no signal that it does not listen for.
+#[test]
+#[expect(clippy::print_stdout, reason = "a skipped test is spoken of")]
+fn signals_end_process_1_as_any_other() {
+    let bench = Bench::initialised(Cable::Udp);
+    let unshare = |args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]).args(args);
+        command.stdin(Stdio::piped());
+        command
+    };
+    if !unshare(&["true"]).output().is_ok_and(|tried| tried.status.success()) {
+        return println!("SKIPPED: no namespace of processes");
+    }
+    let commissioner = program("commissioner").display().to_string();
+    let state = bench.path("state").display().to_string();
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        // It reads for ever.
+        let run = Running::start(&mut unshare(&[&commissioner, "--state-dir", &state, "collect"]));
+        let first = first_child(run.process());
+        let ended = until(|| {
+            // It may not listen yet: then the kernel drops the signal.
+            let _ = Command::new("kill").args(["-s", signal, &first.to_string()]).output();
+            !Path::new(&format!("/proc/{first}")).exists() || is_zombie(first)
+        });
+        assert!(ended, "SIG{signal} does nothing");
+        assert_eq!(run.ended(), Some(code), "SIG{signal}");
+    }
+    // What ends in good order still does.
+    let mut serving =
+        Running::start(&mut unshare(&[&commissioner, "--state-dir", &state, "serve", "--listen", "127.0.0.1:0"]));
+    serving.expect_line("serving");
+    let first = first_child(serving.process());
+    assert!(Command::new("kill").args(["-s", "TERM", &first.to_string()]).status().expect("kill runs").success());
+    assert_eq!(serving.ended(), Some(0));
+}
+
+/// Tries again and again, until it is so.
+fn until(mut is_so: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if is_so() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+/// The process that `unshare` started.
+fn first_child(parent: u32) -> u32 {
+    let children = format!("/proc/{parent}/task/{parent}/children");
+    let mut child = None;
+    until(|| {
+        let listed = fs::read_to_string(&children).unwrap_or_default();
+        child = listed.split_whitespace().next().and_then(|child| child.parse().ok());
+        child.is_some()
+    });
+    child.expect("it has a child")
+}
+
+fn is_zombie(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }

@@ -1,6 +1,5 @@
 //! `commissioner audit`: what happened, and what of it is proven.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
@@ -49,10 +48,7 @@ impl Args {
     async fn verify(&self, context: &Context) -> Result<(), CommandError> {
         let mut others = Vec::new();
         for path in &self.with {
-            let object = fs::read(path).map_err(|error| {
-                CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
-            })?;
-            others.push((path.display().to_string(), object));
+            others.push((path.display().to_string(), super::station::read(path)?));
         }
         let verdict = context.registry().await?.verify_seals(&others).await?;
         let (entries, sealed) = (verdict.chain.entries, verdict.sealed);
@@ -89,7 +85,8 @@ impl Args {
         registry.sealed(&seal, &object).await?;
         if let Some(path) = &self.output {
             files::replace(path, Readers::Anyone, &object).map_err(|error| {
-                CommandError::usage(format!("the trail is sealed, but {error}; seal it again with another file"))
+                let message = format!("the trail is sealed, but {error}; seal it again with another file");
+                CommandError::unwritten(&error, message)
             })?;
         }
         let record = serde_json::json!({ "sealed": seal.seq, "seal": hex::encode(&object) });

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::task::spawn_blocking;
 
 use super::Context;
 use super::secret::Passphrase;
 use crate::backup::{self, Copy, Stop};
 use crate::error::{CommandError, ExitCode};
-use crate::stop;
+use crate::{files, stop};
 
 /// Write a backup: the keys and the registry, sealed by a passphrase
 #[derive(Debug, ClapArgs)]
@@ -93,7 +93,7 @@ struct Interrupts {
 impl Interrupts {
     /// From now on the signals do nothing else.
     fn listen() -> Result<Self, CommandError> {
-        let hang_up = signal(SignalKind::hangup()).map_err(CommandError::internal)?;
+        let hang_up = stop::take(SignalKind::hangup()).map_err(CommandError::internal)?;
         Ok(Self { stop: stop::Stop::listen()?, hang_up })
     }
 
@@ -142,8 +142,10 @@ impl From<backup::Error> for CommandError {
             Error::Registry(error) => return error.into(),
             Error::Passphrase(_) => ExitCode::Refused,
             Error::InTheWay(_) | Error::Unsound { .. } => ExitCode::Conflict,
-            Error::Write(_) | Error::Io { .. } | Error::Damaged { .. } => ExitCode::Usage,
-            Error::Memory { .. } | Error::Halfway { .. } | Error::Stopped => ExitCode::Internal,
+            Error::Damaged { .. } => ExitCode::Usage,
+            Error::Write(error) => return Self::unwritten(&error, message),
+            Error::Io { source, .. } if files::is_misnamed(&source) => ExitCode::Usage,
+            Error::Io { .. } | Error::Memory { .. } | Error::Halfway { .. } | Error::Stopped => ExitCode::Internal,
         };
         Self::new(exit, message)
     }

@@ -30,6 +30,7 @@ impl Args {
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let registry = context.registry().await?;
         let mut reading = registry.read().await?;
+        reading.is_sound().await?;
         let newest = reading.list_in_force().await?;
         let wanted = |key: &&Key| {
             (self.all || key.status != KeyStatus::Revoked)

@@ -1,6 +1,5 @@
 //! `commissioner export --format FORMAT`: the list for other programs, device by device, in constant memory.
 
-use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,7 +14,7 @@ use crate::{
     clock::rfc3339,
     discover, distribute,
     error::{CommandError, ExitCode},
-    files::{Readers, Unfinished},
+    files::{self, Readers, Unfinished},
     link::{DEFAULT_PORT, Link},
     registry::{Device, Key, Provenance, Reading, Registry, Slot},
     text,
@@ -92,16 +91,17 @@ impl Args {
             return Err(CommandError::usage("with --json, standard output has JSON only; give --output FILE"));
         }
         let registry = context.registry().await?;
+        registry.read().await?.is_sound().await?;
         // Whatever fails while it is written leaves the file as it was.
         let unfinished = self.output.as_ref().map(|path| Unfinished::beside(path, Readers::Anyone)).transpose();
-        let unfinished = unfinished.map_err(unwritable)?;
+        let unfinished = unfinished.map_err(|error| not_placed(&error))?;
         let out: Box<dyn Write> = match &unfinished {
             Some(unfinished) => Box::new(unfinished.file().try_clone().map_err(unwritable)?),
             None => Box::new(io::stdout().lock()),
         };
         let keys = self.write(context, &registry, BufWriter::new(out)).await?;
         if let (Some(unfinished), Some(path)) = (unfinished, &self.output) {
-            unfinished.replace().map_err(unwritable)?;
+            unfinished.replace().map_err(|error| not_placed(&error))?;
             let record = serde_json::json!({ "file": path.display().to_string(), "keys": keys });
             context.output.result(&record, format_args!("{} has {}", path.display(), text::count(keys, "key", "keys")));
         }
@@ -199,8 +199,12 @@ impl Args {
 }
 
 /// A reader that goes away is no failure of ours, but there is nothing more to do.
-fn unwritable(error: impl fmt::Display) -> CommandError {
-    CommandError::usage(format!("cannot write the export: {error}; nothing else was changed"))
+fn unwritable(source: io::Error) -> CommandError {
+    not_placed(&files::Error::Io { path: "the export".into(), source })
+}
+
+fn not_placed(error: &files::Error) -> CommandError {
+    CommandError::unwritten(error, format!("{error}; nothing else was changed"))
 }
 
 fn public(key: &Key) -> io::Result<PublicKey> {

@@ -1,7 +1,6 @@
 //! `commissioner get PATH [LINK]`: one protected request, and its payload as people read it.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use cbor_schemas::SlotState;
@@ -17,12 +16,16 @@ use crate::commission::is_mendable;
 use crate::discover::{self, Found};
 use crate::edn;
 use crate::error::{CommandError, ExitCode};
+use crate::files;
 use crate::link::Link;
 use crate::progress::Step;
 use crate::registry::{self, KeyStatus, Registry};
 use crate::session::{self, Expected, Session, Transfer};
 use crate::state_dir::{self, StateDir};
 use crate::visit::{self, Account, Station, Visit};
+
+/// Longest credential that is read, in bytes, as hexadecimal digits.
+const MAX_CREDENTIAL: u64 = 64 * 1024;
 
 const HELP: &str = "\
 Any server that speaks EDHOC can be asked, if LINK is given: one that is no commissioning device says its credential itself, and
@@ -85,7 +88,7 @@ fn read_credential(path: &Path) -> Result<Ccs, CommandError> {
     let broken = |why: &dyn fmt::Display| {
         CommandError::usage(format!("{}: {why}; it has to be a CWT Claims Set {{8: {{1: COSE_Key}}}}", path.display()))
     };
-    let bytes = fs::read(path).map_err(|error| broken(&error))?;
+    let bytes = files::read_input(path, MAX_CREDENTIAL).map_err(|error| broken(&error))?;
     let bytes = hex::decode(bytes.trim_ascii()).unwrap_or(bytes);
     let ccs = bytes.strip_prefix(&[0xa1, 0x0e]).unwrap_or(&bytes);
     Ccs::parse(ccs).map_err(|error| broken(&error))

@@ -126,13 +126,13 @@ pub async fn initialise(path: &Path, clock: Clock) -> Result<Initialised, Comman
 async fn initialise_as(keep: &Keep<'_>, dir: &StateDir, clock: Clock) -> Result<Initialised, CommandError> {
     match Registry::open(dir, clock.clone(), false).await {
         Err(registry::Error::NotInitialised(_)) => {}
-        opened => return complete(keep, dir, &opened?),
+        opened => return opened.map_err(Into::into).and_then(|_| complete(keep, dir)),
     }
     let lock = dir.lock()?;
     // Another `init` may have been faster.
     match Registry::open_locked(dir, &lock, clock.clone(), false).await {
         Err(registry::Error::NotInitialised(_)) => {}
-        opened => return complete(keep, dir, &opened?),
+        opened => return opened.map_err(Into::into).and_then(|_| complete(keep, dir)),
     }
     Registry::prepare(dir, &lock).await?;
     let issuer = keep.issuer(dir)?;
@@ -142,19 +142,11 @@ async fn initialise_as(keep: &Keep<'_>, dir: &StateDir, clock: Clock) -> Result<
 }
 
 /// What there is already, if it is what is asked for.
-fn complete(keep: &Keep<'_>, dir: &StateDir, registry: &Registry) -> Result<Initialised, CommandError> {
+fn complete(keep: &Keep<'_>, dir: &StateDir) -> Result<Initialised, CommandError> {
     let station = keys::load_as(&dir.station_key(), dir.protection())?;
-    let issuer = match dir.issuer_anchor().exists() {
-        true => Anchor::load(&dir.issuer_anchor()).map_err(CommandError::internal)?.0,
-        false => *keys::load_as(&dir.issuer_key(), dir.protection())?.public(),
-    };
+    let issuer = keys::issuer_of(dir, dir.protection())?;
     if matches!(keep, Keep::Elsewhere(elsewhere) if *elsewhere != issuer) {
         let message = "this state directory belongs to another issuer; name another one with --state-dir";
-        return Err(CommandError::new(ExitCode::Conflict, message));
-    }
-    if issuer != *registry.issuer() {
-        let message =
-            "the registry belongs to another issuer key; put the two that belong together back from your backup";
         return Err(CommandError::new(ExitCode::Conflict, message));
     }
     Ok(describe(dir, &issuer, station.public(), false))

@@ -79,8 +79,9 @@ impl Sign {
                 Err(error) => failures.push((request.certificate.device.to_string(), error)),
             }
         }
-        files::replace(&self.output, Readers::Anyone, answers.as_bytes())
-            .map_err(|error| CommandError::usage(format!("{error}; repeat the command with another file")))?;
+        files::replace(&self.output, Readers::Anyone, answers.as_bytes()).map_err(|error| {
+            CommandError::unwritten(&error, format!("{error}; repeat the command with another file"))
+        })?;
         context.output.text(format_args!(
             "{} written to {}",
             text::count(signed, "certificate is", "certificates are"),
@@ -173,7 +174,7 @@ impl Args {
             Action::Export { output: None } => context.output.result(&record, pem.trim_end()),
             Action::Export { output: Some(path) } => {
                 files::replace(&path, Readers::Anyone, pem.as_bytes())
-                    .map_err(|error| CommandError::usage(format!("{error}; name another file")))?;
+                    .map_err(|error| CommandError::unwritten(&error, format!("{error}; name another file")))?;
                 context.output.result(&record, format_args!("the public key of issuer {id} is in {}", path.display()));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fmt, fs,
+    fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -16,14 +16,14 @@ use crate::{
     clock::Clock,
     error::CommandError,
     escrow::OpenWith,
-    hsm,
+    files, hsm,
     issuer::Issuer,
-    keys::{self, Anchor},
+    keys,
     link::{self, Link},
     output::{Output, complain},
     progress::Progress,
     registry::{DeviceRef, EmptyName, Registry},
-    state_dir::{Protection, StateDir},
+    state_dir::{MAX_KEY_FILE, Protection, StateDir},
     visit::{InstalledToken, Station},
 };
 
@@ -300,9 +300,9 @@ impl Context {
     /// ... with a registry that is open already.
     fn station_with(&self, registry: Registry) -> Result<Station, CommandError> {
         let (issuer, key, dir) = (self.issuer()?, self.station_key()?, self.state_dir()?);
-        let token = match fs::read(dir.station_token()) {
-            Ok(object) if !issuer.signs() => InstalledToken::new(object, registry.issuer(), key.public()),
-            _ => None,
+        let token = match issuer.signs() {
+            true => None,
+            false => installed_token(&dir)?.and_then(|it| InstalledToken::new(it, registry.issuer(), key.public())),
         };
         Ok(Station { registry, issuer, key, token })
     }
@@ -310,15 +310,11 @@ impl Context {
     /// The issuer that signs for this state directory; at a station it signs elsewhere.
     pub fn issuer(&self) -> Result<Issuer, CommandError> {
         let dir = self.state_dir()?;
-        let anchor = dir.issuer_anchor();
-        if !anchor.exists() {
+        if !dir.issuer_anchor().exists() {
             let (path, key) = (dir.issuer_key(), keys::load_as(&dir.issuer_key(), dir.protection())?);
             return Ok(Issuer::new(keys::IssuerKey::new(&key).ok_or(keys::Error::NotAKey(path))?));
         }
-        let broken = |path: &Path, error: &dyn fmt::Display| {
-            CommandError::usage(format!("{}: {error}; put it back from your backup", path.display()))
-        };
-        let public = Anchor::load(&anchor).map_err(|error| broken(&anchor, &error))?.0;
+        let public = keys::issuer_of(&dir, dir.protection())?;
         let (in_hsm, sealed) = (dir.issuer_in_hsm(), dir.sealed_issuer_key());
         if in_hsm.exists() {
             let place = hsm::Place::read(&in_hsm)?;
@@ -330,7 +326,7 @@ impl Context {
             };
         }
         if sealed.exists() {
-            let bytes = fs::read(&sealed).map_err(|error| broken(&sealed, &error))?;
+            let bytes = files::read_own(&sealed, MAX_KEY_FILE).map_err(|error| broken(&sealed, &error))?;
             let opening = OpenWith::Passphrase(self.unlock.passphrase()?);
             let key = opening.open(&bytes, &public)?;
             return keys::IssuerKey::new(&key).map(Issuer::new).ok_or_else(|| broken(&sealed, &"it holds no key"));
@@ -357,6 +353,19 @@ impl Context {
         let dir = self.state_dir()?;
         Ok(keys::load_as(&dir.station_key(), dir.protection())?)
     }
+}
+
+/// The token of this station, if it has one.
+fn installed_token(dir: &StateDir) -> Result<Option<Vec<u8>>, CommandError> {
+    let path = dir.station_token();
+    match files::read_own(&path, MAX_KEY_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        token => token.map(Some).map_err(|error| broken(&path, &error)),
+    }
+}
+
+fn broken(path: &Path, error: &dyn fmt::Display) -> CommandError {
+    CommandError::usage(format!("{}: {error}; put it back from your backup", path.display()))
 }
 
 /// What `identify`, `rekey` and `reset` act on: a device of the list, or whatever is at the end of a link.

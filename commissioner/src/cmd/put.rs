@@ -1,6 +1,5 @@
 //! `commissioner put PATH [LINK]`: writes a resource under EDHOC.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
@@ -11,6 +10,7 @@ use super::get::parse_path;
 use super::{Context, secret};
 use crate::client::{MAX_BODY, Request, content_format};
 use crate::error::CommandError;
+use crate::files::Input;
 use crate::link::Link;
 
 /// PUT a resource under EDHOC
@@ -56,7 +56,7 @@ impl Args {
         };
         let source: Box<dyn Read> = match self.file.as_os_str() == "-" {
             true => Box::new(io::stdin().lock()),
-            false => Box::new(File::open(&self.file).map_err(unreadable)?),
+            false => Box::new(Input::open(&self.file).map_err(unreadable)?),
         };
         let mut payload = Vec::new();
         source.take(MAX_BODY as u64 + 1).read_to_end(&mut payload).map_err(unreadable)?;

@@ -30,7 +30,7 @@ use crate::{
     progress::{Progress, Step},
     registry::{Observation, Place, Succession},
     report_scanner::Sighting,
-    visit,
+    stop, visit,
 };
 
 /// How long after its command ended a signal is taken for the one that ended it.
@@ -429,10 +429,10 @@ struct Signals {
 impl Signals {
     fn listen() -> io::Result<Self> {
         Ok(Self {
-            interrupt: unix::signal(SignalKind::interrupt())?,
-            terminate: unix::signal(SignalKind::terminate())?,
-            hangup: unix::signal(SignalKind::hangup())?,
-            window: unix::signal(SignalKind::window_change())?,
+            interrupt: stop::take(SignalKind::interrupt())?,
+            terminate: stop::take(SignalKind::terminate())?,
+            hangup: stop::take(SignalKind::hangup())?,
+            window: stop::take(SignalKind::window_change())?,
         })
     }
 

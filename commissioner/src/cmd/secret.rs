@@ -1,7 +1,7 @@
 //! How secrets reach a command: from a file or a prompt, never on the command line.
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
@@ -11,8 +11,12 @@ use zeroize::Zeroizing;
 use super::confirm;
 use crate::error::CommandError;
 use crate::escrow::{self, OpenWith, SealTo};
+use crate::files::{self, Input};
+use crate::hsm;
 use crate::state_dir::StateDir;
-use crate::{files, hsm};
+
+/// Longest passphrase or PIN, in bytes.
+const MAX_LINE: usize = 4096;
 
 /// A passphrase.
 #[derive(Debug, ClapArgs)]
@@ -29,10 +33,10 @@ impl Passphrase {
             Some(path) => first_line(path)?,
             None => ask(again)?,
         };
-        match passphrase.is_empty() {
-            true => Err(CommandError::usage("an empty passphrase seals nothing; choose another one")),
-            false => Ok(SecretString::from(passphrase.as_str())),
+        if again && passphrase.is_empty() {
+            return Err(CommandError::usage("an empty passphrase seals nothing; choose another one"));
         }
+        not_empty(&passphrase)
     }
 }
 
@@ -81,12 +85,12 @@ impl Unlock {
 
     /// The PIN of the token at `place`.
     pub(super) fn pin(&self, place: &hsm::Place) -> Result<SecretString, CommandError> {
-        self.get(&format!("PIN of the token {}: ", place.token))
+        Ok(SecretString::from(self.get(&format!("PIN of the token {}: ", place.token))?.as_str()))
     }
 
     /// The passphrase of the issuer's key.
     pub(super) fn passphrase(&self) -> Result<SecretString, CommandError> {
-        self.get("Passphrase of the issuer's key: ")
+        not_empty(&self.get("Passphrase of the issuer's key: ")?)
     }
 
     /// A new passphrase, asked for twice.
@@ -94,17 +98,14 @@ impl Unlock {
         Passphrase { passphrase_file: self.unlock_file.clone() }.get(true)
     }
 
-    fn get(&self, question: &str) -> Result<SecretString, CommandError> {
-        let secret = match &self.unlock_file {
-            Some(path) => first_line(path)?,
-            None if std::io::stdin().is_terminal() => prompt(question)?,
-            None => {
-                return Err(CommandError::usage(
-                    "there is no terminal to ask for what unlocks the issuer's key; give --unlock-file FILE",
-                ));
-            }
-        };
-        Ok(SecretString::from(secret.as_str()))
+    fn get(&self, question: &str) -> Result<Zeroizing<String>, CommandError> {
+        match &self.unlock_file {
+            Some(path) => first_line(path),
+            None if std::io::stdin().is_terminal() => prompt(question),
+            None => Err(CommandError::usage(
+                "there is no terminal to ask for what unlocks the issuer's key; give --unlock-file FILE",
+            )),
+        }
     }
 }
 
@@ -153,11 +154,38 @@ impl Opening {
     }
 }
 
+/// What is to open something.
+fn not_empty(passphrase: &str) -> Result<SecretString, CommandError> {
+    match passphrase.is_empty() {
+        true => Err(CommandError::usage("an empty passphrase opens nothing; give the one that it was sealed by")),
+        false => Ok(SecretString::from(passphrase)),
+    }
+}
+
 fn first_line(path: &Path) -> Result<Zeroizing<String>, CommandError> {
-    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+    read_line(path).map_err(|error| {
         CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
-    })?;
-    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+    })
+}
+
+/// The first line of a file, or of what a pipe gives; what comes behind it is not waited for.
+fn read_line(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut file = Input::open(path)?;
+    // With its final capacity from the start, so that growing leaves no copy behind.
+    let (mut line, mut len) = (Zeroizing::new(vec![0; MAX_LINE]), 0);
+    while let room @ [_, ..] = line.get_mut(len..).unwrap_or_default() {
+        let read = match file.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        let end = room.iter().take(read).position(|byte| *byte == b'\n');
+        len += end.unwrap_or(read);
+        if read == 0 || end.is_some() {
+            let line = str::from_utf8(line.get(..len).unwrap_or_default()).map_err(io::Error::other)?;
+            return Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()));
+        }
+    }
+    Err(io::Error::other(format!("its first line has more than {MAX_LINE} bytes")))
 }
 
 fn ask(again: bool) -> Result<Zeroizing<String>, CommandError> {

@@ -126,7 +126,7 @@ impl New {
         let object = issuer.station_token(&grant)?;
         registry.station_signed(&token, &object).await?;
         files::replace(&self.output, Readers::Anyone, &object).map_err(|error| {
-            CommandError::usage(format!("{error}; make another token, to a place that you can write to"))
+            CommandError::unwritten(&error, format!("{error}; make another token, to a place that you can write to"))
         })?;
         let shown = Shown::new(&token, registry.now());
         context.output.result(&shown, format_args!("{shown}; the token is in {}", self.output.display()));
@@ -173,7 +173,7 @@ async fn requests(output: Option<PathBuf>, context: &Context) -> Result<(), Comm
         Some(path) => {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             files::replace(&path, Readers::Anyone, text.as_bytes())
-                .map_err(|error| CommandError::usage(format!("{error}; name another file")))?;
+                .map_err(|error| CommandError::unwritten(&error, format!("{error}; name another file")))?;
             let record = serde_json::json!({ "requests": requests.len(), "file": path.display().to_string() });
             context.output.result(
                 &record,

@@ -74,7 +74,7 @@ impl Args {
         }
         let folder = self.options.output.as_deref().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)
-            .map_err(|error| unwritable(&format!("cannot make {}: {error}", folder.display())))?;
+            .map_err(|source| unwritable(&files::Error::Io { path: folder.to_owned(), source }))?;
         let devices = registry.made_here().await?;
         for &device in &devices {
             let voucher = self.options.sign(device, Slot::Factory, self.owner.0, &registry, &issuer).await?;
@@ -196,6 +196,6 @@ fn write(path: &Path, contents: &[u8]) -> Result<(), CommandError> {
     files::replace(path, Readers::Anyone, contents).map_err(|error| unwritable(&error))
 }
 
-fn unwritable(error: &dyn fmt::Display) -> CommandError {
-    CommandError::usage(format!("{error}; make another voucher, to a place that you can write to"))
+fn unwritable(error: &files::Error) -> CommandError {
+    CommandError::unwritten(error, format!("{error}; make another voucher, to a place that you can write to"))
 }

@@ -12,7 +12,7 @@ use super::{
     Error, Reading, Registry,
     audit::{Change, Event},
     mine::mine,
-    sql, stations,
+    snapshot, sql, stations,
 };
 
 /// The first list names members if there are no more than this: what devices take, unless their firmware says otherwise.
@@ -87,6 +87,8 @@ impl Registry {
     pub async fn begin_list(&self, mode: Option<ListMode>) -> Result<List, Error> {
         let mut change = Change::begin(self).await?;
         let now = change.signing_time().await?;
+        // A key that is missing from an index would be missing from the list.
+        snapshot::is_sound(&mut change.tx).await?;
         let last = sqlx::query(NEWEST).fetch_optional(&mut *change.tx).await?;
         let last = last.as_ref().map(List::from_row).transpose()?;
         let said = last.as_ref().map(|last| Contents::decode(&last.claims)).transpose()?;

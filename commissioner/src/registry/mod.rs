@@ -67,7 +67,8 @@ use self::{
 };
 use crate::{
     clock::{Clock, rfc3339},
-    state_dir::{self, Found, Lock, REGISTRY, StateDir},
+    keys,
+    state_dir::{self, Found, Lock, Protection, REGISTRY, StateDir},
     text,
 };
 
@@ -136,6 +137,20 @@ pub enum Error {
         file: Option<PathBuf>,
         /// What the database said.
         what: String,
+    },
+    /// The registry, or the issuer's key beside it, is from another state directory.
+    #[error(
+        "the registry {} belongs to issuer {of}, and the issuer's key beside it is that of issuer {key}; move away whichever is \
+         not yours, and put back your newest backup: `commissioner --state-dir {} restore-backup FILE`",
+        path.display(), state_dir::parent(path).display()
+    )]
+    OtherKey {
+        /// The registry's file.
+        path: PathBuf,
+        /// Whose the registry is.
+        of: IssuerId,
+        /// Whose the key is.
+        key: IssuerId,
     },
     /// What was written last is not in the registry's file, and cannot be put there.
     #[error(
@@ -363,7 +378,7 @@ impl Registry {
         self.clock.now()
     }
 
-    /// Opens the registry in `dir` and brings its schema up to date. `clock_ok`: the user vouches for a clock that is
+    /// Opens the registry in `dir`, which has to be that of the issuer's key there, and brings its schema up to date. `clock_ok`: the user vouches for a clock that is
     /// more than a day ahead of the last audit entry. Takes the lock only if there is something to wait for, or to do under
     /// it: reading takes neither a lock file nor a file system that can be written to.
     pub async fn open(dir: &StateDir, clock: Clock, clock_ok: bool) -> Result<Self, Error> {
@@ -398,6 +413,14 @@ impl Registry {
                 _ => Err(schema::lost(dir, "says no more whose it is").into()),
             };
         };
+        // A key that cannot be read is the matter of whoever needs it, and so is who else may read it.
+        match keys::issuer_of(dir, Protection::Waived) {
+            Ok(key) if key != issuer => {
+                let [of, key] = [issuer, key].map(|key| IssuerId(key.kid()));
+                return Err(Error::OtherKey { path: dir.registry(), of, key });
+            }
+            _ => {}
+        }
         if found == Found::UnderWay {
             // It was complete but for that. Where it cannot be done, a later run does it.
             let _ = dir.complete();

@@ -15,7 +15,7 @@ use sqlx::{
 
 use super::{Error, failure::Hindrance};
 use crate::{
-    files,
+    files::{self, BESIDE_DATABASE},
     state_dir::{self, Found, Lock, StateDir},
 };
 
@@ -229,7 +229,7 @@ async fn try_shared_memory(dir: &StateDir) -> Result<(), sqlx::Error> {
         connection.close().await
     };
     let tried = trial.await;
-    for suffix in ["", "-wal", "-shm", "-journal"] {
+    for suffix in [""].into_iter().chain(BESIDE_DATABASE) {
         let _ = fs::remove_file(beside(&path, suffix));
     }
     tried

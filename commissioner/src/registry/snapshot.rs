@@ -1,23 +1,39 @@
 //! A copy of the whole registry, whether it is sound, and what is to be said of one that was put back.
 
-use std::{path::Path, sync::Arc};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 
 use sqlx::AnyConnection;
 
 use super::{
-    Error, META_ISSUER, Registry, Verdict,
+    Error, META_ISSUER, Reading, Registry, Verdict,
     audit::{Change, Event},
     issuer_of, schema,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, state_dir};
+
+/// What lists and exports are made of; the history is far longer, and has a check of its own.
+const LISTED: [&str; 5] = [
+    "PRAGMA integrity_check(devices)",
+    "PRAGMA integrity_check(keys)",
+    "PRAGMA integrity_check(certificates)",
+    "PRAGMA integrity_check(lists)",
+    "PRAGMA integrity_check(tokens)",
+];
 
 impl Registry {
-    /// Copies the registry to `path`, as of now and in one piece. The history says that it was done, in the copy, too.
+    /// Copies the registry to `path`, as of now and in one piece: a new file that its owner alone can read. The history says that
+    /// it was done, in the copy, too; but not where nothing can be written.
     pub async fn snapshot(&self, path: &Path) -> Result<(), Error> {
-        let mut change = Change::begin(self).await?;
-        change.record(None, &Event::BackupMade {}).await?;
-        change.commit().await?;
-        sqlx::query("VACUUM INTO $1").bind(path.display().to_string()).execute(&self.pool).await?;
+        if !self.is_frozen {
+            let mut change = Change::begin(self).await?;
+            change.record(None, &Event::BackupMade {}).await?;
+            change.commit().await?;
+        }
+        let into = path.to_str().ok_or_else(|| state_dir::Error::NotText(path.to_owned()))?;
+        // SQLite would make it readable for all.
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        made.map_err(|source| state_dir::Error::Io { path: path.to_owned(), source })?;
+        sqlx::query("VACUUM INTO $1").bind(into.to_owned()).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -41,7 +57,7 @@ impl Registry {
     /// # Errors
     /// [`Error::Damaged`]; those of [`Registry::verify_seals`].
     pub async fn check(&self) -> Result<Verdict, Error> {
-        integrity(&mut *self.pool.acquire().await?).await?;
+        integrity(&mut *self.pool.acquire().await?, &["PRAGMA integrity_check(1)"]).await?;
         self.verify_seals(&[]).await
     }
 
@@ -60,18 +76,36 @@ impl Registry {
     }
 }
 
+impl Reading {
+    /// Checks what lists and exports are made of. A damaged index has no error of its own: rows are missing then, without a word.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub async fn is_sound(&mut self) -> Result<(), Error> {
+        is_sound(&mut self.0).await
+    }
+}
+
+/// The same within a change.
+pub(super) async fn is_sound(connection: &mut AnyConnection) -> Result<(), Error> {
+    integrity(connection, &LISTED).await
+}
+
 /// Whether pages, rows and indexes fit each other.
-async fn integrity(connection: &mut AnyConnection) -> Result<(), Error> {
+async fn integrity(connection: &mut AnyConnection, checks: &[&'static str]) -> Result<(), Error> {
     if connection.backend_name() != "SQLite" {
         return Ok(());
     }
     let damaged = |what: &str| Error::Damaged { file: None, what: what.to_owned() };
-    let found: Vec<(String,)> = sqlx::query_as("PRAGMA integrity_check(1)").fetch_all(connection).await?;
-    match found.first() {
-        Some((ok,)) if ok == "ok" => Ok(()),
-        Some((what,)) => Err(damaged(what)),
-        None => Err(damaged("it does not say")),
+    for check in checks {
+        let found: Vec<(String,)> = sqlx::query_as(*check).fetch_all(&mut *connection).await?;
+        match found.first() {
+            Some((ok,)) if ok == "ok" => {}
+            Some((what,)) => return Err(damaged(what)),
+            None => return Err(damaged("it does not say")),
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

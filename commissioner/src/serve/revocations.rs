@@ -41,6 +41,7 @@ impl Revocations {
     /// Reads them from the registry as it is now.
     pub async fn read(registry: &Registry) -> Result<Self, registry::Error> {
         let mut reading = registry.read().await?;
+        reading.is_sound().await?;
         let as_of = reading.head().await?;
         let list = reading.newest_signed_list().await?;
         let mut this = Self { list, as_of: Some(as_of), ..Self::default() };
