@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Every version of the schema since the first, by number.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "registry", include_str!("migrations/0001_registry.sql")),
     (2, "lists", include_str!("migrations/0002_lists.sql")),
     (3, "seals", include_str!("migrations/0003_seals.sql")),
@@ -28,6 +28,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (5, "imported", include_str!("migrations/0005_imported.sql")),
     (6, "stations", include_str!("migrations/0006_stations.sql")),
     (7, "counts_by", include_str!("migrations/0007_counts_by.sql")),
+    (8, "successors", include_str!("migrations/0008_successors.sql")),
 ];
 
 /// The table in which sqlx keeps the versions.
