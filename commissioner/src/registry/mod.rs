@@ -392,7 +392,11 @@ impl Registry {
         }
         let opened = schema::connect(dir, purpose).await.map_err(|error| error.at(&dir.registry()))?;
         let Some(Connected { pool, is_frozen }) = opened else { return Ok(None) };
-        let Some(issuer) = issuer_of(&pool).await? else {
+        let issuer = issuer_of(&pool).await;
+        if !matches!(issuer, Ok(Some(_))) {
+            pool.close().await;
+        }
+        let Some(issuer) = issuer? else {
             return match found {
                 Found::UnderWay => Ok(None),
                 _ => Err(schema::lost(dir, "says no more whose it is").into()),
