@@ -60,16 +60,16 @@ pub enum Error {
         doubts: String,
     },
     /// The device does not know the message.
-    #[error("the device turned the message away (RST); it may have restarted just now, so try again")]
+    #[error("the message was turned away (RST); what answers may have restarted just now, so try again")]
     Reset,
     /// The device does not keep to the protocol.
-    #[error("the device's answer is malformed: {0}; is its firmware current?")]
+    #[error("the answer is malformed: {0}; is what answers up to date?")]
     Malformed(&'static str),
     /// A resource changed between two of its blocks.
     #[error("the resource changed while it was being read; try again")]
     Changed,
     /// The device always has one more block to send, or to be sent.
-    #[error("the device did not get done within {} min; restart it, and try again", MAX_TIME.as_secs() / 60)]
+    #[error("the other end did not get done within {} min; restart it, and try again", MAX_TIME.as_secs() / 60)]
     TooSlow,
     /// A body is larger than anything that devices and we exchange.
     #[error("the body is larger than {MAX_BODY} bytes, the most that is exchanged")]
@@ -122,15 +122,24 @@ enum Incoming {
 }
 
 impl Client {
-    /// Opens the link, with the timers that suit it.
+    /// Opens the link to a device, with the timers that suit it.
     pub async fn open(link: &Link) -> Result<Self, Error> {
+        Self::open_to("device", link).await
+    }
+
+    /// The same to a server, which need not be a device.
+    pub async fn open_to_server(link: &Link) -> Result<Self, Error> {
+        Self::open_to("server", link).await
+    }
+
+    async fn open_to(whom: &str, link: &Link) -> Result<Self, Error> {
         let doubts = match link {
             Link::Serial { baud, .. } => {
                 format!(
-                    "is the device running, is this its port, and is {baud} baud its speed (serial:PATH@BAUD names another)?"
+                    "is the {whom} running, is this its port, and is {baud} baud its speed (serial:PATH@BAUD names another)?"
                 )
             }
-            Link::Udp { .. } => "is the device running, and is this its address and port?".to_owned(),
+            Link::Udp { .. } => format!("is the {whom} running, and is this its address and port?"),
         };
         Ok(Self { doubts, ..Self::new(link.open().await?, Timers::for_link(link)) })
     }
@@ -513,8 +522,9 @@ impl From<Error> for CommandError {
 }
 
 impl From<Refusal> for CommandError {
+    /// That of a device.
     fn from(refusal: Refusal) -> Self {
-        Self::new(ExitCode::Refused, refusal.to_string())
+        Self::new(ExitCode::Refused, format!("the device refused with {refusal}"))
     }
 }
 

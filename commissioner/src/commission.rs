@@ -29,7 +29,7 @@ use crate::deed::{self, Asked, Deed};
 use crate::error::{CommandError, ExitCode};
 use crate::escrow::{self, SealTo};
 use crate::issuer;
-use crate::progress::{Progress, Step};
+use crate::progress::{Progress, Step, short};
 use crate::registry::{
     self, CertificateStatus, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate,
     Observation, Parting, Place, REQUEST_LIFETIME, Registry, Slot, Succession, VoucherRequest,
@@ -41,6 +41,8 @@ const FACTORY: &str = "/comm/factory";
 const OWNER: &str = "/comm/owner";
 const REKEY: &str = "/comm/rekey";
 const RESET: &str = "/comm/reset";
+/// What is said of a device that was given its key back.
+const HAS_FORMER_KEY: &str = "has its former key";
 
 /// Under which circumstances a device is commissioned.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +79,7 @@ impl Terms<'_> {
 /// What becomes of a device whose key is out.
 fn mending(owner: SlotState, was_ours: bool) -> &'static str {
     match owner {
-        _ if !was_ours => ". It never was one of your devices: erase it before you use it",
+        _ if !was_ours => ". By this key it never was one of your devices: erase it before you use it",
         SlotState::Empty => {
             ". Nobody owns it now. If you hold it in your hand: `commissioner rekey` with its link has it make a new key, and \
              `commissioner commission --accept-new-key` then makes it yours again"
@@ -188,6 +190,19 @@ pub enum Error {
     /// The device keeps its owner.
     #[error("the device keeps its owner: {0}; nothing was changed")]
     NoReset(Refusal),
+    /// The device keeps its key.
+    #[error("the device makes no new key: {0}; the one that it has stays")]
+    NoRekey(Refusal),
+    /// The device did something for good, and what was to follow did not work out.
+    #[error("the device {done}; once what stopped it is mended, {next} goes on from there. It was: {source}")]
+    Unfinished {
+        /// What it did.
+        done: String,
+        /// The command that does the rest.
+        next: &'static str,
+        /// What stopped it.
+        source: Box<Self>,
+    },
     /// The device does not take a key.
     #[error("the device takes no key from its owner: {0}; the one that it has stays, and no copy of it is kept")]
     NoInjection(Refusal),
@@ -411,14 +426,15 @@ async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Statio
     Ok(Some(station.issuer.voucher(&grant)?))
 }
 
-/// Lets a device of ours make a new key. Its certificate goes with the old one: [`commission`] it again.
+/// Lets a device of ours make a new key, and certifies that one. Returns the status of the new key.
 ///
-/// That goes for a device whose key is revoked as well, which also proves it; if nobody owns such a device it is claimed first.
-/// But whoever stole that key may answer in its place, and name a key of their own: so what is named does not count. The
-/// key that is proved afterwards is pending, until the user accepts it with the device in hand.
+/// That goes for a device whose key is out as well ([`Key::is_mendable`]), which also proves it; if nobody owns such a device it
+/// is claimed first. But whoever stole that key may answer in its place, and name a key of their own: so what is named does not
+/// count. The key that is proved afterwards is pending, until the user accepts it with the device in hand.
 ///
 /// # Errors
-/// See [`Error`]. If the answer is lost, the new key is a key change for the next visit.
+/// See [`Error`]; [`Error::Unfinished`] if the device has its new key. If its answer is lost, the new key is a key change for the
+/// next visit.
 pub async fn rekey(
     client: &mut Client,
     seen: &Account,
@@ -438,39 +454,49 @@ pub async fn rekey(
     progress.working("the device makes a new key");
     let request = Request::new(Method::Post, REKEY);
     let (response, asked) = Deed::Rekey.ask(&mut visit, &request, &station.registry).await?;
-    let response = RekeyResponse::decode(&response.success().map_err(Error::Refused)?.payload)?;
+    let response = RekeyResponse::decode(&response.success().map_err(Error::NoRekey)?.payload)?;
     let new = PublicKey::from_cose(&response.key).map_err(visit::Error::Credential)?;
     if is_out {
-        return await_word(client, asked, station, progress).await;
+        return await_word(client, &new, asked, station, progress).await;
     }
     let change = registry.rekeyed(&device, &old, &new, response.generation);
     let succession = asked.record(new.thumbprint(), change).await?;
     tell(&succession, &new, progress);
+    certify(client, "made the new key", &new, station, progress).await?;
     Ok(KeyStatus::Active)
 }
 
-/// Whether the key that a device shows is revoked here.
+/// Whether the key that a device shows is out, and was ours.
 fn is_out(known: Option<&Device>, seen: &Account) -> bool {
-    known.zip(seen.key()).and_then(|(known, key)| known.key(key)).is_some_and(is_mendable)
+    known.zip(seen.key()).and_then(|(known, key)| known.key(key)).is_some_and(Key::is_mendable)
 }
 
-/// Whether a device with this key can be visited for `rekey` and `reset` alone: it was ours, and its key is revoked.
-pub(crate) fn is_mendable(key: &Key) -> bool {
-    key.status == KeyStatus::Revoked && key.was_ours()
-}
-
-/// Has the device prove whichever key it has now, which is on record then and does not count.
+/// Has the device prove whichever key it has now, which is on record then and does not count. `named` is the one that it said it
+/// makes.
 async fn await_word(
     client: &mut Client,
+    named: &PublicKey,
     asked: Asked,
     station: &Station,
     progress: &Progress,
 ) -> Result<KeyStatus, Error> {
-    let account = Account::read(client).await?;
-    let visit = Visit::stranger(client, &account, progress).await?;
-    let (info, key) = (visit.account().info(), *visit.key());
-    let observation = Observation::new(&info, key, Place::Elsewhere, ProofLevel::Proved);
-    match asked.record(key.thumbprint(), station.registry.observe_key(&observation)).await {
+    let visited = async {
+        let account = Account::read(client).await?;
+        let visit = Visit::stranger(client, &account, progress).await?;
+        let key = *visit.key();
+        Ok((Observation::new(&visit.account().info(), key, Place::Elsewhere, ProofLevel::Proved), key))
+    };
+    let (observation, key) = visited.await.map_err(|error: visit::Error| Error::Unfinished {
+        done: format!("made the new key {}, and did not prove it yet", short(&named.thumbprint().to_string())),
+        next: "`commissioner commission --accept-new-key`",
+        source: Box::new(error.into()),
+    })?;
+    let registry = &station.registry;
+    let observed = match key == *named {
+        true => asked.record(key.thumbprint(), registry.observe_successor(&observation)).await,
+        false => asked.record(key.thumbprint(), registry.observe_key(&observation)).await,
+    };
+    match observed {
         Ok(Succession::Pending) | Err(deed::Error::Registry(registry::Error::Conflict(Conflict::KeyChange { .. }))) => {
             progress.step(Step::KeyPending { thumbprint: key.thumbprint().to_string() });
             Ok(KeyStatus::Pending)
@@ -478,6 +504,31 @@ async fn await_word(
         Ok(_) => Ok(KeyStatus::Active),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Gives a device its certificate about the `key` that it has since a moment ago. Our anchor is there.
+///
+/// # Errors
+/// [`Error::Unfinished`], which says what it `did`.
+async fn certify(
+    client: &mut Client,
+    did: &str,
+    key: &PublicKey,
+    station: &Station,
+    progress: &Progress,
+) -> Result<Outcome, Error> {
+    let certified = async {
+        let account = Account::read(client).await?;
+        commission(client, &account, station, &Terms::OWNER, progress).await
+    };
+    certified.await.map_err(|error| Error::Unfinished {
+        done: format!(
+            "{did} {}, which is on record, and has no certificate for it yet",
+            short(&key.thumbprint().to_string())
+        ),
+        next: "`commissioner commission`",
+        source: Box::new(error),
+    })
 }
 
 /// Claims a device that nobody owns and whose key is revoked, so that we may have it make another one. No certificate is signed
@@ -506,8 +557,7 @@ async fn put_anchor(deed: Deed, visit: &mut Visit<'_>, station: &Station) -> Res
     Ok(Ok(()))
 }
 
-/// Makes a key for a device of ours, keeps a copy of it sealed, and lets the device take it in place of its own. Its
-/// certificate goes with the old key: [`commission`] it again.
+/// Makes a key for a device of ours, keeps a copy of it sealed, lets the device take it in place of its own, and certifies it.
 ///
 /// # Errors
 /// See [`Error`]. If the answer is lost, the next visit finds out which key the device has.
@@ -517,7 +567,7 @@ pub async fn inject(
     station: &Station,
     seal: &SealTo,
     progress: &Progress,
-) -> Result<(), Error> {
+) -> Result<Outcome, Error> {
     let mut visit = Visit::station(client, seen, station, progress).await?;
     let (device, old) = (seen.info().device, *visit.key());
     progress.working("making a key for the device, and sealing a copy of it");
@@ -536,11 +586,10 @@ pub async fn inject(
     let change = station.registry.rekeyed(&device, &old, new.public(), generation);
     let succession = asked.record(new.public().thumbprint(), change).await?;
     tell(&succession, new.public(), progress);
-    Ok(())
+    certify(client, "took the key that was made for it,", new.public(), station, progress).await
 }
 
-/// Gives a device that lost it the `key` back that is its active one in the registry. [`commission`] it afterwards: it has
-/// our anchor, and no certificate.
+/// Gives a device that lost it the `key` back that is its active one in the registry, and certifies it again.
 ///
 /// Whoever answers to the device's ID gets the key: the user says that this is the device.
 ///
@@ -552,12 +601,13 @@ pub async fn restore(
     station: &Station,
     key: &PrivateKey,
     progress: &Progress,
-) -> Result<(), Error> {
+) -> Result<Outcome, Error> {
     let (device, registry) = (seen.info().device, &station.registry);
     if seen.key() == Some(key.public()) {
         // An earlier run may have come this far. Only what is proved counts.
         Visit::stranger(client, seen, progress).await?;
-        return Ok(registry.key_restored(&device, key.public()).await?);
+        registry.key_restored(&device, key.public()).await?;
+        return certify(client, HAS_FORMER_KEY, key.public(), station, progress).await;
     }
     let account = match seen.info().owner {
         SlotState::Empty => {
@@ -575,7 +625,7 @@ pub async fn restore(
     let (_, asked) = take_key(Deed::Restore, &mut visit, key, registry).await?;
     asked.record(key.public().thumbprint(), registry.key_restored(&device, key.public())).await?;
     progress.step(Step::Restored { thumbprint: key.public().thumbprint().to_string() });
-    Ok(())
+    certify(client, HAS_FORMER_KEY, key.public(), station, progress).await
 }
 
 /// Claims a device under the key that it made after it was erased, without a certificate: that key will not stay.
@@ -624,11 +674,12 @@ async fn take_key(
     }
 }
 
-/// Empties the owner slot of a device of ours. Its key is no longer one of "my devices", but not revoked either.
+/// Empties the owner slot of a device of ours. Its key is no longer one of "my devices", but not revoked either. Whether there
+/// was anything to give up: nobody may have owned it.
 ///
 /// # Errors
 /// See [`Error`]. If the answer is lost, repeating the command finds the slot empty and finishes.
-pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progress: &Progress) -> Result<(), Error> {
+pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progress: &Progress) -> Result<bool, Error> {
     let device = seen.info().device;
     if !seen.info().has_owner_slot() {
         return Err(visit::Error::NoOwnerSlot.into());
@@ -637,24 +688,34 @@ pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progr
     if seen.info().owner == SlotState::Empty {
         // An earlier run may have come this far. Only what is proved counts.
         let visit = Visit::stranger(client, seen, progress).await?;
-        return Ok(registry.released(&device, visit.key()).await?);
+        let was_ours = registry.found_empty(&device, visit.key()).await?;
+        if !was_ours {
+            progress.step(Step::AlreadyDone);
+        }
+        return Ok(was_ours);
     }
     let mut visit = Visit::station(client, seen, station, progress).await?;
     let key = *visit.key();
     registry.begin_reset(&device, &key).await?;
     let (response, asked) = Deed::Reset.ask(&mut visit, &Request::new(Method::Post, RESET), registry).await?;
-    response.success().map_err(Error::Refused)?;
-    Ok(asked.record(key.thumbprint(), registry.released(&device, &key)).await?)
+    response.success().map_err(Error::NoReset)?;
+    asked.record(key.thumbprint(), registry.released(&device, &key)).await?;
+    Ok(true)
 }
 
-/// Empties the owner slot of a device that is not ours, where its product lets whoever holds the button down do that.
+/// Empties the owner slot of a device that is not ours, where its product lets whoever holds the button down do that. Whether
+/// anybody owned it.
 ///
 /// # Errors
-/// See [`Error`]; [`Error::Refused`] where nobody is present, or the product does not allow it.
-pub async fn reset_by_presence(client: &mut Client, seen: &Account, progress: &Progress) -> Result<(), Error> {
+/// See [`Error`]; [`Error::NoReset`] where nobody is present, or the product does not allow it.
+pub async fn reset_by_presence(client: &mut Client, seen: &Account, progress: &Progress) -> Result<bool, Error> {
     let mut visit = Visit::stranger(client, seen, progress).await?;
+    if visit.account().info().owner == SlotState::Empty {
+        progress.step(Step::AlreadyDone);
+        return Ok(false);
+    }
     visit.request(&Request::new(Method::Post, RESET)).await?.success().map_err(Error::NoReset)?;
-    Ok(())
+    Ok(true)
 }
 
 /// Whether the owner slot may hold our anchor. Only then does the device see the station's key: a stranger's never does.
@@ -881,6 +942,7 @@ impl From<deed::Error> for Error {
 
 impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
+        let message = error.to_string();
         match error {
             Error::Visit(error) => error.into(),
             Error::Registry(error) => error.into(),
@@ -888,8 +950,9 @@ impl From<Error> for CommandError {
             Error::Issuer(error) => error.into(),
             Error::Escrow(error) => error.into(),
             Error::Voucher(unfit) => unfit.into(),
-            Error::NoRequest => Self::usage(error.to_string()),
-            Error::Revoked { .. } => Self::new(ExitCode::Conflict, error.to_string()),
+            Error::Unfinished { source, .. } => Self::new(Self::from(*source).exit(), message),
+            Error::NoRequest => Self::usage(message),
+            Error::Revoked { .. } => Self::new(ExitCode::Conflict, message),
             Error::Fault
             | Error::Owned
             | Error::OtherFactory
@@ -900,11 +963,12 @@ impl From<Error> for CommandError {
             | Error::ForeignCertificate(_)
             | Error::Refused(_)
             | Error::NoReset(_)
+            | Error::NoRekey(_)
             | Error::NotTakenBack(_)
             | Error::NoInjection(_)
             | Error::OtherKey
             | Error::Malformed(_)
-            | Error::WrongReceipt(_) => Self::new(ExitCode::Refused, error.to_string()),
+            | Error::WrongReceipt(_) => Self::new(ExitCode::Refused, message),
         }
     }
 }

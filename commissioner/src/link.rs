@@ -176,7 +176,7 @@ pub enum Error {
         group: String,
     },
     /// Nothing listens at the address.
-    #[error("nothing listens at {address}; is the device running, and is this its port?")]
+    #[error("nothing listens at {address}; is anything running there, and is this its port?")]
     Refused {
         /// The UDP address.
         address: String,

@@ -53,6 +53,12 @@ pub enum Step {
         /// Thumbprint of the device's key, hex.
         thumbprint: String,
     },
+    /// The same of a server, which need not be a device.
+    #[serde(rename = "authenticated")]
+    ServerAuthenticated {
+        /// Thumbprint of the server's key, hex.
+        thumbprint: String,
+    },
     /// `/comm`, read again under OSCORE, says what it said without.
     Confirmed,
     /// A key became the device's active one.
@@ -128,7 +134,7 @@ pub enum Step {
         /// Its version.
         version: u64,
     },
-    /// Devices hold a list of before a key was revoked.
+    /// Devices hold a list of before a key was revoked; or none does.
     OlderLists {
         /// How many.
         devices: u64,
@@ -176,6 +182,7 @@ impl fmt::Display for Step {
             }
             Self::Reported { device, thumbprint } => write!(f, "{device} reports key {}", short(thumbprint)),
             Self::Authenticated { thumbprint } => write!(f, "the device proved its key {}", short(thumbprint)),
+            Self::ServerAuthenticated { thumbprint } => write!(f, "the server proved its key {}", short(thumbprint)),
             Self::Confirmed => write!(f, "the device's own account is confirmed under OSCORE"),
             Self::KeyActive { thumbprint } => write!(f, "key {} is active", short(thumbprint)),
             Self::KeyRevoked { thumbprint } => write!(f, "key {} is revoked", short(thumbprint)),
@@ -195,6 +202,7 @@ impl fmt::Display for Step {
                 write!(f, "version {version} of the list is signed ({mode}, {keys})")
             }
             Self::ListInstalled { version } => write!(f, "version {version} of the list is installed"),
+            Self::OlderLists { devices: 0 } => write!(f, "no device holds a list of before"),
             Self::OlderLists { devices: 1 } => {
                 write!(f, "1 device holds a list of before; `commissioner distribute` brings it the next one")
             }

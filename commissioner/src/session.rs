@@ -36,8 +36,8 @@ pub enum Error {
     /// The handshake failed on our side.
     #[error("the EDHOC handshake failed: {0}")]
     Handshake(#[from] edhoc::Error),
-    /// The device ended the handshake.
-    #[error("the device ended the EDHOC handshake: {0}")]
+    /// The other end ended the handshake.
+    #[error("the other end ended the EDHOC handshake: {0}")]
     HandshakeRefused(String),
     /// What answered the handshake does not speak EDHOC.
     #[error("no EDHOC at {EDHOC_PATH}: {0}; a device of the minimal profile has none, other devices always")]
@@ -49,18 +49,23 @@ pub enum Error {
     CredentialRefused(Refusal),
     /// The device forgot our handshake for others', or begins no more of them for now.
     #[error(
-        "the device is kept busy by others' handshakes, and ours was not finished; see who else is on this link, then repeat \
+        "the other end is kept busy by others' handshakes, and ours was not finished; see who else is on this link, then repeat \
          the command"
     )]
     Busy,
     /// The key at the other end is not the expected one.
     #[error("another device answered: its key is not the one it was expected to have; nothing was sent to it")]
     OtherDevice,
+    /// The credential at the other end is not the one in the file.
+    #[error("another server answered: its credential is not the one that was expected; nothing was sent to it")]
+    OtherServer,
     /// It was asked for the credential by value, and sent something else.
     #[error("the server does not send its credential, which has to be known then; name a file with it, by --peer")]
     NoCredential,
     /// A protected request was answered without protection.
-    #[error("the device does not know this session ({0}, unprotected); it may have restarted, so repeat the command")]
+    #[error(
+        "the other end does not know this session ({0}, unprotected); it may have restarted, so repeat the command"
+    )]
     Unprotected(Refusal),
     /// A response does not verify, or a request cannot be protected.
     #[error("OSCORE: {0}")]
@@ -277,7 +282,8 @@ async fn exchange_first_messages(
     };
     finished.map_err(|error| match (error, expected) {
         (edhoc::Error::UnknownCredential, Expected::Anyone) => Error::NoCredential,
-        (edhoc::Error::UnknownCredential, _) => Error::OtherDevice,
+        (edhoc::Error::UnknownCredential, Expected::Credential(_)) => Error::OtherServer,
+        (edhoc::Error::UnknownCredential, Expected::Key(_)) => Error::OtherDevice,
         (error, _) => Error::Handshake(error),
     })
 }

@@ -52,7 +52,7 @@ pub enum Error {
     #[error("what answers is no commissioning device ({COMM}: {0}); check the link")]
     NoDevice(Refusal),
     /// The device does not give us `/comm` under protection.
-    #[error(transparent)]
+    #[error("the device refused with {0}")]
     Refused(#[from] Refusal),
     /// `/comm` cannot be read.
     #[error("the device's {COMM} cannot be read: {0}; its firmware or this commissioner is too old")]

@@ -405,6 +405,29 @@ mod full_after_the_deed {
         });
     }
 
+    /// A rekey has two deeds. After the first one it is said what the device did; and the key that it has by then may be given up,
+    /// and come back, without a word.
+    #[test]
+    fn the_second_deed_is_not_done_and_the_first_one_is_said() {
+        let bench = Bench::initialised(Cable::Udp);
+        let device = taker(&bench, "flash", ID);
+        bench.commissioner(&["commission", &device.link]).succeeded();
+        // The second protected request reads the slot that the certificate is for.
+        let rekey = Case { command: &["rekey"], requests: 2, said: "made the new key", next: &["reset"] };
+        let (exit, said) = rekey.run(&bench, &device, || 0);
+        assert_eq!(exit, Some(1), "{said}");
+        let error = said.lines().last().expect("an error");
+        for words in ["the device made the new key", "is on record", "`commissioner commission` goes on from there"] {
+            assert!(error.contains(words), "{words:?} is not in {error}");
+        }
+        assert_eq!(bench.statuses(), ["revoked", "pending"]);
+        bench.commissioner(&["reset", &device.link]).succeeded();
+        one_key(&bench, &device, ID);
+        bench.commissioner(&["commission", &device.link]).succeeded();
+        assert_eq!(bench.statuses(), ["revoked", "active"]);
+        check(&bench, &device, ID);
+    }
+
     #[test]
     fn it_is_said_what_the_device_did() {
         each_case(|bench, device, case| {

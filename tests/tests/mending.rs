@@ -19,6 +19,7 @@ const OTHER: &str = "urn:dev:ops:32473-button-77";
 cases! { [pty Pty, udp Udp] [
     a_revoked_device_makes_a_new_key_that_counts_by_the_users_word,
     a_revoked_device_is_given_up_and_taken_back,
+    a_key_that_a_mended_device_made_is_mended_like_the_one_before,
 ] }
 
 fn commission(bench: &Bench, device: &Device, options: &[&str]) -> Finished {
@@ -61,6 +62,79 @@ fn a_revoked_device_is_given_up_and_taken_back(bench: &Bench) {
     assert_eq!(bench.statuses(), ["revoked", "pending"]);
     commission(bench, &device, &["--accept-new-key"]).succeeded();
     assert_eq!(bench.statuses(), ["revoked", "active"]);
+}
+
+/// However often it was revoked, and whether its newest key is revoked or only waits: its owner slot is ours.
+fn a_key_that_a_mended_device_made_is_mended_like_the_one_before(bench: &Bench) {
+    let device = bench.start("flash", ID);
+    commission(bench, &device, &[]).succeeded();
+    bench.commissioner(&["revoke", ID]).succeeded();
+    for statuses in [&["revoked", "pending"][..], &["revoked", "pending", "pending"]] {
+        bench.commissioner(&["rekey", &device.link]).succeeded();
+        assert_eq!(bench.statuses(), statuses, "and no word was given");
+    }
+    bench.commissioner(&["revoke", ID]).succeeded();
+    commission(bench, &device, &[]).ended_with(6).saying("`commissioner rekey`");
+    bench.commissioner(&["rekey", &device.link]).succeeded();
+    assert_eq!(bench.statuses(), ["revoked", "revoked", "revoked", "pending"]);
+
+    // Given up or not, a key that nobody accepted does not count.
+    bench.commissioner(&["reset", &device.link]).succeeded();
+    assert_eq!(bench.statuses().last().expect("a key"), "pending");
+    commission(bench, &device, &[]).ended_with(6).saying("--accept-new-key");
+    bench.commissioner(&["revoke", ID]).succeeded();
+    bench.commissioner(&["rekey", &device.link]).succeeded();
+    commission(bench, &device, &[]).ended_with(6).saying("--accept-new-key");
+    commission(bench, &device, &["--accept-new-key"]).succeeded();
+    assert_eq!(bench.statuses().last().expect("a key"), "active");
+    bench.commissioner(&["audit", "--verify"]).succeeded();
+}
+
+/// A key change that nobody accepted: whoever claims the ID can make one, so it is not visited as ours.
+#[test]
+fn a_key_that_merely_shows_up_is_not_mended() {
+    let bench = Bench::initialised(Cable::Udp);
+    let device = bench.start("flash", ID);
+    commission(&bench, &device, &[]).succeeded();
+    let other = bench.start("other", ID);
+    for statuses in [["active", "pending"], ["revoked", "pending"], ["revoked", "revoked"]] {
+        commission(&bench, &other, &[]).ended_with(6);
+        assert_eq!(bench.statuses(), statuses);
+        for command in ["rekey", "reset"] {
+            let refused = bench.commissioner(&[command, &other.link]).ended_with(6);
+            assert!(!refused.stderr.contains("presenting"), "{}", refused.stderr);
+        }
+        bench.commissioner(&["revoke", ID]).succeeded();
+    }
+    assert_eq!(bench.statuses(), ["revoked", "revoked"]);
+    bench.commissioner_of("theirs", &["init"]).succeeded();
+    bench.commissioner_of("theirs", &["commission", &other.link]).succeeded();
+}
+
+/// What never was owned is not given up, whatever the registry thinks of its key.
+#[test]
+fn what_nobody_owns_is_not_given_up() {
+    let bench = Bench::initialised(Cable::Udp);
+    let reported = bench.start("reported", ID);
+    bench.commissioner(&["run", "--", "echo", reported.report()]).succeeded();
+    let refusing = bench.start_with("refusing", OTHER, &["--claim-policy", "voucher"]);
+    commission(&bench, &refusing, &["--trusted"]).ended_with(5);
+    let before = bench.statuses();
+    for (id, link) in [(ID, &reported.link), (OTHER, &refusing.link)] {
+        for options in [&[][..], &["--present"]] {
+            let reset = bench.commissioner(&[&["reset", link], options].concat()).succeeded();
+            assert_eq!(reset.stdout.trim(), format!("nobody owns {id}; nothing was changed"));
+            let steps = bench.commissioner(&[&["reset", link, "--json"], options].concat()).succeeded().json();
+            assert!(steps.iter().any(|line| line["step"] == "already-done"), "{steps:?}");
+        }
+        let history = bench.commissioner(&["show", id, "--json"]).succeeded().json();
+        assert!(!history.iter().any(|line| line["event"] == "released"), "{history:?}");
+    }
+    assert_eq!(bench.statuses(), before);
+    // What was ours is given up once.
+    commission(&bench, &reported, &[]).succeeded();
+    let reset = bench.commissioner(&["reset", &reported.link]).succeeded();
+    assert_eq!(reset.stdout.trim(), format!("{ID} has no owner any more"));
 }
 
 /// What was handed on says so, whether its key was revoked since or not; and comes back like any other.
@@ -207,8 +281,16 @@ fn where_nobody_can_be_asked_the_whole_name_is_demanded() {
     assert_eq!(bench.statuses(), ["active", "active"]);
     let revoked = bench.commissioner(&["revoke", &lamp]).succeeded();
     assert!(revoked.stderr.contains("1 device holds a list of before"), "{}", revoked.stderr);
-    // A word given beforehand.
-    bench.commissioner(&["revoke", &button[..8], "--yes"]).succeeded();
+    // Said again until it is mended; scripts are told always.
+    let holders = |args: &[&str]| {
+        let lines = bench.commissioner(&[&["revoke", "--json"], args].concat()).succeeded().json();
+        lines.iter().find(|line| line["step"] == "older-lists").expect("it is told")["devices"].clone()
+    };
+    assert_eq!(holders(&[lamp.as_str()]), 1);
+    bench.commissioner(&["distribute", &devices[1].link]).succeeded();
+    assert_eq!(holders(&[lamp.as_str()]), 0);
+    // A word given beforehand. Nobody is left who could believe it.
+    assert_eq!(holders(&[&button[..8], "--yes"]), 0);
     assert_eq!(bench.statuses(), ["revoked", "revoked"]);
 }
 

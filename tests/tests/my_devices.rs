@@ -230,6 +230,10 @@ fn a_list_that_was_signed_and_not_sent_is_sent_next_time() {
         versions.push(given[0]["list_version"].as_u64());
         // What was stored before the answer was lost is not stored again.
         assert_eq!(given[0]["changed"], point != "after-answer:2", "{point}");
+        // Each time it was the one that was begun.
+        let begun = bench.commissioner(&["audit", "--json"]).succeeded().json();
+        let begun = begun.iter().filter(|entry| entry["event"] == "list-intended").count();
+        assert_eq!(begun, versions.len(), "{point}");
         bench.commissioner(&["rekey", &lamp.link]).succeeded();
     }
     assert!(versions.is_sorted() && versions[0] < versions[2], "{versions:?}");

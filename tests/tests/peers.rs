@@ -126,7 +126,55 @@ impl Drop for Server {
 
 /// What `get` shows of a resource, as text.
 fn text(bench: &Bench, arguments: &[&str]) -> String {
-    bench.commissioner(&[&["get", "/hello"], arguments].concat()).succeeded().stdout.trim().to_owned()
+    let answered = bench.commissioner(&[&["get", "/hello"], arguments].concat()).succeeded();
+    assert!(!answered.stderr.contains("the device"), "{}", answered.stderr);
+    answered.stdout.trim().to_owned()
+}
+
+/// What answers each request with the code, and each ping with a Reset; with no code, both with a Reset. Its link.
+fn server_that_has_nothing(code: Option<u8>) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let link = format!("udp:{}", socket.local_addr().expect("bound"));
+    thread::spawn(move || {
+        let mut message = [0; 1500];
+        while let Ok((len @ 4.., from)) = socket.recv_from(&mut message) {
+            let (token_end, id) = (4 + usize::from(message[0] & 0x0f), [message[2], message[3]]);
+            let answer = match code.filter(|_| len >= token_end && message[1] != 0) {
+                Some(code) => [&[message[0] | 0x60, code], &id[..], &message[4..token_end]].concat(),
+                None => [&[0x70, 0], &id[..]].concat(),
+            };
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    link
+}
+
+/// A server that is no commissioning device is not called a device, whatever goes wrong with it.
+#[test]
+fn what_a_server_refuses_or_does_not_answer_is_not_said_of_a_device() {
+    let bench = Bench::new(Cable::Udp);
+    let (absent, unwilling) = (server_that_has_nothing(Some(0x84)), server_that_has_nothing(None));
+    let mute = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let mute = (format!("udp:{}", mute.local_addr().expect("bound")), mute);
+    let closed = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+    let closed = format!("udp:{closed}");
+    let credential = bench.path("server.hex");
+    let x = "65eda5a12577c2bae829437fe338701a10aaa375e1bb5b5de108de439c08551d";
+    fs::write(&credential, format!("a108a101a4010202412b2001215820{x}")).expect("a file");
+    let credential = credential.to_str().expect("UTF-8");
+    for (link, options, exit, words) in [
+        (&absent, &["--plain"][..], 5, "the server refused with 4.04 Not Found"),
+        (&absent, &[], 3, "no commissioning device, and has no EDHOC (4.04 Not Found)"),
+        (&absent, &["--peer", credential], 3, "has no EDHOC (4.04 Not Found)"),
+        (&unwilling, &["--plain"], 4, "turned away (RST)"),
+        (&unwilling, &["--peer", credential], 4, "turned away (RST)"),
+        (&mute.0, &["--plain"], 4, "is the server running"),
+        (&mute.0, &["--peer", credential], 4, "is the server running"),
+        (&closed, &["--plain"], 4, "nothing listens at"),
+    ] {
+        let told = bench.commissioner(&[&["get", "/hello", link], options].concat()).ended_with(exit).saying(words);
+        assert!(!told.stderr.replace("no commissioning device", "").contains("device"), "{}", told.stderr);
+    }
 }
 
 /// Its credential has a subject and a kid of no bytes, and comes by value.
@@ -140,7 +188,8 @@ fn a_server_that_is_no_device_is_read_without_security_and_by_the_credential_tha
     let credential = bench.path("other.hex");
     fs::write(&credential, &other.credential).expect("the scratch directory is writable");
     let credential = credential.to_str().expect("UTF-8");
-    bench.commissioner(&["get", "/hello", &server.link, "--peer", credential]).ended_with(5).saying("another");
+    let other = bench.commissioner(&["get", "/hello", &server.link, "--peer", credential]).ended_with(5);
+    other.saying("another server answered");
 }
 
 #[test]
@@ -160,7 +209,8 @@ fn a_server_whose_credential_is_known_may_send_its_kid() {
 #[test]
 fn a_server_that_takes_nobodys_key_refused_our_credential() {
     let (bench, server) = (Bench::new(Cable::Udp), Server::start("by-value", "nobody"));
-    bench.commissioner(&["get", "/hello", &server.link]).ended_with(5).saying("refused our credential");
+    let refused = bench.commissioner(&["get", "/hello", &server.link]).ended_with(5).saying("refused our credential");
+    assert!(!refused.stderr.contains("the device"), "{}", refused.stderr);
 }
 
 #[test]

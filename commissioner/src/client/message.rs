@@ -167,7 +167,7 @@ impl Response {
     }
 }
 
-/// The device says no: a code, and in words if it sent Concise Problem Details (RFC 9290).
+/// The other end says no: a code, and in words if it sent Concise Problem Details (RFC 9290).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Refusal {
     /// 4.xx or 5.xx.
@@ -180,7 +180,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the device refused with {}", self.code)?;
+        write!(f, "{}", self.code)?;
         match (&self.title, &self.detail) {
             (Some(title), Some(detail)) => write!(f, ": {title} ({detail})"),
             (Some(text), None) | (None, Some(text)) => write!(f, ": {text}"),

@@ -587,12 +587,12 @@ fn a_refusal_is_a_sentence_without_control_characters() {
         let length = cbor_schemas::ProblemDetails { title, detail }.encode(&mut buffer).unwrap();
         refusal(Some(content_format::PROBLEM_DETAILS), &buffer[..length])
     };
-    assert_eq!(refusal(None, b"\x1b[2J"), "the device refused with 4.03 Forbidden");
-    assert_eq!(refusal(Some(257), b"\xff"), "the device refused with 4.03 Forbidden");
-    let sentence = "the device refused with 4.03 Forbidden: not empty (ask \\u{1b}[2Jits owner)";
+    assert_eq!(refusal(None, b"\x1b[2J"), "4.03 Forbidden");
+    assert_eq!(refusal(Some(257), b"\xff"), "4.03 Forbidden");
+    let sentence = "4.03 Forbidden: not empty (ask \\u{1b}[2Jits owner)";
     assert_eq!(problem(Some("not empty"), Some("ask \x1b[2Jits owner")), sentence);
-    assert_eq!(problem(Some("not empty"), None), "the device refused with 4.03 Forbidden: not empty");
-    assert_eq!(problem(None, None), "the device refused with 4.03 Forbidden");
+    assert_eq!(problem(Some("not empty"), None), "4.03 Forbidden: not empty");
+    assert_eq!(problem(None, None), "4.03 Forbidden");
 }
 
 proptest! {

@@ -18,7 +18,7 @@ use crate::{
     escrow::SealTo,
     link::{self, Link},
     progress::{Progress, Step},
-    registry::{Place, Registry, Slot},
+    registry::{Key, Place, Registry, Slot},
     stop::Stop,
     visit::{Account, Station},
     voucher::{self, Voucher},
@@ -209,9 +209,7 @@ impl Work {
         let Some(seal) = self.seal.as_ref().filter(|_| !is_kept) else { return Ok(outcome) };
         // It has an owner now.
         let seen = Account::read(client).await?;
-        commission::inject(client, &seen, &self.station, seal, progress).await?;
-        let seen = Account::read(client).await?;
-        commission::commission(client, &seen, &self.station, &Terms::OWNER, progress).await
+        commission::inject(client, &seen, &self.station, seal, progress).await
     }
 
     fn terms(&self, link: &Link) -> Terms<'_> {
@@ -309,12 +307,12 @@ impl fmt::Display for Done {
 }
 
 impl Context {
-    /// Our station, for `rekey` and `reset`: of a device that is ours, or was until its key was revoked.
+    /// Our station, for `rekey` and `reset`: of a device that is ours, or that these two can mend.
     pub(super) async fn station_to_mend(&self, account: &Account) -> Result<Station, CommandError> {
         let registry = self.registry().await?;
         let known = registry.device_by_id(&account.info().device).await?;
         let key = known.as_ref().zip(account.key()).and_then(|(known, key)| known.key(key));
-        match key.is_some_and(commission::is_mendable) || is_ours(&registry, account).await? {
+        match key.is_some_and(Key::is_mendable) || is_ours(&registry, account).await? {
             true => self.station_with(registry),
             false => Err(not_ours(account)),
         }

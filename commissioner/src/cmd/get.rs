@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::Context;
 use crate::client::{Client, Code, Request, Response};
-use crate::commission::is_mendable;
 use crate::discover::{self, Found};
 use crate::edn;
 use crate::error::{CommandError, ExitCode};
@@ -53,32 +52,35 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let request = Request::get(&self.path);
-        let response = match (&self.link, &self.peer) {
+        let (whom, response) = match (&self.link, &self.peer) {
             (Some(link), Some(peer)) => {
                 let expected = Expected::Credential(read_credential(peer)?);
-                context.ask_server(link, expected, &request).await?
+                ("server", context.ask_server(link, expected, &request).await?)
             }
-            (Some(link), None) if self.plain => open(link).await?.request(&request).await?,
+            (Some(link), None) if self.plain => ("server", open(link).await?.request(&request).await?),
             (Some(link), None) => match discover::at(link).await {
                 // Something speaks CoAP there.
-                Err(visit::Error::NoDevice(_)) => context.ask_server(link, Expected::Anyone, &request).await?,
-                found => context.ask(&mut context.sighted(found?), &request).await?,
+                Err(visit::Error::NoDevice(_)) => {
+                    ("server", context.ask_server(link, Expected::Anyone, &request).await?)
+                }
+                found => ("device", context.ask(&mut context.sighted(found?), &request).await?),
             },
             (None, _) => {
                 let mut found = context.reach(None).await?;
-                match self.plain {
+                let response = match self.plain {
                     true => context.ask_plain(&mut found, &request).await?,
                     false => context.ask(&mut found, &request).await?,
-                }
+                };
+                ("device", response)
             }
         };
-        context.show(response)
+        context.show(whom, response)
     }
 }
 
 /// Somebody who answers a CoAP ping.
 async fn open(link: &Link) -> Result<Client, CommandError> {
-    let mut client = Client::open(link).await?;
+    let mut client = Client::open_to_server(link).await?;
     client.probe().await?;
     Ok(client)
 }
@@ -155,7 +157,7 @@ impl Context {
             }
             response => (response?, *session.peer()),
         };
-        self.progress.step(Step::Authenticated { thumbprint: key.thumbprint().to_string() });
+        self.progress.step(Step::ServerAuthenticated { thumbprint: key.thumbprint().to_string() });
         Ok(response)
     }
 
@@ -194,9 +196,10 @@ impl Context {
         }
     }
 
-    /// Shows a response, as a result if it is one and as an error (exit code 5) if it is a refusal.
-    pub(super) fn show(&self, response: Response) -> Result<(), CommandError> {
-        let answer = Answer::new(&response.success()?);
+    /// Shows a response of a device or a server, as a result if it is one and as an error (exit code 5) if it is a refusal.
+    pub(super) fn show(&self, whom: &str, response: Response) -> Result<(), CommandError> {
+        let refused = |refusal| CommandError::new(ExitCode::Refused, format!("the {whom} refused with {refusal}"));
+        let answer = Answer::new(&response.success().map_err(refused)?);
         self.output.result(&answer, &answer);
         Ok(())
     }
@@ -224,9 +227,9 @@ pub(super) async fn is_ours(registry: &Registry, account: &Account) -> Result<bo
     match (device.settled(), device.key(key)) {
         (Some(settled), Some(key)) if settled.x == key.x => Ok(true),
         (_, Some(key)) if key.status == KeyStatus::Revoked => {
-            let what_next = match is_mendable(key) {
+            let what_next = match key.is_mendable() {
                 true => "it can be visited for `commissioner rekey` and `reset` alone, with the device in your hand.",
-                false => "and it never was one of your devices.",
+                false => "and by that key it never was one of your devices.",
             };
             let message = format!("the key of {id} is revoked; {what_next} `commissioner show {id}` says why");
             Err(CommandError::new(ExitCode::Conflict, message))

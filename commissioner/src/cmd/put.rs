@@ -47,7 +47,7 @@ impl Args {
         let request = Request::put(&self.path, self.content_format.unwrap_or(usual), payload);
         let answered = context.ask(&mut found, &request).await;
         Zeroizing::new(request.payload);
-        context.show(answered?)
+        context.show("device", answered?)
     }
 
     fn payload(&self) -> Result<Vec<u8>, CommandError> {

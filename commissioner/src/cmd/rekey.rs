@@ -3,12 +3,7 @@
 use clap::Args as ClapArgs;
 
 use super::{Context, Target};
-use crate::{
-    commission::{self, Terms},
-    error::CommandError,
-    registry::KeyStatus,
-    visit::Account,
-};
+use crate::{commission, error::CommandError, registry::KeyStatus};
 
 /// Let a device make a new key
 #[derive(Debug, ClapArgs)]
@@ -30,16 +25,12 @@ impl Args {
                 return context.json_record(&station.registry, &device).await;
             }
             context.output.text(format_args!(
-                "{device} has a new key, which is pending, since the old one was revoked: with the device in your hand, `commissioner \
+                "{device} has a new key, which is pending, since the old one did not count: with the device in your hand, `commissioner \
                  commission --accept-new-key {}` makes it yours again",
                 found.link
             ));
             return Ok(());
         }
-
-        // The anchor is still there, the certificate went with the old key.
-        let account = Account::read(&mut found.client).await?;
-        commission::commission(&mut found.client, &account, &station, &Terms::OWNER, &progress).await?;
         if context.output.is_json() {
             return context.json_record(&station.registry, &device).await;
         }

@@ -22,19 +22,23 @@ impl Args {
         let mut found = context.reach_target(Some(&self.target)).await?;
         let progress = context.progress.on_link(&found.link);
         let device = found.account.info().device;
-        if self.present {
-            commission::reset_by_presence(&mut found.client, &found.account, &progress).await?;
+        let (client, account) = (&mut found.client, &found.account);
+        let was_owned = if self.present {
+            let was_owned = commission::reset_by_presence(client, account, &progress).await?;
             let record =
                 serde_json::json!({ "device": device.as_str(), "link": found.link.to_string(), "owner": "empty" });
-            context.output.result(&record, format_args!("{device} has no owner any more"));
-            return Ok(());
+            context.output.json(&record);
+            was_owned
+        } else {
+            let station = context.station_to_mend(account).await?;
+            let was_ours = commission::reset(client, account, &station, &progress).await?;
+            context.json_record(&station.registry, &device).await?;
+            was_ours
+        };
+        match was_owned {
+            true => context.output.text(format_args!("{device} has no owner any more")),
+            false => context.output.text(format_args!("nobody owns {device}; nothing was changed")),
         }
-        let station = context.station_to_mend(&found.account).await?;
-        commission::reset(&mut found.client, &found.account, &station, &progress).await?;
-        if context.output.is_json() {
-            return context.json_record(&station.registry, &device).await;
-        }
-        context.output.text(format_args!("{device} has no owner any more, and its certificate is gone"));
         Ok(())
     }
 }

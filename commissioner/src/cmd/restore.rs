@@ -3,12 +3,7 @@
 use clap::Args as ClapArgs;
 
 use super::{Context, Target, secret::Opening};
-use crate::{
-    commission::{self, Terms},
-    error::CommandError,
-    registry::DeviceRef,
-    visit::Account,
-};
+use crate::{commission, error::CommandError, registry::DeviceRef};
 
 const HELP: &str = "\
 A copy of the key is kept by `commissioner commission --escrow`. Whoever answers to the device's ID gets the key: restore only
@@ -37,10 +32,6 @@ impl Args {
         progress.working("opening the sealed copy of the key");
         let key = opening.open(&sealed, &key)?;
         commission::restore(&mut found.client, &found.account, &station, &key, &progress).await?;
-
-        // Our anchor is there, and no certificate yet.
-        let account = Account::read(&mut found.client).await?;
-        commission::commission(&mut found.client, &account, &station, &Terms::OWNER, &progress).await?;
         if context.output.is_json() {
             return context.json_record(&station.registry, &device).await;
         }

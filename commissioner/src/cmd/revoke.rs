@@ -40,14 +40,12 @@ impl Args {
                 for key in keys {
                     context.progress.step(Step::KeyRevoked { thumbprint: key.to_string() });
                 }
-                let holders = if counted { registry.holders_of_lists(&id).await? } else { 0 };
-                if holders > 0 {
-                    context.progress.step(Step::OlderLists { devices: holders });
-                }
                 context.output.text(format!("{id} is revoked"));
             }
             Revocation::AlreadyRevoked => context.output.text(format!("{id} was revoked before; nothing was changed")),
         }
+        let devices = registry.holders_of_older_lists(&id, counted).await?;
+        context.progress.step(Step::OlderLists { devices });
         context.json_record(&registry, &id).await
     }
 }

@@ -8,6 +8,7 @@
 //! | a key is settled there, and the device has no settled key here | settled, and active if its certificate is installed or it counts by a report; not if its certificates there are known here as removed |
 //! | one key is settled here, another one there, and neither knows of the other's end | ours stays, theirs is pending: a conflict |
 //! | a key is active here and was given up there | pending |
+//! | a key that is not settled was given up, or came from a key of ours | so it is, if nobody vouches for it here |
 //! | one key under two IDs, or a key of our own | left out: a conflict |
 //! | provenance, proof, profile, first and last sight | the better, the full one, the earliest and the latest |
 //! | policy | ours, if we have one |
@@ -118,7 +119,7 @@ impl KeyLine {
 
 impl Theirs {
     fn is_settled(&self) -> bool {
-        self.status != KeyStatus::Revoked && self.counts_by != CountsBy::Nothing
+        self.status != KeyStatus::Revoked && self.counts_by.is_settled()
     }
 }
 
@@ -610,6 +611,13 @@ impl Import<'_> {
             }
             Some(_) => {}
         }
+        if !theirs.is_settled() {
+            sqlx::query("UPDATE keys SET counts_by = $1 WHERE x = $2 AND counts_by = 'nothing'")
+                .bind(theirs.counts_by.as_str())
+                .bind(theirs.key.x().to_vec())
+                .execute(&mut *self.change.tx)
+                .await?;
+        }
         if let Some((at, reason)) = theirs.revoked.as_ref().filter(|_| ours.is_none_or(|ours| ours.revoked.is_none())) {
             let key = self.change.known_key(device, &theirs.key).await?;
             self.change.revoke_key(device, &key, reason).await?;
@@ -687,9 +695,8 @@ impl Import<'_> {
             let here = key.certificates.iter().find(|it| it.cti == signed.cti);
             here.is_some_and(|here| here.status == CertificateStatus::Removed)
         };
-        if theirs.certificates.iter().any(gone)
-            && [Slot::Factory, Slot::Owner].iter().all(|slot| key.installed(*slot).is_none())
-        {
+        let is_given_up = key.counts_by == CountsBy::GivenUp || theirs.certificates.iter().any(gone);
+        if is_given_up && [Slot::Factory, Slot::Owner].iter().all(|slot| key.installed(*slot).is_none()) {
             return Ok(());
         }
         if let Some(active) = known.settled().filter(|settled| settled.x != key.x) {
@@ -700,7 +707,7 @@ impl Import<'_> {
             };
             return self.refuse(&device.id, &theirs.key, conflict).await;
         }
-        sqlx::query("UPDATE keys SET counts_by = $1 WHERE x = $2 AND counts_by = 'nothing'")
+        sqlx::query("UPDATE keys SET counts_by = $1 WHERE x = $2 AND counts_by NOT IN ('report', 'certificate')")
             .bind(theirs.counts_by.as_str())
             .bind(key.x.to_vec())
             .execute(&mut *self.change.tx)
@@ -784,7 +791,7 @@ mod tests {
         issuer::Issuer,
         keys::IssuerKey,
         registry::{
-            Place,
+            Place, Succession,
             testing::{Fixture, NOON, id, key, receipt, seen, wanted},
         },
     };
@@ -999,6 +1006,34 @@ mod tests {
         assert_eq!(a.status(&device, &new).await, KeyStatus::Active);
         let again = Imported { entries: 0, ..import(&a, &b).await };
         assert!(!again.has_news() && again.conflicts.is_empty(), "{again:?}");
+    }
+
+    /// What was given up there is no key change here, and what came from a key of ours is mended here, too.
+    #[tokio::test]
+    async fn where_a_key_came_from_is_merged() {
+        let stations = Stations::new();
+        let (a, b) = (stations.station().await, stations.station().await);
+        let (given_up, mended, old, other) = (id("given-up"), id("mended"), key(), key());
+        let (released, successor) = (key(), key());
+        stations.commission(&a, &given_up, &old).await;
+        a.registry.rekeyed(&given_up, &old, &released, 2).await.unwrap();
+        import(&a, &b).await;
+        a.registry.released(&given_up, &released).await.unwrap();
+        stations.commission(&a, &mended, &other).await;
+        a.registry.revoke(&mended, "stolen").await.unwrap();
+        let seen = seen(&mended, &successor, Place::Elsewhere, ProofLevel::Proved);
+        a.registry.observe_successor(&seen).await.unwrap_err();
+        let c = stations.station().await;
+        for merged in [&b, &c] {
+            import(&a, merged).await;
+            assert_eq!(merged.proved(&given_up, &released).await.unwrap(), Succession::Pending);
+            let known = merged.device(&mended).await;
+            assert!(known.keys.iter().all(Key::is_mendable), "{known:?}");
+            merged.proved(&mended, &successor).await.unwrap_err();
+        }
+        a.registry.revoke(&mended, "again").await.unwrap();
+        import(&a, &c).await;
+        assert!(c.device(&mended).await.keys.iter().all(Key::is_mendable));
     }
 
     /// Exports of before do not say by what a key counts, and called active what had no certificate.

@@ -381,7 +381,7 @@ impl Change {
                     .await?;
                 Ok(false)
             }
-            (KeyStatus::Pending, CountsBy::Nothing) if may_become_active(device, key) => {
+            (KeyStatus::Pending, by) if !by.is_settled() && may_become_active(device, key) => {
                 self.settle(&device.id, &public, CountsBy::Certificate, BECAUSE).await?;
                 Ok(true)
             }

@@ -132,9 +132,9 @@ impl Change {
         Ok(true)
     }
 
-    /// A key is nobody's any more, and may be certified again.
+    /// A key that was its device's is nobody's any more: the device may come back with it, and be certified again.
     pub(super) async fn give_up(&mut self, device: &DeviceId, key: &Key) -> Result<(), Error> {
-        sqlx::query("UPDATE keys SET counts_by = 'nothing' WHERE x = $1")
+        sqlx::query("UPDATE keys SET counts_by = 'given-up' WHERE x = $1")
             .bind(key.x.to_vec())
             .execute(&mut *self.tx)
             .await?;
@@ -408,7 +408,7 @@ mod tests {
         fixture.registry.rekeyed(&id("renamed"), &old, &renamed, 2).await.unwrap();
         for undone in [
             "ALTER TABLE keys DROP COLUMN counts_by",
-            "DELETE FROM _sqlx_migrations WHERE version = 7",
+            "DELETE FROM _sqlx_migrations WHERE version >= 7",
             "UPDATE keys SET status = 'active' WHERE status = 'pending'",
         ] {
             sqlx::query(undone).execute(&fixture.registry.pool).await.unwrap();
@@ -435,6 +435,38 @@ mod tests {
             assert_eq!(fixture.proved(&id(name), key).await.unwrap(), Succession::Pending);
             fixture.certified(&id(name), key).await;
         }
+    }
+
+    /// A registry of before did not say of a key that it was given up, if it never had a certificate.
+    #[tokio::test]
+    async fn what_a_registry_of_before_gave_up_is_no_key_change() {
+        let mut fixture = Fixture::new().await;
+        let (device, given_up, active) = (id("device"), key(), id("active"));
+        let (old, _) = fixture.commissioned(&device).await;
+        let (kept, _) = fixture.commissioned(&active).await;
+        fixture.registry.rekeyed(&device, &old, &given_up, 2).await.unwrap();
+        fixture.registry.released(&device, &given_up).await.unwrap();
+        fixture.proved(&active, &key()).await.unwrap_err();
+        let version_7 = include_str!("migrations/0007_counts_by.sql").split(';').next().unwrap();
+        // Others of the pool would see the schema of before.
+        let mut connection = fixture.registry.pool.acquire().await.unwrap();
+        for undone in [
+            "ALTER TABLE keys RENAME COLUMN counts_by TO since",
+            version_7,
+            "UPDATE keys SET counts_by = since WHERE since IN ('report', 'certificate')",
+            "ALTER TABLE keys DROP COLUMN since",
+            "DELETE FROM _sqlx_migrations WHERE version = 8",
+        ] {
+            sqlx::query(undone).execute(&mut *connection).await.unwrap();
+        }
+        drop(connection);
+        fixture.reopen().await;
+        let known = fixture.device(&device).await;
+        assert!(known.key(&given_up).unwrap().was_given_up() && known.key(&old).unwrap().was_ours(), "{known:?}");
+        assert_eq!(fixture.proved(&device, &given_up).await.unwrap(), Succession::Pending);
+        fixture.certified(&device, &given_up).await;
+        let known = fixture.device(&active).await;
+        assert!(known.active().unwrap().x == *kept.x() && !known.keys[1].was_ours(), "{known:?}");
     }
 
     #[tokio::test]

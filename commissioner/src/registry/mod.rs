@@ -407,7 +407,11 @@ impl Registry {
         }
         let opened = schema::connect(dir, purpose).await.map_err(|error| error.at(&dir.registry()))?;
         let Some(Connected { pool, is_frozen }) = opened else { return Ok(None) };
-        let Some(issuer) = issuer_of(&pool).await? else {
+        let issuer = issuer_of(&pool).await;
+        if !matches!(issuer, Ok(Some(_))) {
+            pool.close().await;
+        }
+        let Some(issuer) = issuer? else {
             return match found {
                 Found::UnderWay => Ok(None),
                 _ => Err(schema::lost(dir, "says no more whose it is").into()),
@@ -519,16 +523,21 @@ impl Registry {
         Ok(Some(nickname))
     }
 
-    /// How many devices of ours, other than this one, hold a list that was signed before now.
-    pub async fn holders_of_lists(&self, but: &DeviceId) -> Result<u64, Error> {
+    /// How many devices of ours, other than this one, hold a list that does not say what is true now; any list, if what is true
+    /// `has_changed` a moment ago.
+    pub async fn holders_of_older_lists(&self, but: &DeviceId, has_changed: bool) -> Result<u64, Error> {
+        let mut reading = self.read().await?;
+        let in_force = if has_changed { None } else { reading.list_in_force().await? };
         let row = sqlx::query(concat!(
-            "SELECT COUNT(*) AS holders FROM devices WHERE list_version IS NOT NULL AND device <> $1 \
+            "SELECT COUNT(*) AS holders FROM devices WHERE list_version <> $2 AND device <> $1 \
              AND EXISTS (SELECT 1 FROM keys WHERE keys.device = devices.device AND ",
             mine!(),
             ")"
         ))
         .bind(but.as_str())
-        .fetch_one(&self.pool)
+        // No list has this version.
+        .bind(in_force.map_or(-1, sql::signed))
+        .fetch_one(&mut *reading.0)
         .await?;
         sql::unsigned(&row, "holders")
     }

@@ -64,14 +64,26 @@ spelled! {
 }
 
 spelled! {
-    /// By what a key counts, once it is settled that it is its device's key.
+    /// By what a key counts, once it is settled that it is its device's key; or what it takes for that.
     CountsBy {
-        /// It is not settled.
+        /// Nobody vouches for it: a first key, or one that a device merely showed up with.
         Nothing = "nothing",
+        /// Its device made it when we asked for it, in a session under a key that was ours and does not count: the user's word is
+        /// wanted.
+        Word = "word",
+        /// It was its device's key until we gave the device up: it may be certified again.
+        GivenUp = "given-up",
         /// By a report where devices are programmed, and no certificate is meant.
         Report = "report",
         /// By its certificate: it is active once that is installed.
         Certificate = "certificate",
+    }
+}
+
+impl CountsBy {
+    /// Whether it is settled that the key is its device's key.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Report | Self::Certificate)
     }
 }
 
@@ -275,12 +287,34 @@ pub struct Key {
 impl Key {
     /// Whether it is settled that this is the device's key.
     pub fn is_settled(&self) -> bool {
-        self.status != KeyStatus::Revoked && self.counts_by != CountsBy::Nothing
+        self.status != KeyStatus::Revoked && self.counts_by.is_settled()
     }
 
-    /// Whether its device ever was, or may have been, ours by this key: a certificate for its owner slot was signed.
+    /// Whether its device ever was, or may have been, ours by this key: it was settled, or came from one that was ours, or a
+    /// certificate for its owner slot was signed.
+    ///
+    /// A key that a device merely shows, and that nobody accepted, is none of these, whatever ID it comes with: whoever claims
+    /// an ID gets no visit of our station by that, and nobody's board is claimed for us. What is made in a session under a key
+    /// that was ours ([`CountsBy::Word`]) is one of these: whoever holds that key, the device or a thief, is visited by us
+    /// already, so the new key lets nobody in who was not.
     pub fn was_ours(&self) -> bool {
-        self.certificates.iter().any(|certificate| certificate.slot == Slot::Owner && certificate.object.is_some())
+        let signed = |certificate: &Certificate| certificate.slot == Slot::Owner && certificate.object.is_some();
+        self.counts_by != CountsBy::Nothing || self.certificates.iter().any(signed)
+    }
+
+    /// Whether its device can be visited for `rekey` and `reset` alone: it was ours by this key, which is revoked, or waits for
+    /// the user's word. What comes of such a visit never makes a key count.
+    pub fn is_mendable(&self) -> bool {
+        match self.status {
+            KeyStatus::Revoked => self.was_ours(),
+            _ => self.counts_by == CountsBy::Word,
+        }
+    }
+
+    /// Whether we gave its device up while it was the device's key. Registries of before tell by the certificate alone.
+    pub fn was_given_up(&self) -> bool {
+        let removed = |certificate: &Certificate| certificate.status == CertificateStatus::Removed;
+        self.counts_by == CountsBy::GivenUp || self.certificates.iter().any(removed)
     }
 
     /// The certificate that is in a slot of the device, as far as we know.
@@ -460,6 +494,9 @@ mod tests {
     fn spellings_are_read_back() {
         for status in [KeyStatus::Active, KeyStatus::Pending, KeyStatus::Revoked] {
             assert_eq!(status.as_str().parse(), Ok(status));
+        }
+        for by in [CountsBy::Nothing, CountsBy::Word, CountsBy::GivenUp, CountsBy::Report, CountsBy::Certificate] {
+            assert_eq!(by.as_str().parse(), Ok(by));
         }
         for policy in [Policy::Rotate, Policy::Keep, Policy::Restore, Policy::Derive] {
             assert_eq!(policy.as_str().parse(), Ok(policy));

@@ -9,7 +9,7 @@ use sqlx::Row;
 use super::{
     Error, Registry,
     audit::{Change, Event},
-    record::{KeyStatus, Slot},
+    record::Slot,
     sql,
 };
 use crate::clock::rfc3339;
@@ -65,32 +65,63 @@ impl Registry {
         change.commit().await
     }
 
-    /// The device has no owner any more: the certificate in its owner slot is gone. Its active key becomes pending, since
-    /// it is not one of "my devices" now; it is not revoked either, and may be commissioned again. A revoked key stays revoked.
+    /// The device has no owner any more: the certificate in its owner slot is gone. Its key becomes pending, since it is not one
+    /// of "my devices" now; it is not revoked either, and may be commissioned again. A key that did not count stays what it is:
+    /// revoked, or pending until the user's word.
     pub async fn released(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
         let known = change.known_key(device, key).await?;
-        // What was installed when a key was revoked is revoked with it, and so it stays.
-        let is_out = known.status == KeyStatus::Revoked && known.was_ours();
-        if !known.is_settled() && known.installed(Slot::Owner).is_none() && !is_out {
-            return Ok(());
-        }
-        change.empty(device, &known, &[Slot::Owner]).await?;
-        if is_out {
+        if known.is_mendable() {
             change.holds_no_list(device).await?;
             change.record_once(device, &Event::Released { key: known.thumbprint }).await?;
-        } else if known.installed(Slot::Owner).is_none() {
-            change.give_up(device, &known).await?;
+        } else if known.is_settled() || known.installed(Slot::Owner).is_some() {
+            change.empty(device, &known, &[Slot::Owner]).await?;
+            if known.installed(Slot::Owner).is_none() {
+                change.give_up(device, &known).await?;
+            }
+        } else {
+            return Ok(());
         }
         change.commit().await
+    }
+
+    /// A device that is to be reset proved this key, and has an empty owner slot. Whether that is the end of something of ours,
+    /// as by [`Registry::released`]: of a reset whose answer was lost, or of a certificate that somebody else removed. Else
+    /// nothing is given up, for there was nothing.
+    pub async fn found_empty(&self, device: &DeviceId, key: &PublicKey) -> Result<bool, Error> {
+        let known = self.device_by_id(device).await?;
+        let known = known.as_ref().and_then(|known| known.key(key));
+        let was_ours =
+            known.is_some_and(|key| key.installed(Slot::Owner).is_some()) || self.reset_is_open(device, key).await?;
+        match was_ours {
+            true => self.released(device, key).await?,
+            false => self.emptied(device, key, &[Slot::Owner]).await?,
+        }
+        Ok(was_ours)
+    }
+
+    /// Whether the device was told to empty its owner slot under this key, and it is not known what came of it.
+    async fn reset_is_open(&self, device: &DeviceId, key: &PublicKey) -> Result<bool, Error> {
+        let row = sqlx::query(
+            "SELECT event, payload FROM audit WHERE device = $1 \
+             AND event IN ('reset-begun', 'released', 'certificate-installed') ORDER BY seq DESC LIMIT 1",
+        )
+        .bind(device.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(false) };
+        let (event, payload): (String, String) = (row.try_get("event")?, row.try_get("payload")?);
+        Ok(event == "reset-begun" && payload.contains(&key.thumbprint().to_string()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cbor_schemas::ProofLevel;
+
     use crate::registry::{
-        CertificateStatus, KeyStatus, Parting, Slot, Succession, VoucherRequest,
-        testing::{Fixture, NOON, id, key, receipt},
+        CertificateStatus, Conflict, Error, KeyStatus, Parting, Place, Slot, Succession, VoucherRequest,
+        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
     };
 
     #[tokio::test]
@@ -113,6 +144,80 @@ mod tests {
         assert_eq!(status, KeyStatus::Active);
         let events = fixture.events(&device).await;
         assert_eq!(events.iter().filter(|event| *event == "released").count(), 1);
+    }
+
+    /// Whatever it was settled by, and whether it ever had a certificate.
+    #[tokio::test]
+    async fn a_key_that_was_settled_and_given_up_is_no_key_change() {
+        for by in ["rekeyed", "accepted", "programmed"] {
+            let mut fixture = Fixture::new().await;
+            let (device, new) = (id("device"), key());
+            let (old, _) = fixture.commissioned(&device).await;
+            match by {
+                "rekeyed" => drop(fixture.registry.rekeyed(&device, &old, &new, 2).await.unwrap()),
+                "accepted" => {
+                    fixture.proved(&device, &new).await.unwrap_err();
+                    fixture.registry.accept_new_key(&device, &new).await.unwrap();
+                }
+                _ => drop(fixture.registry.observe_key(&seen(&device, &new, Place::Trusted, ProofLevel::Proved)).await),
+            }
+            fixture.registry.begin_reset(&device, &new).await.unwrap();
+            fixture.registry.released(&device, &new).await.unwrap();
+            let known = fixture.device(&device).await;
+            assert!(known.settled().is_none() && known.key(&new).unwrap().was_given_up(), "{by}: {known:?}");
+            assert!(!known.key(&new).unwrap().is_mendable(), "it is commissioned like any other");
+            fixture.reopen().await;
+            fixture.proved(&device, &key()).await.unwrap_err();
+            assert_eq!(fixture.proved(&device, &new).await.unwrap(), Succession::Pending, "{by}");
+            fixture.certified(&device, &new).await;
+            assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "released").count(), 1);
+        }
+    }
+
+    /// What a device made under a key that is out waits for the user's word, before and after a reset.
+    #[tokio::test]
+    async fn a_reset_is_no_word() {
+        let fixture = Fixture::new().await;
+        let (device, new) = (id("device"), key());
+        fixture.commissioned(&device).await;
+        fixture.registry.revoke(&device, "stolen").await.unwrap();
+        let successor = seen(&device, &new, Place::Elsewhere, ProofLevel::Proved);
+        fixture.registry.observe_successor(&successor).await.unwrap_err();
+        fixture.registry.begin_reset(&device, &new).await.unwrap();
+        fixture.registry.released(&device, &new).await.unwrap();
+        assert_eq!(fixture.registry.parting(&device).await.unwrap(), Some(Parting::Reset(NOON)));
+        let refused = fixture.proved(&device, &new).await;
+        assert!(matches!(refused, Err(Error::Conflict(Conflict::KeyChange { .. }))), "{refused:?}");
+        assert!(matches!(fixture.registry.begin_issue(&wanted(&device, &new)).await, Err(Error::NotIssuable { .. })));
+        fixture.registry.accept_new_key(&device, &new).await.unwrap();
+        fixture.certified(&device, &new).await;
+    }
+
+    #[tokio::test]
+    async fn an_empty_slot_ends_what_was_ours_and_nothing_else() {
+        let fixture = Fixture::new().await;
+        let registry = &fixture.registry;
+        let (reported, device, rekeyed, newest) = (id("reported"), id("device"), id("rekeyed"), key());
+        // Listed as ours by a report, and never owned.
+        let new = key();
+        registry.observe_key(&seen(&reported, &new, Place::Trusted, ProofLevel::Unproven)).await.unwrap();
+        assert!(!registry.found_empty(&reported, &new).await.unwrap());
+        assert!(fixture.device(&reported).await.keys[0].mine);
+        // Somebody pressed its button.
+        let (own, _) = fixture.commissioned(&device).await;
+        assert!(registry.found_empty(&device, &own).await.unwrap());
+        assert!(!registry.found_empty(&device, &own).await.unwrap(), "that is known by now");
+        // A reset of ours whose answer was lost; a key without a certificate.
+        let (old, _) = fixture.commissioned(&rekeyed).await;
+        registry.rekeyed(&rekeyed, &old, &newest, 2).await.unwrap();
+        assert!(!registry.found_empty(&rekeyed, &newest).await.unwrap());
+        registry.begin_reset(&rekeyed, &newest).await.unwrap();
+        assert!(!registry.found_empty(&rekeyed, &old).await.unwrap(), "it was told that under another key");
+        assert!(registry.found_empty(&rekeyed, &newest).await.unwrap());
+        for (device, times) in [(&reported, 0), (&device, 1), (&rekeyed, 1)] {
+            let events = fixture.events(device).await;
+            assert_eq!(events.iter().filter(|event| *event == "released").count(), times, "{device}");
+        }
     }
 
     #[tokio::test]

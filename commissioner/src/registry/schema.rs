@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Every version of the schema since the first, by number.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "registry", include_str!("migrations/0001_registry.sql")),
     (2, "lists", include_str!("migrations/0002_lists.sql")),
     (3, "seals", include_str!("migrations/0003_seals.sql")),
@@ -28,6 +28,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (5, "imported", include_str!("migrations/0005_imported.sql")),
     (6, "stations", include_str!("migrations/0006_stations.sql")),
     (7, "counts_by", include_str!("migrations/0007_counts_by.sql")),
+    (8, "successors", include_str!("migrations/0008_successors.sql")),
 ];
 
 /// The table in which sqlx keeps the versions.
@@ -65,8 +66,21 @@ pub(super) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Opti
     dir.keep_registry_private()?;
     let opening = Opening::of(dir, matches!(purpose, Purpose::Make(_))).await?;
     let pool = opening.pool().await?;
-    let tables = tables(&pool).await?;
-    let applied = if tables.contains(VERSIONS) { versions(&pool).await? } else { Vec::new() };
+    let outcome = bring_up_to_date(dir, &pool, purpose).await;
+    match outcome {
+        Ok(true) => Ok(Some(Connected { pool, is_frozen: opening.is_frozen })),
+        // Whoever fails leaves nothing beside the database, which is there until it is closed.
+        outcome => {
+            pool.close().await;
+            outcome.map(|_| None)
+        }
+    }
+}
+
+/// Whether the schema is right now: not if it is not up to date and `purpose` does not go as far.
+async fn bring_up_to_date(dir: &StateDir, pool: &AnyPool, purpose: Purpose<'_>) -> Result<bool, Error> {
+    let tables = tables(pool).await?;
+    let applied = if tables.contains(VERSIONS) { versions(pool).await? } else { Vec::new() };
     let found = dir.found()?;
     if found == Found::Registry
         && let Some(missing) = missing_table(&tables, &applied)
@@ -79,10 +93,10 @@ pub(super) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Opti
         Purpose::Make(_) => true,
     };
     if !may_change && MIGRATIONS.iter().any(|(version, ..)| !applied.contains(version)) {
-        return Ok(None);
+        return Ok(false);
     }
-    match migrator(&MIGRATIONS).run(&pool).await {
-        Ok(()) => Ok(Some(Connected { pool, is_frozen: opening.is_frozen })),
+    match migrator(&MIGRATIONS).run(pool).await {
+        Ok(()) => Ok(true),
         Err(MigrateError::VersionMissing(version)) => Err(Error::Newer { path: dir.registry(), version }),
         // Such as a full disk.
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(error.into()),
@@ -181,8 +195,9 @@ impl Opening {
     /// How the database keeps its promises now: "wal", or by a journal of what was there before.
     async fn journal_mode(&self) -> Result<String, sqlx::Error> {
         let mut connection = self.connection().await?;
-        let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode").fetch_one(&mut connection).await?;
+        let mode = sqlx::query_as("PRAGMA journal_mode").fetch_one(&mut connection).await;
         connection.close().await?;
+        let (mode,): (String,) = mode?;
         Ok(mode)
     }
 

@@ -5,6 +5,7 @@
 //! | the active key | known | known |
 //! | a key that is settled, and waits for its certificate | pending | pending |
 //! | first key of an ID | settled | pending, until its certificate is installed |
+//! | a key that it made in a session of ours, under a key that does not count | settled, older keys revoked; by its policy a key change | key change: pending, until accepted |
 //! | a key that we gave up by a reset | settled | pending, until its certificate is installed |
 //! | another key for a known ID | settled, older keys revoked; by its policy a key change | key change: pending, until accepted |
 //! | a key that we made for the device, proved by it | settled, older keys revoked | settled, older keys revoked |
@@ -30,7 +31,7 @@ use super::{
     audit::{Change, Event},
     escrow, lookup,
     mine::own_key,
-    record::{CertificateStatus, CountsBy, Device, Key, KeyStatus, Policy, Provenance},
+    record::{CountsBy, Device, Key, KeyStatus, Policy, Provenance},
     sql,
 };
 use crate::{clock::rfc3339, progress::short};
@@ -255,6 +256,15 @@ impl Registry {
         self.observe(seen, CountsBy::Certificate, None).await
     }
 
+    /// The same for a key that the device named in a session of ours as the one that it makes, and then proved, where the key of
+    /// that session does not count. It is a key change like any other, and on record as what it is: see [`Key::was_ours`].
+    ///
+    /// # Errors
+    /// Those of [`Registry::observe_key`].
+    pub async fn observe_successor(&self, seen: &Observation) -> Result<Succession, Error> {
+        self.observe(seen, CountsBy::Word, None).await
+    }
+
     async fn observe(&self, seen: &Observation, by: CountsBy, at: Option<u64>) -> Result<Succession, Error> {
         let mut change = Change::begin(self).await?;
         let at = at.unwrap_or(change.now);
@@ -269,6 +279,9 @@ impl Registry {
             let known = device.as_ref().and_then(|device| device.key(&seen.key));
             change.note_key(seen, seen.provenance(), known, at).await?;
         }
+        if let (CountsBy::Word, Verdict::Change(_)) = (by, &verdict) {
+            change.wants_word(&seen.key).await?;
+        }
         let succession = match verdict {
             Verdict::Known => Succession::Known,
             Verdict::Await => Succession::Pending,
@@ -276,7 +289,7 @@ impl Registry {
                 let because = if is_ours { "it was made here for the device" } else { "learned in the trusted place" };
                 // Once it was proved, a certificate was meant for it.
                 let was_visited = device.as_ref().and_then(|device| device.key(&seen.key)).is_some_and(is_proved);
-                let by = if was_visited { CountsBy::Certificate } else { by };
+                let by = if was_visited || by == CountsBy::Word { CountsBy::Certificate } else { by };
                 let revoked = change.settle(&seen.device, &seen.key, by, because).await?;
                 if !revoked.is_empty() {
                     change.holds_no_list(&seen.device).await?;
@@ -470,7 +483,7 @@ fn judge(
         return Verdict::Settle;
     }
     match others(known, seen.key.x()) {
-        older if older.is_empty() || key.is_some_and(was_released) => Verdict::Await,
+        older if older.is_empty() || key.is_some_and(Key::was_given_up) => Verdict::Await,
         older => {
             let policy = if holds_on(known) { known.policy } else { Policy::Rotate };
             Verdict::Change(Conflict::KeyChange { device, key: thumbprint, older, policy })
@@ -509,17 +522,13 @@ fn advice(policy: Policy) -> &'static str {
 }
 
 /// Whether a pending key may become active by being certified: it is settled, or the only one its device ever had, or was
-/// ours before we reset the device.
+/// ours before we gave the device up.
 pub(super) fn may_become_active(device: &Device, key: &Key) -> bool {
-    key.is_settled() || others(device, &key.x).is_empty() || was_released(key)
+    key.is_settled() || others(device, &key.x).is_empty() || key.was_given_up()
 }
 
 fn is_proved(key: &Key) -> bool {
     key.proof == ProofLevel::Proved
-}
-
-fn was_released(key: &Key) -> bool {
-    key.certificates.iter().any(|certificate| certificate.status == CertificateStatus::Removed)
 }
 
 fn others(device: &Device, x: &[u8; 32]) -> Vec<(String, KeyStatus)> {
@@ -560,6 +569,15 @@ impl Change {
             KeyStatus::Active => Succession::Active { revoked },
             _ => Succession::Settled { revoked },
         })
+    }
+
+    /// A key that nobody vouches for waits for the user's word.
+    async fn wants_word(&mut self, key: &PublicKey) -> Result<(), Error> {
+        sqlx::query("UPDATE keys SET counts_by = 'word' WHERE x = $1 AND counts_by = 'nothing'")
+            .bind(key.x().to_vec())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
     }
 
     /// A key that must be one of the device's.
@@ -1027,6 +1045,42 @@ mod tests {
         let shared = fixture.registry.rekeyed(&device, &new, &other, 3).await;
         assert!(matches!(shared, Err(Error::Conflict(Conflict::SharedKey { .. }))), "{shared:?}");
         assert_eq!(fixture.status(&device, &new).await, KeyStatus::Active);
+    }
+
+    /// Who is visited for `rekey` and `reset` alone: keys that were ours, and those that come from one of them by our own doing.
+    #[tokio::test]
+    async fn a_key_that_merely_shows_up_inherits_nothing() {
+        let fixture = Fixture::new().await;
+        let (registry, device) = (&fixture.registry, id("device"));
+        let mendable = async |key: &PublicKey| fixture.device(&device).await.key(key).unwrap().is_mendable();
+        let (old, _) = fixture.commissioned(&device).await;
+        let (claimed, named, newest) = (key(), key(), key());
+        assert!(!mendable(&old).await, "it counts");
+        // Somebody claims the ID, before the revocation and after it.
+        fixture.proved(&device, &claimed).await.unwrap_err();
+        registry.revoke(&device, "stolen").await.unwrap();
+        fixture.proved(&device, &claimed).await.unwrap_err();
+        assert!(mendable(&old).await && !mendable(&claimed).await);
+        // A key that is named under the one that is out.
+        for successor in [&named, &newest] {
+            let seen = seen(&device, successor, Place::Elsewhere, ProofLevel::Proved);
+            let told = registry.observe_successor(&seen).await;
+            assert!(matches!(told, Err(Error::Conflict(Conflict::KeyChange { .. }))), "{told:?}");
+            let known = fixture.device(&device).await;
+            assert_eq!(known.key(successor).unwrap().status, KeyStatus::Pending);
+            assert!(known.settled().is_none() && mendable(successor).await);
+        }
+        registry.revoke(&device, "again").await.unwrap();
+        assert!(mendable(&named).await && mendable(&newest).await);
+        assert!(!mendable(&claimed).await, "revoked, and never ours");
+        // What was settled was ours, with a certificate or without.
+        let (other, unaccepted) = (id("other"), key());
+        fixture.commissioned(&other).await;
+        fixture.proved(&other, &unaccepted).await.unwrap_err();
+        registry.accept_new_key(&other, &unaccepted).await.unwrap();
+        registry.revoke(&other, "lost").await.unwrap();
+        assert!(fixture.device(&other).await.key(&unaccepted).unwrap().is_mendable());
+        registry.verify_audit().await.unwrap();
     }
 
     #[tokio::test]

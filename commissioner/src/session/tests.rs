@@ -262,7 +262,7 @@ async fn a_credential_is_asked_for_by_value_or_known() {
     assert_eq!(notes[..2], ["EDHOC message_1, 38 bytes", "EDHOC message_2, 135 bytes"]);
     let other = Expected::Credential(Ccs::of(key().public()).unwrap());
     let error = Session::establish(&mut client, &key(), Transfer::ByValue, other).await.err().unwrap();
-    assert!(matches!(error, Error::OtherDevice), "{error}");
+    assert!(matches!(error, Error::OtherServer), "{error}");
 }
 
 /// RFC 9175: our address is proved by what was sent to it, without protection and with it.
