@@ -31,14 +31,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What is in it; but for a log without an entry, which SQLite leaves if the process ends before the database is closed.
+/// What is in it.
 fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all: Vec<_> = fs::read_dir(directory)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| !path.ends_with("lock") && !path.to_string_lossy().ends_with("-shm"))
         .map(|path| (path.clone(), fs::read(path).unwrap_or_default()))
-        .filter(|(path, contents)| !(path.to_string_lossy().ends_with("-wal") && contents.is_empty()))
         .collect();
     all.sort_unstable();
     all

@@ -210,7 +210,7 @@ impl Context {
             Err(state_dir::Error::Missing(_)) => return Ok(None),
             dir => dir?,
         };
-        match Registry::open(&dir, self.clock.clone(), self.clock_ok).await {
+        match self.open(&dir).await {
             Err(registry::Error::NotInitialised(_)) => Ok(None),
             registry => Ok(Some(registry?)),
         }

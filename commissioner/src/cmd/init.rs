@@ -126,19 +126,29 @@ pub async fn initialise(path: &Path, clock: Clock) -> Result<Initialised, Comman
 async fn initialise_as(keep: &Keep<'_>, dir: &StateDir, clock: Clock) -> Result<Initialised, CommandError> {
     match Registry::open(dir, clock.clone(), false).await {
         Err(registry::Error::NotInitialised(_)) => {}
-        opened => return opened.map_err(Into::into).and_then(|_| complete(keep, dir)),
+        opened => return finished(opened, keep, dir).await,
     }
     let lock = dir.lock()?;
     // Another `init` may have been faster.
     match Registry::open_locked(dir, &lock, clock.clone(), false).await {
         Err(registry::Error::NotInitialised(_)) => {}
-        opened => return opened.map_err(Into::into).and_then(|_| complete(keep, dir)),
+        opened => return finished(opened, keep, dir).await,
     }
     Registry::prepare(dir, &lock).await?;
     let issuer = keep.issuer(dir)?;
     let station = load_or_create(dir, &dir.station_key())?;
-    Registry::initialise(dir, &lock, clock, issuer, *station.public()).await?;
+    Registry::initialise(dir, &lock, clock, issuer, *station.public()).await?.close().await;
     Ok(describe(dir, &issuer, station.public(), true))
+}
+
+/// Another `init` was through.
+async fn finished(
+    opened: Result<Registry, registry::Error>,
+    keep: &Keep<'_>,
+    dir: &StateDir,
+) -> Result<Initialised, CommandError> {
+    opened?.close().await;
+    complete(keep, dir)
 }
 
 /// What there is already, if it is what is asked for.

@@ -5,11 +5,14 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use cbor_schemas::DeviceId;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 use protocol::key::PublicKey;
+use tokio::time::timeout;
 
 use self::secret::Unlock;
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
     link::{self, Link},
     output::{Output, complain},
     progress::Progress,
-    registry::{DeviceRef, EmptyName, Registry},
+    registry::{self, Closer, DeviceRef, EmptyName, Registry},
     state_dir::{MAX_KEY_FILE, Protection, StateDir},
     visit::{InstalledToken, Station},
 };
@@ -194,8 +197,11 @@ impl Cli {
                 false => Protection::Required,
             },
             state_dir: self.global.state_dir,
+            opened: Mutex::default(),
         };
-        self.command.run(&context).await
+        let ended = self.command.run(&context).await;
+        context.close().await;
+        ended
     }
 }
 
@@ -244,6 +250,9 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(without).mut_subcommands(without_empty_variables)
 }
 
+/// How long the end of a command waits for a registry that somebody still holds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What the commands share.
 pub struct Context {
     /// Standard output.
@@ -261,6 +270,8 @@ pub struct Context {
     /// `--insecure-state-dir`.
     pub protection: Protection,
     state_dir: Option<PathBuf>,
+    /// The registries that were opened.
+    opened: Mutex<Vec<Closer>>,
 }
 
 impl Context {
@@ -279,7 +290,25 @@ impl Context {
 
     /// The registry; exit code 2 if there is none yet.
     pub async fn registry(&self) -> Result<Registry, CommandError> {
-        Ok(Registry::open(&self.state_dir()?, self.clock.clone(), self.clock_ok).await?)
+        Ok(self.open(&self.state_dir()?).await?)
+    }
+
+    /// The registry in `dir`. It is closed at the end of the command.
+    async fn open(&self, dir: &StateDir) -> Result<Registry, registry::Error> {
+        let registry = Registry::open(dir, self.clock.clone(), self.clock_ok).await?;
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(registry.closer());
+        Ok(registry)
+    }
+
+    /// Closes the registries that were opened, unless somebody who was left behind holds on to one.
+    async fn close(&self) {
+        let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
+        let closing = async {
+            for closer in opened {
+                closer.close().await;
+            }
+        };
+        let _ = timeout(PATIENCE, closing).await;
     }
 
     /// The record of a device's current key, with `--json`.
@@ -413,6 +442,7 @@ impl Context {
             unlock: Unlock::default(),
             protection: Protection::Required,
             state_dir: Some(scratch.join("state")),
+            opened: Mutex::default(),
         }
     }
 }

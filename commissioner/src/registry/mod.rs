@@ -89,6 +89,18 @@ pub struct Registry {
     turn: Arc<Mutex<()>>,
 }
 
+/// Closes a registry at the end of a program, of which the database knows nothing else: its threads may be faster than the end
+/// or not, and leave an empty `-wal` file then.
+#[derive(Debug)]
+pub struct Closer(AnyPool);
+
+impl Closer {
+    /// Closes it, if it is still open.
+    pub async fn close(self) {
+        self.0.close().await;
+    }
+}
+
 /// What a registry is called in an error.
 fn name(file: Option<&Path>) -> String {
     file.map_or_else(|| format!("{REGISTRY} in the state directory"), |file| file.display().to_string())
@@ -472,6 +484,11 @@ impl Registry {
     /// Gives back the database, which whoever opens it next may need.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// Closes it for whoever has it by then.
+    pub fn closer(&self) -> Closer {
+        Closer(self.pool.clone())
     }
 
     /// Whether it is seen as it was when it was opened: where nothing can be written, changes by others are not noticed.

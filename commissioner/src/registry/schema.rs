@@ -188,8 +188,13 @@ impl Opening {
     /// A connection, and not of a pool: that hides why it cannot connect behind a time-out.
     async fn connection(&self) -> Result<AnyConnection, sqlx::Error> {
         let mut connection = AnyConnection::connect(&self.url).await?;
-        configure(&mut connection, self.settings).await?;
-        Ok(connection)
+        match configure(&mut connection, self.settings).await {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                connection.close().await?;
+                Err(error)
+            }
+        }
     }
 
     /// How the database keeps its promises now: "wal", or by a journal of what was there before.
@@ -203,8 +208,9 @@ impl Opening {
 
     async fn set(&self, pragma: &'static str) -> Result<(), sqlx::Error> {
         let mut connection = self.connection().await?;
-        sqlx::raw_sql(pragma).execute(&mut connection).await?;
-        connection.close().await
+        let set = sqlx::raw_sql(pragma).execute(&mut connection).await;
+        connection.close().await?;
+        set.map(drop)
     }
 
     async fn pool(&self) -> Result<AnyPool, Error> {
