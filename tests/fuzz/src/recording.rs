@@ -63,7 +63,7 @@ pub fn recordings() -> &'static [Recording] {
         let all: [(_, &[Command]); 5] = [
             ("first visit", &[Commission]),
             ("later visit", &[Commission, Commission]),
-            ("rekey", &[Commission, Rekey, Commission]),
+            ("rekey", &[Commission, Rekey]),
             ("reset", &[Commission, Reset, Commission]),
             ("in blocks", &[CommissionInBlocks]),
         ];
