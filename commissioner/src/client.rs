@@ -19,7 +19,7 @@ use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use rand_core::{CryptoRngCore, OsRng, RngCore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{CommandError, ExitCode};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::link::{self, Datagrams, Link};
 
 pub(crate) use blockwise::{Exchange, transfer};

@@ -24,9 +24,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::certificate::{self, Flaw};
 use crate::client::{Client, Method, Refusal, Request, content_format};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::crash::{self, Point};
 use crate::deed::{self, Asked, Deed};
-use crate::error::{CommandError, ExitCode};
 use crate::escrow::{self, SealTo};
 use crate::issuer;
 use crate::progress::{Progress, Step, short};

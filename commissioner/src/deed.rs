@@ -6,7 +6,7 @@
 //! ```
 
 use crate::client::{Request, Response};
-use crate::error::{CommandError, ExitCode};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::registry::{self, Registry, Room};
 use crate::visit::{self, Visit};
 

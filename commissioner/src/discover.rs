@@ -14,7 +14,7 @@ use protocol::{key::PublicKey, usb::link_local};
 use tokio::task::JoinSet;
 
 use crate::client::{self, Client, Request, ask_group};
-use crate::error::{CommandError, ExitCode};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::link::{
     self, DEFAULT_PORT, Link, network,
     usb::{self, Blocked},

@@ -11,9 +11,9 @@
 use cbor_schemas::{DeviceId, ListMode, PeersView};
 
 use crate::client::{Client, Refusal, Request, content_format};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::crash::{self, Point};
 use crate::deed::{self, Deed};
-use crate::error::{CommandError, ExitCode};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{self, List};

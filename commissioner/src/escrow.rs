@@ -13,7 +13,7 @@ use protocol::key::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::{
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     files::Input,
     keys, passphrase,
 };

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use crate::error::{CommandError, ExitCode};
+use crate::cmd::exit::{CommandError, ExitCode};
 
 use self::holder::Device;
 

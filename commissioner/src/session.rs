@@ -14,7 +14,7 @@ use zeroize::Zeroize;
 use crate::client::{
     self, Client, Code, Exchange, Refusal, Request, Response, content_format, echo_wanted, set_echo, summary, transfer,
 };
-use crate::error::{CommandError, ExitCode};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::text;
 
 pub use protocol::edhoc::Transfer;

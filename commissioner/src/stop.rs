@@ -11,7 +11,7 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::error::CommandError;
+use crate::cmd::exit::CommandError;
 
 /// The signals that the command takes itself: bit n is set for signal n.
 static TAKEN: AtomicU64 = AtomicU64::new(0);

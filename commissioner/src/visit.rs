@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
 use crate::clock::rfc3339;
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::crash::{self, Point};
-use crate::error::{CommandError, ExitCode};
 use crate::issuer::{self, Issuer};
 use crate::progress::{Progress, Step};
 use crate::registry::{self, Parting, Registry, TokenRequest, Validity};

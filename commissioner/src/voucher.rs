@@ -13,7 +13,7 @@ use qrcode::{EcLevel, QrCode, render, types::QrError};
 
 use crate::{
     clock::rfc3339,
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     files::Input,
 };
 

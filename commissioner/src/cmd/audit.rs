@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use super::Context;
 use super::show::Entry;
 use crate::clock::rfc3339;
-use crate::error::CommandError;
+use crate::cmd::exit::CommandError;
 use crate::files::{self, Readers};
 use crate::registry::Sealed;
 use crate::text;

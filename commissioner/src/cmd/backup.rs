@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::Context;
 use super::secret::Passphrase;
 use crate::backup::{self, Copy, Stop};
-use crate::error::{CommandError, ExitCode};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::{files, stop};
 
 /// Write a backup: the keys and the registry, sealed by a passphrase

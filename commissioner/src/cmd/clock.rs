@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     clock::{self, rfc3339, span},
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     progress::short,
     registry::{ClockView, GrantAhead, Granted, HeldAhead, Registry, Standing},
 };

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Context, complain};
 use crate::{
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     log_time::LogTime,
     progress::short,
     registry::{self, Conflict, Place, Registry},

@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 use super::{Context, get::is_ours, secret::Sealing};
 use crate::{
+    cmd::exit::{CommandError, ExitCode},
     commission::{self, Outcome, Terms},
     discover::{self, Found, Twins},
     distribute,
-    error::{CommandError, ExitCode},
     escrow::SealTo,
     link::{self, Link},
     progress::{Progress, Step},

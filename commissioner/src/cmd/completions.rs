@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, CommandFactory};
 use clap_complete::{Shell, generate};
 
 use super::{Cli, Context};
-use crate::error::CommandError;
+use crate::cmd::exit::CommandError;
 
 /// Print a completion script for a shell
 #[derive(Debug, ClapArgs)]

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use super::Context;
-use crate::{error::CommandError, text};
+use crate::{cmd::exit::CommandError, text};
 
 /// Who says that something is meant.
 pub(super) enum Word {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{Context, complain};
 use crate::{
-    error::CommandError,
+    cmd::exit::CommandError,
     link::{self, Diagnostics, Link},
     progress::{Progress, Step},
     registry::{self, Place, Registry},

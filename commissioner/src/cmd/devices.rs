@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     clock::rfc3339,
-    error::CommandError,
+    cmd::exit::CommandError,
     progress::short,
     registry::{Device, DeviceRecord, Key, KeyStatus, Provenance, Slot},
     text,

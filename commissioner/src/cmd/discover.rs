@@ -6,8 +6,8 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::{Context, complain};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::discover::{self, Found, Twins};
-use crate::error::{CommandError, ExitCode};
 use crate::link::{
     self, Link, Port,
     usb::{self, Blocked},

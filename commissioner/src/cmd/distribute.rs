@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 
 use super::commission::{not_ours, refuse_twins};
 use super::{Context, get::is_ours};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::discover::{self, Found};
 use crate::distribute::{self, Outcome};
-use crate::error::{CommandError, ExitCode};
 use crate::link::Link;
 use crate::progress::Progress;
 use crate::registry::List;

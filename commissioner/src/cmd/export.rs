@@ -12,8 +12,8 @@ use protocol::key::PublicKey;
 use super::Context;
 use crate::{
     clock::rfc3339,
+    cmd::exit::{CommandError, ExitCode},
     discover, distribute,
-    error::{CommandError, ExitCode},
     files::{self, Readers, Unfinished},
     link::{DEFAULT_PORT, Link},
     registry::{Device, Key, Provenance, Reading, Registry, Slot},

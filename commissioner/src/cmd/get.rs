@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::Context;
 use crate::client::{Client, Code, Request, Response};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::discover::{self, Found};
 use crate::edn;
-use crate::error::{CommandError, ExitCode};
 use crate::files;
 use crate::link::Link;
 use crate::progress::Step;

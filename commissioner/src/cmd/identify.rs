@@ -4,8 +4,8 @@ use clap::Args as ClapArgs;
 
 use super::{Context, Target};
 use crate::client::{Method, Request};
+use crate::cmd::exit::CommandError;
 use crate::discover::{self, Found};
-use crate::error::CommandError;
 
 /// Let a device blink
 #[derive(Debug, ClapArgs)]

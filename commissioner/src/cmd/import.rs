@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::{Context, complain};
 use crate::{
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     registry::Imported,
     text,
     text_file::TextFile,

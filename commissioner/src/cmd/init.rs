@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     clock::{self, Clock},
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     escrow::SealTo,
     files::{self, Readers},
     hsm,

@@ -9,7 +9,7 @@ use protocol::key::PublicKey;
 
 use super::{Context, station::Answer};
 use crate::{
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     files::{self, Readers},
     issuer::Issuer,
     keys::Anchor,

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use self::secret::Unlock;
 use crate::{
     clock::Clock,
-    error::CommandError,
+    cmd::exit::CommandError,
     escrow::OpenWith,
     files, hsm,
     issuer::Issuer,
@@ -41,6 +41,7 @@ pub mod console;
 pub mod devices;
 pub mod discover;
 pub mod distribute;
+pub mod exit;
 pub mod export;
 pub mod get;
 pub mod identify;

@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 
 use super::Context;
 use crate::{
-    error::CommandError,
+    cmd::exit::CommandError,
     registry::{DeviceRef, Policy},
 };
 

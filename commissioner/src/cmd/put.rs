@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::get::parse_path;
 use super::{Context, secret};
 use crate::client::{MAX_BODY, Request, content_format};
-use crate::error::CommandError;
+use crate::cmd::exit::CommandError;
 use crate::files::Input;
 use crate::link::Link;
 

@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 
 use super::{Context, Target};
-use crate::{commission, error::CommandError, registry::KeyStatus};
+use crate::{cmd::exit::CommandError, commission, registry::KeyStatus};
 
 /// Let a device make a new key
 #[derive(Debug, ClapArgs)]

@@ -4,7 +4,7 @@
 use clap::Args as ClapArgs;
 
 use super::{Context, Target};
-use crate::{commission, error::CommandError};
+use crate::{cmd::exit::CommandError, commission};
 
 /// Empty a device's owner slot
 #[derive(Debug, ClapArgs)]

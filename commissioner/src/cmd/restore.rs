@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 
 use super::{Context, Target, secret::Opening};
-use crate::{commission, error::CommandError, registry::DeviceRef};
+use crate::{cmd::exit::CommandError, commission, registry::DeviceRef};
 
 const HELP: &str = "\
 A copy of the key is kept by `commissioner commission --escrow`. Whoever answers to the device's ID gets the key: restore only

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::rfc3339,
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     progress::{Step, short},
     registry::{DeviceRef, Key, KeyStatus, Named, Revocation},
 };

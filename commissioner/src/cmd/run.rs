@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     client,
+    cmd::exit::{CommandError, ExitCode},
     commission::{other_key, tell},
     discover::{self, Found},
-    error::{CommandError, ExitCode},
     link::{self, Link},
     output::complain_in_lines,
     program::{self, Program, Signal},

@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use zeroize::Zeroizing;
 
 use super::confirm;
-use crate::error::CommandError;
+use crate::cmd::exit::CommandError;
 use crate::escrow::{self, OpenWith, SealTo};
 use crate::files::{self, Input};
 use crate::hsm;

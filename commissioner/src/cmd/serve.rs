@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{Context, complain};
 use crate::{
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     link::MAX_DATAGRAM,
     serve::{LIST, Outgoing, Server, TRL, revocations::Revocations},
     stop::Stop,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Context;
 use crate::{
     clock::rfc3339,
-    error::CommandError,
+    cmd::exit::CommandError,
     registry::{AuditEntry, Device, DeviceRecord, DeviceRef, Key},
     text,
 };

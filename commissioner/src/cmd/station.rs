@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Context;
 use crate::{
     clock::rfc3339,
-    error::CommandError,
+    cmd::exit::CommandError,
     files::{self, Readers},
     keys::Anchor,
     registry::{self, StationScope, StationToken},

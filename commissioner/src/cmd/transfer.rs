@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 
 use super::{Context, voucher::Options};
 use crate::{
-    error::CommandError,
+    cmd::exit::CommandError,
     keys::Anchor,
     registry::{DeviceRef, Slot},
 };

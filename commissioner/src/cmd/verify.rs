@@ -13,7 +13,7 @@ use crate::{
     certificate::{self, Flaw},
     client::Request,
     clock::rfc3339,
-    error::{CommandError, ExitCode},
+    cmd::exit::{CommandError, ExitCode},
     keys::Anchor,
     link::Link,
     text,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     clock::rfc3339,
-    error::CommandError,
+    cmd::exit::CommandError,
     files::{self, Readers},
     issuer::Issuer,
     keys::Anchor,

@@ -17,8 +17,8 @@ use super::{Failure, Work, refuse_twins};
 use crate::{
     client,
     cmd::Context,
+    cmd::exit::ExitCode,
     discover::{self, Found, Sighting},
-    error::ExitCode,
     link::{
         self, Link, Plug,
         usb::{self, Blocked},
