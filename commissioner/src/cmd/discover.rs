@@ -5,13 +5,16 @@ use std::fmt;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::{Context, complain};
-use crate::cmd::exit::{CommandError, ExitCode};
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
 use crate::discover::{self, Found, Twins};
 use crate::link::{
     self, Link, Port,
     usb::{self, Blocked},
 };
+use crate::output::complain;
 use crate::text;
 use crate::visit;
 

@@ -9,10 +9,12 @@ use clap::{Args as ClapArgs, ValueEnum};
 use minicbor::Encoder;
 use protocol::key::PublicKey;
 
-use super::Context;
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
 use crate::{
     clock::rfc3339,
-    cmd::exit::{CommandError, ExitCode},
     discover, distribute,
     files::{self, Readers, Unfinished},
     link::{DEFAULT_PORT, Link},

@@ -3,8 +3,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::{Context, Target};
-use crate::{cmd::exit::CommandError, commission};
+use super::{context::Context, exit::CommandError, reach::Target};
+use crate::commission;
 
 /// Empty a device's owner slot
 #[derive(Debug, ClapArgs)]

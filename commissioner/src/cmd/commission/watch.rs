@@ -13,11 +13,10 @@ use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
 use tokio::time::{Instant, interval};
 
-use super::{Failure, Work, refuse_twins};
+use super::Failure;
 use crate::{
     client,
-    cmd::Context,
-    cmd::exit::ExitCode,
+    cmd::{commissioning::Work, context::Context, exit::ExitCode, reach::refuse_twins},
     discover::{self, Found, Sighting},
     link::{
         self, Link, Plug,
