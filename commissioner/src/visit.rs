@@ -28,6 +28,8 @@ const COMM: &str = "/comm";
 const AUTHZ_INFO: &str = "/authz-info";
 /// How long a token is presented again and again to a device that verifies no more of them for now.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(40);
+/// After how long that is spoken of.
+const UNUSUAL: Duration = Duration::from_secs(15);
 /// How long we wait for such a device at a time, whatever it asks for.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// How long a visit may take to begin, beside what the device says it needs: the handshakes, and the token.
@@ -501,7 +503,10 @@ async fn present(client: &mut Client, token: Vec<u8>, progress: &Progress) -> Re
         if waited >= TOKEN_PATIENCE {
             return Err(Error::TokensBusy { waited, refusal: Refusal::from(&response) });
         }
-        progress.working("others keep the device busy with tokens; presenting the station's again");
+        // A few seconds are nothing unusual where it was visited often just now.
+        if waited >= UNUSUAL {
+            progress.working("the device takes no tokens for now, others may keep it busy; trying again");
+        }
         client.pause(wait, wait.max(Duration::from_secs(1))).await?;
     }
 }

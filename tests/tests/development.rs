@@ -511,6 +511,8 @@ fn a_console_is_for_serial_lines_that_exist() {
 fn a_board_that_never_answers_may_run_at_another_speed() {
     let bench = bench();
     let device = bench.start("flash", ID);
+    // What it printed at its start is read by then.
+    bench.commissioner(&["discover", &device.link]).succeeded();
     device.signal("STOP");
     let slow = format!("{}@9600", device.link);
     bench.commissioner(&["get", "/comm", &slow]).ended_with(4).saying("is 9600 baud its speed");
@@ -533,7 +535,7 @@ fn a_captured_serial_line_is_a_log_too() {
     bench.commissioner_fed("state", &["collect", "-"], &capture).ended_with(3).saying("not usable");
     bench.commissioner_fed("state", &["collect"], b"boot\n").ended_with(3).saying("standard input has no report line");
     bench.commissioner(&["collect", "/no/such/log"]).ended_with(2).saying("/no/such/log");
-    bench.commissioner(&["collect", bench.path("").to_str().unwrap()]).ended_with(2).saying("Is a directory");
+    bench.commissioner(&["collect", bench.path("").to_str().unwrap()]).ended_with(2).saying("it is a directory");
 }
 
 fn path_with_our_programs() -> String {

@@ -104,7 +104,7 @@ impl fmt::Display for Fault {
             ),
             Self::Deaf => f.write_str(
                 "the device is heard (it printed its report), and answers nothing that is sent to it: is the wire from the \
-                 adapter's TX to the device's RX connected?",
+                 adapter's TX to the device's RX connected? Or did its firmware stop after that?",
             ),
             Self::SevenBits => f.write_str(
                 "the device is heard (it printed its report), but without the eighth bit of each byte, and so neither side \

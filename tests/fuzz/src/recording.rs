@@ -117,7 +117,9 @@ impl Command {
             Self::Rekey => {
                 commission::rekey(&mut client, &account, station, &quiet()).await?;
             }
-            Self::Reset => commission::reset(&mut client, &account, station, &quiet()).await?,
+            Self::Reset => {
+                commission::reset(&mut client, &account, station, &quiet()).await?;
+            }
         }
         Ok(())
     }
