@@ -19,7 +19,6 @@ use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use rand_core::{CryptoRngCore, OsRng, RngCore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{CommandError, ExitCode};
 use crate::link::{self, Datagrams, Link};
 
 pub(crate) use blockwise::{Exchange, transfer};
@@ -508,24 +507,6 @@ fn parse(bytes: &[u8]) -> Option<Packet> {
     let packet = Packet::from_bytes(bytes).ok()?;
     let well_formed = packet.header.code != MessageClass::Empty || bytes.len() == 4;
     (packet.header.get_version() == 1 && well_formed).then_some(packet)
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        let exit = match error {
-            Error::Link(error) => return error.into(),
-            Error::NoAnswer { .. } | Error::Reset | Error::Changed | Error::TooSlow => ExitCode::Link,
-            Error::Malformed(_) | Error::TooLarge => ExitCode::Refused,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
-
-impl From<Refusal> for CommandError {
-    /// That of a device.
-    fn from(refusal: Refusal) -> Self {
-        Self::new(ExitCode::Refused, format!("the device refused with {refusal}"))
-    }
 }
 
 #[cfg(test)]

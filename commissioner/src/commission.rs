@@ -26,7 +26,6 @@ use crate::certificate::{self, Flaw};
 use crate::client::{Client, Method, Refusal, Request, content_format};
 use crate::crash::{self, Point};
 use crate::deed::{self, Asked, Deed};
-use crate::error::{CommandError, ExitCode};
 use crate::escrow::{self, SealTo};
 use crate::issuer;
 use crate::progress::{Progress, Step, short};
@@ -936,39 +935,6 @@ impl From<deed::Error> for Error {
             deed::Error::Visit(error) => error.into(),
             deed::Error::Registry(error) => error.into(),
             of_deed => Self::Deed(of_deed),
-        }
-    }
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error {
-            Error::Visit(error) => error.into(),
-            Error::Registry(error) => error.into(),
-            Error::Deed(error) => error.into(),
-            Error::Issuer(error) => error.into(),
-            Error::Escrow(error) => error.into(),
-            Error::Voucher(unfit) => unfit.into(),
-            Error::Unfinished { source, .. } => Self::new(Self::from(*source).exit(), message),
-            Error::NoRequest => Self::usage(message),
-            Error::Revoked { .. } => Self::new(ExitCode::Conflict, message),
-            Error::Fault
-            | Error::Owned
-            | Error::OtherFactory
-            | Error::NotMadeHere
-            | Error::NeedsVoucher
-            | Error::Unproven
-            | Error::NoOwnerSlot
-            | Error::ForeignCertificate(_)
-            | Error::Refused(_)
-            | Error::NoReset(_)
-            | Error::NoRekey(_)
-            | Error::NotTakenBack(_)
-            | Error::NoInjection(_)
-            | Error::OtherKey
-            | Error::Malformed(_)
-            | Error::WrongReceipt(_) => Self::new(ExitCode::Refused, message),
         }
     }
 }

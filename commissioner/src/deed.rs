@@ -6,7 +6,6 @@
 //! ```
 
 use crate::client::{Request, Response};
-use crate::error::{CommandError, ExitCode};
 use crate::registry::{self, Registry, Room};
 use crate::visit::{self, Visit};
 
@@ -188,15 +187,5 @@ fn failure(error: &registry::Error) -> Option<String> {
         registry::Error::Database(source) | registry::Error::ReadOnly(source) => Some(source.to_string()),
         registry::Error::Damaged { what, .. } => Some(what.clone()),
         _ => None,
-    }
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Visit(error) => error.into(),
-            Error::Registry(error) => error.into(),
-            Error::NoRoom { .. } | Error::Unrecorded { .. } => Self::new(ExitCode::Internal, error.to_string()),
-        }
     }
 }

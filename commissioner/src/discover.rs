@@ -6,6 +6,7 @@
 //! then asked in full. A device at both is one device with two links.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use cbor_schemas::DeviceId;
@@ -14,7 +15,6 @@ use protocol::{key::PublicKey, usb::link_local};
 use tokio::task::JoinSet;
 
 use crate::client::{self, Client, Request, ask_group};
-use crate::error::{CommandError, ExitCode};
 use crate::link::{
     self, DEFAULT_PORT, Link, network,
     usb::{self, Blocked},
@@ -43,6 +43,39 @@ pub struct Found {
     pub account: Account,
     /// Where it answers, too.
     pub others: Vec<Link>,
+}
+
+/// Why there is not the device that is wanted.
+#[derive(Debug, thiserror::Error)]
+#[error("{lack}")]
+pub struct Error {
+    /// What there is instead.
+    pub lack: Lack,
+    /// Links and devices that may have been meant, or why there is no device at them; a line each.
+    pub candidates: Vec<String>,
+}
+
+/// What there is instead of the one device that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    /// Nobody.
+    #[error("no device answers; plug one in, or name its link (serial:PATH or udp:ADDRESS)")]
+    NoDevice,
+    /// More than one device.
+    #[error("more than one device answers; name one of these links")]
+    Several,
+    /// None with this ID.
+    #[error("{0} does not answer on any serial port or USB network link; plug it in, or give its link")]
+    Absent(DeviceId),
+    /// More than one with this ID.
+    #[error("more than one device claims to be {0}; unplug what is not, or name a link")]
+    Claimed(DeviceId),
+}
+
+impl Lack {
+    fn with(self, candidates: impl IntoIterator<Item = String>) -> Error {
+        Error { lack: self, candidates: candidates.into_iter().collect() }
+    }
 }
 
 /// A link that was tried, and what came of it.
@@ -158,16 +191,16 @@ async fn ask_again(devices: Vec<Found>) -> Vec<Found> {
 /// The one device that answers on [`links`].
 ///
 /// # Errors
-/// Exit code 3 if there is none, or more than one; it lists them.
-pub async fn only() -> Result<Found, CommandError> {
+/// If there is none, or more than one; it lists them.
+pub async fn only() -> Result<Found, Error> {
     one_of(survey(links()).await, &usb::blocked())
 }
 
 /// All devices that answer on [`links`].
 ///
 /// # Errors
-/// Exit code 3 if there is none; it lists what was tried.
-pub async fn all() -> Result<Vec<Found>, CommandError> {
+/// If there is none; it lists what was tried.
+pub async fn all() -> Result<Vec<Found>, Error> {
     let (devices, failures) = merge(survey(links()).await);
     match devices.is_empty() {
         true => Err(no_device(&failures, &usb::blocked())),
@@ -178,30 +211,20 @@ pub async fn all() -> Result<Vec<Found>, CommandError> {
 /// The device with this ID, wherever it answers on [`links`].
 ///
 /// # Errors
-/// Exit code 3 if it does not answer, or if more than one claims to be it.
-pub async fn find(device: &DeviceId) -> Result<Found, CommandError> {
+/// If it does not answer, or if more than one claims to be it.
+pub async fn find(device: &DeviceId) -> Result<Found, Error> {
     the_one(device, survey(links()).await, &usb::blocked())
 }
 
-fn the_one(device: &DeviceId, sightings: Vec<Sighting>, blocked: &[Blocked]) -> Result<Found, CommandError> {
+fn the_one(device: &DeviceId, sightings: Vec<Sighting>, blocked: &[Blocked]) -> Result<Found, Error> {
     let (found, failures) = merge(sightings);
     let (mut claimants, others): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|found| found.account.info().device == *device);
-    let (message, candidates) = match (claimants.pop(), claimants.is_empty()) {
-        (Some(one), true) => return Ok(one),
-        (Some(last), false) => {
-            claimants.push(last);
-            let message = format!("more than one device claims to be {device}; unplug what is not, or name a link");
-            (message, claimants.iter().map(describe).collect::<Vec<_>>())
-        }
-        (None, _) => {
-            let message = format!(
-                "{device} does not answer on any serial port or USB network link; plug it in, or give its link"
-            );
-            (message, others.iter().map(describe).chain(in_vain(&failures, blocked)).collect())
-        }
-    };
-    Err(CommandError::new(ExitCode::NoDevice, message).with_candidates(candidates))
+    match (claimants.pop(), claimants.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(last), false) => Err(Lack::Claimed(*device).with(claimants.iter().chain([&last]).map(describe))),
+        (None, _) => Err(Lack::Absent(*device).with(others.iter().map(describe).chain(in_vain(&failures, blocked)))),
+    }
 }
 
 impl Found {
@@ -210,24 +233,21 @@ impl Found {
         [&self.link].into_iter().chain(&self.others)
     }
 
-    /// After an `error` of its link, goes on over the next one where the same device answers. Whatever was done must bear
-    /// to be done again.
-    ///
-    /// # Errors
-    /// `error` itself, if it is none of the link, or if the device answers nowhere else.
-    pub async fn fall_back(&mut self, error: CommandError, progress: &Progress) -> Result<(), CommandError> {
-        while error.exit() == ExitCode::Link && !self.others.is_empty() {
+    /// After its link failed, goes on over the next one where the same device answers. Whatever was done must bear to be done
+    /// again. Whether there is such a link.
+    pub async fn fall_back(&mut self, because: &impl fmt::Display, progress: &Progress) -> bool {
+        while !self.others.is_empty() {
             let next = self.others.remove(0);
             let Ok(other) = at(&next).await else { continue };
             let is_same =
                 other.account.info().device == self.account.info().device && other.account.key() == self.account.key();
             if is_same {
-                progress.step(Step::FellBack { to: next.to_string(), because: error.to_string() });
+                progress.step(Step::FellBack { to: next.to_string(), because: because.to_string() });
                 *self = Found { others: std::mem::take(&mut self.others), ..other };
-                return Ok(());
+                return true;
             }
         }
-        Err(error)
+        false
     }
 }
 
@@ -283,22 +303,17 @@ fn has_commissioning(resources: &[u8]) -> bool {
     })
 }
 
-fn one_of(sightings: Vec<Sighting>, blocked: &[Blocked]) -> Result<Found, CommandError> {
+fn one_of(sightings: Vec<Sighting>, blocked: &[Blocked]) -> Result<Found, Error> {
     let (mut devices, failures) = merge(sightings);
     match (devices.pop(), devices.is_empty()) {
         (Some(device), true) => Ok(device),
         (None, _) => Err(no_device(&failures, blocked)),
-        (Some(last), false) => {
-            let candidates = devices.iter().chain([&last]).map(describe);
-            Err(CommandError::new(ExitCode::NoDevice, "more than one device answers; name one of these links")
-                .with_candidates(candidates))
-        }
+        (Some(last), false) => Err(Lack::Several.with(devices.iter().chain([&last]).map(describe))),
     }
 }
 
-fn no_device(failures: &[(Link, visit::Error)], blocked: &[Blocked]) -> CommandError {
-    let message = "no device answers; plug one in, or name its link (serial:PATH or udp:ADDRESS)";
-    CommandError::new(ExitCode::NoDevice, message).with_candidates(in_vain(failures, blocked))
+fn no_device(failures: &[(Link, visit::Error)], blocked: &[Blocked]) -> Error {
+    Lack::NoDevice.with(in_vain(failures, blocked))
 }
 
 /// Where there is no device, and why not.
@@ -442,8 +457,8 @@ mod tests {
         let id = "urn:dev:ops:32473-test-01";
         let links = [device(comm(id)).await, device(comm(id)).await];
         let error = the_one(&id.parse().unwrap(), survey(links.clone()).await, &[]).err().unwrap();
-        assert_eq!(error.exit(), ExitCode::NoDevice);
-        assert!(links.iter().all(|link| error.to_string().contains(&link.to_string())), "{error}");
+        assert_eq!(error.lack, Lack::Claimed(id.parse().unwrap()));
+        assert!(links.iter().all(|link| told(&error).contains(&link.to_string())), "{error:?}");
         let sightings = survey([links[0].clone()]).await;
         assert_eq!(the_one(&id.parse().unwrap(), sightings, &[]).unwrap().link, links[0]);
     }
@@ -453,8 +468,10 @@ mod tests {
         (Progress::new(recording.clone()), recording)
     }
 
-    fn link_failed() -> CommandError {
-        CommandError::new(ExitCode::Link, "the cable is loose")
+    const LOOSE: &str = "the cable is loose";
+
+    fn told(error: &Error) -> String {
+        format!("{error} {}", error.candidates.join(" "))
     }
 
     #[tokio::test]
@@ -465,23 +482,11 @@ mod tests {
         let mut found = at(&first).await.unwrap();
         // Nobody is at the first of them.
         found.others = vec![nobody(), second.clone()];
-        found.fall_back(link_failed(), &progress).await.unwrap();
+        assert!(found.fall_back(&LOOSE, &progress).await);
         assert_eq!((&found.link, &found.others), (&second, &vec![]));
-        let fell_back = Step::FellBack { to: second.to_string(), because: "the cable is loose".to_owned() };
+        let fell_back = Step::FellBack { to: second.to_string(), because: LOOSE.to_owned() };
         assert_eq!(recording.steps(), [(None, fell_back)]);
-        let error = found.fall_back(link_failed(), &progress).await.unwrap_err();
-        assert_eq!(error.to_string(), "the cable is loose", "there is no other link any more");
-    }
-
-    #[tokio::test]
-    async fn a_refusal_is_no_failure_of_the_link() {
-        let (progress, recording) = recorded();
-        let comm = comm("urn:dev:ops:32473-test-01");
-        let mut found = at(&device(comm.clone()).await).await.unwrap();
-        found.others = vec![device(comm).await];
-        let refused = CommandError::new(ExitCode::Refused, "no");
-        assert_eq!(found.fall_back(refused, &progress).await.unwrap_err().to_string(), "no");
-        assert_eq!((found.others.len(), recording.steps()), (1, vec![]));
+        assert!(!found.fall_back(&LOOSE, &progress).await, "there is no other link any more");
     }
 
     #[tokio::test]
@@ -489,7 +494,7 @@ mod tests {
         let (progress, _) = recorded();
         let mut found = at(&device(comm("urn:dev:ops:32473-test-01")).await).await.unwrap();
         found.others = vec![device(comm("urn:dev:ops:32473-test-02")).await];
-        assert!(found.fall_back(link_failed(), &progress).await.is_err());
+        assert!(!found.fall_back(&LOOSE, &progress).await);
     }
 
     #[test]
@@ -513,16 +518,16 @@ mod tests {
     async fn two_devices_are_listed() {
         let links = [device(comm("urn:dev:ops:32473-test-01")).await, device(comm("urn:dev:ops:32473-test-02")).await];
         let error = one_of(survey(links.clone()).await, &[]).err().unwrap();
-        assert_eq!(error.exit(), ExitCode::NoDevice);
-        assert!(links.iter().all(|link| error.to_string().contains(&link.to_string())), "{error}");
-        assert!(error.to_string().contains("urn:dev:ops:32473-test-02"), "{error}");
+        assert_eq!(error.lack, Lack::Several);
+        assert!(links.iter().all(|link| told(&error).contains(&link.to_string())), "{error:?}");
+        assert!(told(&error).contains("urn:dev:ops:32473-test-02"), "{error:?}");
     }
 
     #[tokio::test]
     async fn nobody_is_an_error_that_says_what_was_tried() {
         let error = one_of(survey([nobody()]).await, &[]).err().unwrap();
-        assert_eq!(error.exit(), ExitCode::NoDevice);
-        assert!(error.to_string().contains("serial:/dev/ttyNONE: /dev/ttyNONE does not exist"), "{error}");
+        assert_eq!(error.lack, Lack::NoDevice);
+        assert!(told(&error).contains("serial:/dev/ttyNONE: /dev/ttyNONE does not exist"), "{error:?}");
     }
 
     #[tokio::test]
@@ -535,8 +540,7 @@ mod tests {
             one_of(silent().await, &blocked).err().unwrap(),
             the_one(&id.parse().unwrap(), silent().await, &blocked).err().unwrap(),
         ] {
-            assert_eq!(error.exit(), ExitCode::NoDevice);
-            let said = error.to_string();
+            let said = told(&error);
             assert!(
                 said.contains(&format!("USB port 3-1 ({id}): plugged in, but its network has no driver")),
                 "{said}"
@@ -566,7 +570,7 @@ mod tests {
         let error = members(&group).await.unwrap_err();
         let said = error.to_string();
         assert!(said.contains(&group.to_string()) && said.contains("firewall") && said.contains("ufw allow"), "{said}");
-        assert_eq!(CommandError::from(error).exit(), ExitCode::Link);
+        assert!(matches!(error, visit::Error::Client(_)), "{error:?}");
     }
 
     /// The group is deaf here, as one is behind a firewall.

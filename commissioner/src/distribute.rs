@@ -13,7 +13,6 @@ use cbor_schemas::{DeviceId, ListMode, PeersView};
 use crate::client::{Client, Refusal, Request, content_format};
 use crate::crash::{self, Point};
 use crate::deed::{self, Deed};
-use crate::error::{CommandError, ExitCode};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{self, List};
@@ -164,21 +163,6 @@ impl From<deed::Error> for Error {
             deed::Error::Visit(error) => error.into(),
             deed::Error::Registry(error) => error.into(),
             of_deed => Self::Deed(of_deed),
-        }
-    }
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Visit(error) => error.into(),
-            Error::Registry(error) => error.into(),
-            Error::Deed(error) => error.into(),
-            Error::Issuer(error) => error.into(),
-            Error::NoList => Self::usage(error.to_string()),
-            Error::TooLong { .. } | Error::Refused(_) | Error::Malformed(_) | Error::OtherList => {
-                Self::new(ExitCode::Refused, error.to_string())
-            }
         }
     }
 }

@@ -12,11 +12,7 @@ use age::{Decryptor, EncryptError, Identity, IdentityFile, secrecy::SecretString
 use protocol::key::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use crate::{
-    error::{CommandError, ExitCode},
-    files::Input,
-    keys, passphrase,
-};
+use crate::{files::Input, keys, passphrase};
 
 /// The longest key inside of a copy, in bytes; PKCS#8 PEM has about 240.
 const MAX_PEM: u64 = 4096;
@@ -123,16 +119,6 @@ impl From<passphrase::Error> for Error {
             passphrase::Error::Damaged(what) => Self::Damaged(what),
             passphrase::Error::Memory(mebibytes) => Self::Memory(mebibytes),
         }
-    }
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        let exit = match error {
-            Error::Locked => ExitCode::Refused,
-            Error::Seal(_) | Error::Memory(_) | Error::Damaged(_) => ExitCode::Internal,
-        };
-        Self::new(exit, error.to_string())
     }
 }
 

@@ -231,7 +231,7 @@ mod tests {
     use cryptoki::context::Function;
 
     use super::*;
-    use crate::error::CommandError;
+    use crate::cmd::exit::CommandError;
 
     /// SoftHSM never locks a PIN, so this is not seen from outside.
     #[test]

@@ -7,7 +7,7 @@
 //! - the [`registry`] remembers: devices, keys, certificates, and the audit trail;
 //! - the [`issuer`] signs, and only what the registry has written down before.
 //!
-//! The commands are in [`cmd`], one file each; a command's outcome for scripts is in [`error`]. Everything below
+//! The commands are in [`cmd`], one file each; a command's outcome for scripts is in [`cmd::exit`]. Everything below
 //! [`cmd`] takes its time from a [`clock::Clock`] and reports through a [`progress::Progress`], so tests own both.
 
 pub mod backup;
@@ -21,7 +21,6 @@ pub mod deed;
 pub mod discover;
 pub mod distribute;
 pub mod edn;
-pub mod error;
 pub mod escrow;
 pub mod files;
 pub mod hsm;

@@ -27,8 +27,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use crate::error::{CommandError, ExitCode};
-
 use self::holder::Device;
 
 pub use diagnostics::Diagnostics;
@@ -317,13 +315,6 @@ impl Error {
     /// Whether a port that has just come, or is about to come, may cause this: it is not there, or not ours yet.
     pub fn may_pass(&self) -> bool {
         !matches!(self, Self::NotSerial { .. })
-    }
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        let exit = if matches!(error, Error::Missing { .. }) { ExitCode::NoDevice } else { ExitCode::Link };
-        Self::new(exit, error.to_string())
     }
 }
 

@@ -4,8 +4,10 @@ use std::{io, process::ExitCode};
 
 use clap::error::ErrorKind;
 use commissioner::{
-    cmd::Cli,
-    error::{self, CommandError},
+    cmd::{
+        Cli,
+        exit::{self, CommandError},
+    },
     output::{Output, complain, complain_in_lines},
     stop,
     text::LogWriter,
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
     match output.finish() {
         Err(error) if result.is_ok() => {
             complain(format_args!("cannot write to standard output: {error}"));
-            error::ExitCode::Internal.into()
+            exit::ExitCode::Internal.into()
         }
         _ => code,
     }
@@ -67,7 +69,7 @@ fn answer(error: &clap::Error) -> ExitCode {
     complain_in_lines(text.trim_end());
     let message = text.trim().trim_start_matches("error: ");
     Output::stdout(json).json(&CommandError::usage(message).as_json());
-    error::ExitCode::Usage.into()
+    exit::ExitCode::Usage.into()
 }
 
 /// The error as a sentence for people, and as a line for scripts.

@@ -98,7 +98,7 @@ pub fn complain(problem: impl fmt::Display) {
     complain_in_lines(text::line(&problem.to_string()));
 }
 
-/// The same for what is several lines, of which each has been looked at: a [`CommandError`](crate::error::CommandError).
+/// The same for what is several lines, of which each has been looked at: a [`CommandError`](crate::cmd::exit::CommandError).
 pub fn complain_in_lines(problem: impl fmt::Display) {
     // Nobody can be told that standard error is gone.
     let _ = io::stderr().write_all(format!("{}\n", text::lines(&problem.to_string())).as_bytes());

@@ -14,7 +14,6 @@ use zeroize::Zeroize;
 use crate::client::{
     self, Client, Code, Exchange, Refusal, Request, Response, content_format, echo_wanted, set_echo, summary, transfer,
 };
-use crate::error::{CommandError, ExitCode};
 use crate::text;
 
 pub use protocol::edhoc::Transfer;
@@ -353,16 +352,6 @@ pub(crate) fn to_packet(inner: &oscore::Inner<'_>) -> Packet {
     }
     packet.payload = inner.payload().to_vec();
     packet
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Client(error) => error.into(),
-            error @ Error::Busy => Self::new(ExitCode::Link, error.to_string()),
-            error => Self::new(ExitCode::Refused, error.to_string()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,6 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::error::CommandError;
-
 /// The signals that the command takes itself: bit n is set for signal n.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
@@ -63,11 +61,8 @@ impl Stop {
     ///
     /// # Errors
     /// If the system does not let us.
-    pub fn listen() -> Result<Self, CommandError> {
-        let listen = || -> io::Result<Self> {
-            Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
-        };
-        listen().map_err(CommandError::internal)
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
     }
 
     /// Waits for one of them.

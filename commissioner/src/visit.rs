@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout};
 use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
 use crate::clock::rfc3339;
 use crate::crash::{self, Point};
-use crate::error::{CommandError, ExitCode};
 use crate::issuer::{self, Issuer};
 use crate::progress::{Progress, Step};
 use crate::registry::{self, Parting, Registry, TokenRequest, Validity};
@@ -514,31 +513,6 @@ async fn present(client: &mut Client, token: Vec<u8>, progress: &Progress) -> Re
 
 fn get_comm() -> Request {
     Request { accept: Some(content_format::CBOR), ..Request::get(COMM) }
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        let exit = match error {
-            Error::Client(error) => return error.into(),
-            Error::Session(error) => return error.into(),
-            Error::Registry(error) => return (*error).into(),
-            Error::Issuer(error) => return error.into(),
-            Error::NoDevice(_) => ExitCode::NoDevice,
-            Error::Refused(_)
-            | Error::Malformed(_)
-            | Error::Credential(_)
-            | Error::NoKey
-            | Error::Minimal
-            | Error::NotMinimal
-            | Error::NoOwnerSlot
-            | Error::Differs(_)
-            | Error::TokenRefused(_)
-            | Error::GivenAway(..) => ExitCode::Refused,
-            Error::TokensBusy { .. } | Error::KeptFrom { .. } => ExitCode::Link,
-            Error::NoToken | Error::TokenExpired(_) => ExitCode::Usage,
-        };
-        Self::new(exit, error.to_string())
-    }
 }
 
 #[cfg(test)]

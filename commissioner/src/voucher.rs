@@ -11,11 +11,7 @@ use std::{
 use cbor_schemas::{CoseKey, DeviceId, DeviceInfo, Kind, Sign1, VoucherClaims};
 use qrcode::{EcLevel, QrCode, render, types::QrError};
 
-use crate::{
-    clock::rfc3339,
-    error::{CommandError, ExitCode},
-    files::Input,
-};
+use crate::{clock::rfc3339, files::Input};
 
 /// What a voucher as text begins with; then come base45 digits (RFC 9285), which QR codes hold best.
 const TEXT_PREFIX: &str = "COMM1:";
@@ -33,6 +29,17 @@ const PIXELS: u32 = 8;
 pub struct Voucher {
     object: Vec<u8>,
     claims: VoucherClaims,
+}
+
+/// Why there is no image of a voucher.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It does not fit a QR code.
+    #[error(transparent)]
+    Code(#[from] QrError),
+    /// It cannot be written as PNG.
+    #[error(transparent)]
+    Png(#[from] png::EncodingError),
 }
 
 /// Why a file gives no voucher.
@@ -153,9 +160,9 @@ impl Voucher {
     ///
     /// # Errors
     /// The voucher does not fit a QR code, which no voucher of ours does.
-    pub fn to_png(&self) -> Result<Vec<u8>, CommandError> {
-        let code = self.code().map_err(CommandError::internal)?;
-        let modules = u32::try_from(code.width()).map_err(CommandError::internal)?;
+    pub fn to_png(&self) -> Result<Vec<u8>, ImageError> {
+        let code = self.code()?;
+        let modules = u32::try_from(code.width()).map_err(|_| QrError::DataTooLong)?;
         let side = (modules + 2 * QUIET_ZONE) * PIXELS;
         let is_white = |x: u32, y: u32| {
             let module = |at: u32| (at / PIXELS).checked_sub(QUIET_ZONE).filter(|at| *at < modules);
@@ -172,8 +179,7 @@ impl Voucher {
         let mut encoder = png::Encoder::new(&mut image, side, side);
         encoder.set_color(png::ColorType::Grayscale);
         encoder.set_depth(png::BitDepth::One);
-        let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&rows.collect::<Vec<_>>()));
-        written.map_err(CommandError::internal)?;
+        encoder.write_header()?.write_image_data(&rows.collect::<Vec<_>>())?;
         Ok(image)
     }
 
@@ -211,22 +217,6 @@ fn load_file(path: &Path) -> Result<Voucher, Error> {
     let len = read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let voucher = if len as u64 <= MAX_FILE { Voucher::decode(&contents) } else { None };
     voucher.ok_or_else(|| Error::NotAVoucher(path.to_owned()))
-}
-
-impl From<Error> for CommandError {
-    fn from(error: Error) -> Self {
-        Self::usage(error.to_string())
-    }
-}
-
-impl From<Unfit> for CommandError {
-    fn from(unfit: Unfit) -> Self {
-        let exit = match unfit {
-            Unfit::OtherDevice(_) | Unfit::OtherOwner(_) => ExitCode::Usage,
-            Unfit::Expired { .. } | Unfit::Used { .. } => ExitCode::Refused,
-        };
-        Self::new(exit, unfit.to_string())
-    }
 }
 
 #[cfg(test)]

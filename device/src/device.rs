@@ -452,28 +452,42 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
 
     /// Takes over what a commit left in flash, be it done or not: a commit can fail and have taken effect.
     fn committed(&mut self, commit: Result<Snapshot, store::Error>) -> Result<(), Problem> {
-        if let (Ok(snapshot), Some(whole)) = (&commit, &mut self.whole)
-            && !whole.differs_from(snapshot)
-        {
-            // A watermark or a value, which the store has read back: no reason to compute the keys again for each token.
-            let before = core::mem::replace(&mut whole.snapshot, *snapshot);
-            if before.values != snapshot.values {
-                self.configure_board();
+        let Ok(snapshot) = commit else {
+            self.reopen();
+            return Err(Problem::STORAGE);
+        };
+        match &mut self.whole {
+            // The store has read all of it back, the key among it, which is the same: no reason to compute it again.
+            Some(whole) if whole.snapshot.generation == snapshot.generation => {
+                let before = core::mem::replace(&mut whole.snapshot, snapshot);
+                let slots_changed = whole.differs_from(&before);
+                if slots_changed && whole.read_slots().is_err() {
+                    self.whole = None;
+                }
+                self.changed(slots_changed);
+                if slots_changed || before.values != snapshot.values {
+                    self.configure_board();
+                }
             }
-            return Ok(());
+            _ => self.reopen(),
         }
-        if let Some(Whole { mut store, snapshot: before, .. }) = self.whole.take() {
-            let opened = store.reload();
-            let Device { config, board, rng, .. } = self;
-            self.whole = Whole::new(store, opened, |need| due(need, config, board, rng));
-            self.changed |= self.whole.as_ref().is_none_or(|whole| whole.differs_from(&before));
-            self.present_until.take_if(|_| self.changed);
-            self.configure_board();
-        }
-        match commit {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Problem::STORAGE),
-        }
+        Ok(())
+    }
+
+    /// Finds out anew what is in flash.
+    fn reopen(&mut self) {
+        let Some(Whole { mut store, snapshot: before, .. }) = self.whole.take() else { return };
+        let opened = store.reload();
+        let Device { config, board, rng, .. } = self;
+        self.whole = Whole::new(store, opened, |need| due(need, config, board, rng));
+        self.changed(self.whole.as_ref().is_none_or(|whole| whole.differs_from(&before)));
+        self.configure_board();
+    }
+
+    /// Takes note of whether a key or a slot was changed: presence was for that.
+    fn changed(&mut self, is_changed: bool) {
+        self.changed |= is_changed;
+        self.present_until.take_if(|_| self.changed);
     }
 }
 
@@ -488,10 +502,17 @@ impl<F: NorFlash> Whole<F> {
         }
         let Opened::Ready { snapshot, key } = opened else { return None };
         let key = PrivateKey::from_bytes(key.as_bytes()).ok()?;
-        let factory = held(&mut store, Slot::Factory).ok()?;
-        let owner = held(&mut store, Slot::Owner).ok()?;
         let identity = Identity { key, origin: snapshot.key_origin };
-        Some(Whole { store, identity, snapshot, factory, owner })
+        let mut whole = Whole { store, identity, snapshot, factory: None, owner: None };
+        whole.read_slots().ok()?;
+        Some(whole)
+    }
+
+    /// Reads both slots. An error means that their contents are not what any version of us wrote.
+    fn read_slots(&mut self) -> Result<(), Problem> {
+        self.factory = held(&mut self.store, Slot::Factory)?;
+        self.owner = held(&mut self.store, Slot::Owner)?;
+        Ok(())
     }
 
     /// What storage needs for another key: the factory slot loses its certificate, which is about the old one.
@@ -546,7 +567,6 @@ fn due(need: Need, config: &Config, board: &mut impl Board, rng: &mut impl Crypt
     }
 }
 
-/// Reads a slot. An error means that its contents are not what any version of us wrote.
 fn held<F: NorFlash>(store: &mut Store<F>, slot: Slot) -> Result<Option<Held>, Problem> {
     let mut scratch = Scratch::new();
     let Some(bytes) = store.slot(slot, &mut scratch).map_err(|_| Problem::STORAGE)? else { return Ok(None) };

@@ -9,9 +9,9 @@ use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, SlotContents};
 use commissioner::{
     client::{Client, Timers},
     clock::Clock,
+    cmd::exit::CommandError,
     cmd::init::initialise,
     commission::{Outcome, Terms, commission},
-    error::CommandError,
     issuer::Issuer,
     keys::{self, IssuerKey},
     link::Datagrams,

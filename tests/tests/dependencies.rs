@@ -1,6 +1,10 @@
 //! Dependencies point one way. cargo itself says what depends on what.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -41,6 +45,58 @@ fn dependencies_within_the_workspace_point_one_way() {
             assert!(!is_ours || allowed.contains(&dependency), "{name} must not depend on {dependency}");
         }
     }
+}
+
+/// The library under the commands knows none of them, and no exit code; a command knows no other command.
+#[test]
+fn nothing_stands_on_the_commands() {
+    let source = root().join("../commissioner/src");
+    let commands: BTreeSet<_> = names_in(&source.join("cmd/mod.rs"), "pub mod ").collect();
+    assert!(commands.len() > 25 && commands.contains("revoke"), "{commands:?}");
+    let mut looked_at = 0;
+    for file in rust_files(&source) {
+        let path = file.strip_prefix(&source).expect("it is in there").to_str().expect("UTF-8");
+        let text = std::fs::read_to_string(&file).expect("a file");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if path == "main.rs" || path.ends_with("tests.rs") {
+            continue;
+        }
+        looked_at += 1;
+        let Some(name) = path.strip_prefix("cmd/") else {
+            let line = code.lines().find(|line| !line.trim_start().starts_with("//") && line.contains("cmd::"));
+            assert_eq!(line, None, "{path} stands on the commands");
+            continue;
+        };
+        let own = name.split(['/', '.']).next().unwrap_or_default();
+        for other in commands.iter().filter(|it| **it != own && **it != "exit") {
+            let uses = [format!("super::{other}::"), format!("cmd::{other}::"), format!("    {other}::")];
+            let used = code.split("use super::{").nth(1).and_then(|rest| rest.split("};").next()).unwrap_or_default();
+            let is_used = uses[..2].iter().any(|it| code.contains(it.as_str())) || used.contains(uses[2].as_str());
+            assert!(name == "mod.rs" || !is_used, "the command {own} stands on the command {other}");
+        }
+    }
+    assert!(looked_at > 90, "{looked_at} files");
+}
+
+/// What a file names after `keyword`.
+fn names_in(file: &Path, keyword: &str) -> impl Iterator<Item = String> {
+    let text = std::fs::read_to_string(file).expect("a file");
+    let names: Vec<_> =
+        text.lines().filter_map(|line| Some(line.strip_prefix(keyword)?.strip_suffix(';')?.to_owned())).collect();
+    names.into_iter()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => files.extend(rust_files(&path)),
+            false if path.extension().is_some_and(|extension| extension == "rs") => files.push(path),
+            false => {}
+        }
+    }
+    files
 }
 
 #[test]

@@ -9,9 +9,9 @@ use cbor_schemas::ListMode;
 use commissioner::{
     client::{Client, Timers},
     clock::{Clock, unix_seconds},
+    cmd::exit::ExitCode,
     commission::{Outcome, Terms, commission, rekey, reset},
     distribute,
-    error::ExitCode,
     link::{Datagram, Datagrams, Io},
     registry::{KeyStatus, Registry, StationScope},
     state_dir::StateDir,

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::Context;
-use super::show::Entry;
+use super::{context::Context, entry::Entry, exchange, exit::CommandError};
 use crate::clock::rfc3339;
-use crate::error::CommandError;
 use crate::files::{self, Readers};
 use crate::registry::Sealed;
 use crate::text;
@@ -48,7 +46,7 @@ impl Args {
     async fn verify(&self, context: &Context) -> Result<(), CommandError> {
         let mut others = Vec::new();
         for path in &self.with {
-            others.push((path.display().to_string(), super::station::read(path)?));
+            others.push((path.display().to_string(), exchange::read(path)?));
         }
         let verdict = context.registry().await?.verify_seals(&others).await?;
         let (entries, sealed) = (verdict.chain.entries, verdict.sealed);

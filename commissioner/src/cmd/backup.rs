@@ -1,15 +1,17 @@
 //! `commissioner backup FILE`, `commissioner restore-backup FILE`: the keys and the registry, sealed by a passphrase.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::task::spawn_blocking;
 
-use super::Context;
-use super::secret::Passphrase;
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+    secret::Passphrase,
+};
 use crate::backup::{self, Copy, Stop};
-use crate::error::{CommandError, ExitCode};
 use crate::{files, stop};
 
 /// Write a backup: the keys and the registry, sealed by a passphrase
@@ -38,7 +40,7 @@ impl BackupArgs {
             return Err(CommandError::usage(format!("{} is there already; name another file", self.file.display())));
         }
         let passphrase = self.passphrase.get(true)?;
-        let mut interrupts = Interrupts::listen()?;
+        let mut interrupts = Interrupts::listen().map_err(CommandError::internal)?;
         context.progress.working("copying the registry, and checking the copy");
         let copy = interrupts.or(Copy::make(dir, &registry, context.clock.clone())).await?;
         // What it keeps in memory is not needed any more, and sealing takes enough.
@@ -56,7 +58,7 @@ impl RestoreArgs {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         let (passphrase, path) = (self.passphrase.get(false)?, context.state_path()?);
-        let mut interrupts = Interrupts::listen()?;
+        let mut interrupts = Interrupts::listen().map_err(CommandError::internal)?;
         context.progress.working("reading the backup, and checking what is in it");
         let (file, protection) = (self.file.clone(), context.protection);
         let unpacking = move |stop| backup::unpack(&file, &path, protection, &passphrase, stop);
@@ -92,9 +94,8 @@ struct Interrupts {
 
 impl Interrupts {
     /// From now on the signals do nothing else.
-    fn listen() -> Result<Self, CommandError> {
-        let hang_up = stop::take(SignalKind::hangup()).map_err(CommandError::internal)?;
-        Ok(Self { stop: stop::Stop::listen()?, hang_up })
+    fn listen() -> io::Result<Self> {
+        Ok(Self { stop: stop::Stop::listen()?, hang_up: stop::take(SignalKind::hangup())? })
     }
 
     async fn next(&mut self) {

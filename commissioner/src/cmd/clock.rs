@@ -3,10 +3,12 @@
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::Context;
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
 use crate::{
     clock::{self, rfc3339, span},
-    error::{CommandError, ExitCode},
     progress::short,
     registry::{ClockView, GrantAhead, Granted, HeldAhead, Registry, Standing},
 };

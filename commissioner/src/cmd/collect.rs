@@ -12,9 +12,12 @@ use std::{
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::{Context, complain};
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
+use crate::output::complain;
 use crate::{
-    error::{CommandError, ExitCode},
     log_time::LogTime,
     progress::short,
     registry::{self, Conflict, Place, Registry},

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use super::Context;
-use crate::{error::CommandError, text};
+use super::{context::Context, exit::CommandError};
+use crate::text;
 
 /// Who says that something is meant.
 pub(super) enum Word {

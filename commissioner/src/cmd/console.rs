@@ -8,9 +8,9 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{Context, complain};
+use super::{context::Context, exit::CommandError};
+use crate::output::complain;
 use crate::{
-    error::CommandError,
     link::{self, Diagnostics, Link},
     progress::{Progress, Step},
     registry::{self, Place, Registry},
@@ -40,7 +40,7 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
         // From here on: by the first line that is shown, Ctrl-C has to end well.
-        let mut stop = Stop::listen()?;
+        let mut stop = Stop::listen().map_err(CommandError::internal)?;
         let (mut line, mut link) = (self.open()?, self.link.clone());
         let mut console = Console {
             context,

@@ -5,10 +5,9 @@ use std::fmt;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::Context;
+use super::{context::Context, exit::CommandError};
 use crate::{
     clock::rfc3339,
-    error::CommandError,
     progress::short,
     registry::{Device, DeviceRecord, Key, KeyStatus, Provenance, Slot},
     text,

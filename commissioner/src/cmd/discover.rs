@@ -5,13 +5,16 @@ use std::fmt;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::{Context, complain};
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
 use crate::discover::{self, Found, Twins};
-use crate::error::{CommandError, ExitCode};
 use crate::link::{
     self, Link, Port,
     usb::{self, Blocked},
 };
+use crate::output::complain;
 use crate::text;
 use crate::visit;
 

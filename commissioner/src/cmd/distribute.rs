@@ -1,22 +1,20 @@
 //! `commissioner distribute [LINK|--all]`: puts the signed list of "my devices" on devices.
 
-use std::fmt;
 use std::sync::Arc;
 
-use cbor_schemas::{DeviceId, ListMode};
+use cbor_schemas::ListMode;
 use clap::Args as ClapArgs;
-use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::commission::{not_ours, refuse_twins};
-use super::{Context, get::is_ours};
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+    giving::give_list,
+    reach::{is_ours, not_ours, refuse_twins},
+};
 use crate::discover::{self, Found};
-use crate::distribute::{self, Outcome};
-use crate::error::{CommandError, ExitCode};
+use crate::distribute::{self};
 use crate::link::Link;
-use crate::progress::Progress;
-use crate::registry::List;
-use crate::text;
 use crate::visit::Station;
 
 /// Put the signed list of "my devices" on devices
@@ -58,7 +56,7 @@ impl Args {
             let (station, list, progress) = (station.clone(), list.clone(), context.progress.clone());
             tasks.spawn(async move {
                 let link = found.link.to_string();
-                give(found, &station, &list, false, &progress).await.map_err(|error| (link, error))
+                give_list(found, &station, &list, false, &progress).await.map_err(|error| (link, error))
             });
         }
         for result in tasks.join_all().await {
@@ -112,56 +110,5 @@ impl Args {
             }
         }
         Ok((ours, failures))
-    }
-}
-
-/// Gives the list to one device, over whichever of its links holds: it may be given twice. `claimed_now`: nobody owned the
-/// device until a moment ago.
-pub(super) async fn give(
-    mut found: Found,
-    station: &Station,
-    list: &List,
-    claimed_now: bool,
-    progress: &Progress,
-) -> Result<Given, CommandError> {
-    loop {
-        let progress = progress.on_link(&found.link);
-        let Found { client, account, .. } = &mut found;
-        match distribute::distribute(client, account, station, list, claimed_now, &progress).await {
-            Ok(outcome) => return Ok(Given::new(found.account.info().device, list, outcome)),
-            Err(error) => found.fall_back(error.into(), &progress).await?,
-        }
-    }
-}
-
-/// A device that holds the list.
-#[derive(Debug, Serialize)]
-pub(super) struct Given {
-    device: String,
-    list_version: u64,
-    mode: &'static str,
-    keys: usize,
-    /// Whether it held it before.
-    changed: bool,
-}
-
-impl Given {
-    fn new(device: DeviceId, list: &List, outcome: Outcome) -> Self {
-        Self {
-            device: device.to_string(),
-            list_version: list.version,
-            mode: list.mode.as_str(),
-            keys: list.keys,
-            changed: outcome == Outcome::Installed,
-        }
-    }
-}
-
-impl fmt::Display for Given {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device, list_version, mode, keys, changed } = self;
-        let verb = if *changed { "holds" } else { "held already" };
-        let keys = text::count(*keys, "key", "keys");
-        write!(f, "{device} {verb} version {list_version} of the list ({mode}, {keys})")
     }
 }

@@ -9,11 +9,13 @@ use clap::{Args as ClapArgs, ValueEnum};
 use minicbor::Encoder;
 use protocol::key::PublicKey;
 
-use super::Context;
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
 use crate::{
     clock::rfc3339,
     discover, distribute,
-    error::{CommandError, ExitCode},
     files::{self, Readers, Unfinished},
     link::{DEFAULT_PORT, Link},
     registry::{Device, Key, Provenance, Reading, Registry, Slot},

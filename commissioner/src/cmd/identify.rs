@@ -2,10 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::{Context, Target};
+use super::{context::Context, exit::CommandError, reach::Target};
 use crate::client::{Method, Request};
-use crate::discover::{self, Found};
-use crate::error::CommandError;
 
 /// Let a device blink
 #[derive(Debug, ClapArgs)]
@@ -24,21 +22,5 @@ impl Args {
         let record = serde_json::json!({ "device": device.as_str(), "link": link, "identified": true });
         context.output.result(&record, format_args!("{device} at {link} shows itself"));
         Ok(())
-    }
-}
-
-impl Context {
-    /// The device that a target means: a device of the list is looked for on all links that the system knows of.
-    pub(super) async fn reach_target(&self, target: Option<&Target>) -> Result<Found, CommandError> {
-        let name = match target {
-            None => return self.reach(None).await,
-            Some(Target::Link(link)) => return self.reach(Some(link)).await,
-            Some(Target::Device(name)) => name,
-        };
-        let id = self.registry().await?.device(name).await?.id;
-        self.progress.working(format!("looking for {id}"));
-        let found = discover::find(&id).await?;
-        self.progress.step(found.account.step());
-        Ok(found)
     }
 }

@@ -4,13 +4,12 @@ use std::{fmt, io::BufReader, path::PathBuf};
 
 use clap::Args as ClapArgs;
 
-use super::{Context, complain};
-use crate::{
-    error::{CommandError, ExitCode},
-    registry::Imported,
-    text,
-    text_file::TextFile,
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
 };
+use crate::output::complain;
+use crate::{registry::Imported, text, text_file::TextFile};
 
 const HELP: &str = "\
 `commissioner export --format json --history --output FILE` makes the file, in the other state directory. All of it is merged

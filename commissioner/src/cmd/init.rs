@@ -10,10 +10,12 @@ use protocol::key::{PrivateKey, PublicKey};
 use rand_core::OsRng;
 use serde::Serialize;
 
-use super::Context;
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
 use crate::{
     clock::{self, Clock},
-    error::{CommandError, ExitCode},
     escrow::SealTo,
     files::{self, Readers},
     hsm,

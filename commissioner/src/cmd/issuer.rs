@@ -7,9 +7,12 @@ use cbor_schemas::{IssuerId, Profile, ProofLevel};
 use clap::{Args as ClapArgs, Subcommand};
 use protocol::key::PublicKey;
 
-use super::{Context, station::Answer};
+use super::{
+    context::Context,
+    exchange::{self, Answer},
+    exit::{CommandError, ExitCode},
+};
 use crate::{
-    error::{CommandError, ExitCode},
     files::{self, Readers},
     issuer::Issuer,
     keys::Anchor,
@@ -57,7 +60,7 @@ impl Sign {
     async fn run(self, context: &Context) -> Result<(), CommandError> {
         let (registry, issuer) = (context.registry().await?, context.issuer()?);
         issuer.must_sign()?;
-        let text = String::from_utf8(super::station::read(&self.file)?).unwrap_or_default();
+        let text = String::from_utf8(exchange::read(&self.file)?).unwrap_or_default();
         let (mut answers, mut failures, mut signed) = (String::new(), Vec::new(), 0);
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let request = parse_request(line).ok_or_else(|| {

@@ -1,42 +1,33 @@
-//! The command line: one file per command, each an argument struct that can `run`.
+//! The command line: one file per command, each an argument struct that can `run`. What several commands share has files of its
+//! own; a command uses none of another one.
 
-use std::{
-    ffi::OsStr,
-    fmt, io,
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ffi::OsStr, path::PathBuf};
 
-use cbor_schemas::DeviceId;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
-use protocol::key::PublicKey;
-use tokio::time::timeout;
 
-use self::secret::Unlock;
-use crate::{
-    clock::Clock,
-    error::CommandError,
-    escrow::OpenWith,
-    files, hsm,
-    issuer::Issuer,
-    keys,
-    link::{self, Link},
-    output::{Output, complain},
-    progress::Progress,
-    registry::{self, Closer, DeviceRef, EmptyName, Registry},
-    state_dir::{MAX_KEY_FILE, Protection, StateDir},
-    visit::{InstalledToken, Station},
-};
+use self::{context::Context, exit::CommandError, secret::Unlock};
+use crate::{clock::Clock, output::Output, progress::Progress, state_dir::Protection};
 
+// What commands share.
+mod commissioning;
+mod confirm;
+mod context;
+mod entry;
+mod exchange;
+pub mod exit;
+mod giving;
+mod reach;
+mod resource;
+mod secret;
+mod voucher_output;
+
+// The commands.
 pub mod audit;
 pub mod backup;
 pub mod clock;
 pub mod collect;
 pub mod commission;
 pub mod completions;
-mod confirm;
 pub mod console;
 pub mod devices;
 pub mod discover;
@@ -55,7 +46,6 @@ pub mod reset;
 pub mod restore;
 pub mod revoke;
 pub mod run;
-mod secret;
 pub mod serve;
 pub mod show;
 pub mod station;
@@ -197,7 +187,7 @@ impl Cli {
                 false => Protection::Required,
             },
             state_dir: self.global.state_dir,
-            opened: Mutex::default(),
+            opened: Default::default(),
         };
         let ended = self.command.run(&context).await;
         context.close().await;
@@ -250,203 +240,6 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(without).mut_subcommands(without_empty_variables)
 }
 
-/// How long the end of a command waits for a registry that somebody still holds.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What the commands share.
-pub struct Context {
-    /// Standard output.
-    pub output: Output,
-    /// The stream of steps.
-    pub progress: Progress,
-    /// The time of day.
-    pub clock: Clock,
-    /// `--clock-ok`.
-    pub clock_ok: bool,
-    /// `--yes`.
-    yes: bool,
-    /// What unlocks the issuer's key.
-    unlock: Unlock,
-    /// `--insecure-state-dir`.
-    pub protection: Protection,
-    state_dir: Option<PathBuf>,
-    /// The registries that were opened.
-    opened: Mutex<Vec<Closer>>,
-}
-
-impl Context {
-    /// Where the state directory is or would be.
-    pub fn state_path(&self) -> Result<PathBuf, CommandError> {
-        match &self.state_dir {
-            Some(path) => Ok(path.clone()),
-            None => Ok(StateDir::default_path()?),
-        }
-    }
-
-    /// The state directory; exit code 2 if there is none yet.
-    pub fn state_dir(&self) -> Result<StateDir, CommandError> {
-        Ok(StateDir::open_as(&self.state_path()?, self.protection)?)
-    }
-
-    /// The registry; exit code 2 if there is none yet.
-    pub async fn registry(&self) -> Result<Registry, CommandError> {
-        Ok(self.open(&self.state_dir()?).await?)
-    }
-
-    /// The registry in `dir`. It is closed at the end of the command.
-    async fn open(&self, dir: &StateDir) -> Result<Registry, registry::Error> {
-        let registry = Registry::open(dir, self.clock.clone(), self.clock_ok).await?;
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(registry.closer());
-        Ok(registry)
-    }
-
-    /// Closes the registries that were opened, unless somebody who was left behind holds on to one.
-    async fn close(&self) {
-        let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
-        let closing = async {
-            for closer in opened {
-                closer.close().await;
-            }
-        };
-        let _ = timeout(PATIENCE, closing).await;
-    }
-
-    /// The record of a device's current key, with `--json`.
-    pub async fn json_record(&self, registry: &Registry, id: &DeviceId) -> Result<(), CommandError> {
-        if let Some(device) = registry.device_by_id(id).await?
-            && let Some(key) = device.current()
-        {
-            self.output.json(&device.record(key));
-        }
-        Ok(())
-    }
-
-    /// Who this commissioner is to devices that are ours.
-    pub async fn station(&self) -> Result<Station, CommandError> {
-        self.station_with(self.registry().await?)
-    }
-
-    /// ... with a registry that is open already.
-    fn station_with(&self, registry: Registry) -> Result<Station, CommandError> {
-        let (issuer, key, dir) = (self.issuer()?, self.station_key()?, self.state_dir()?);
-        let token = match issuer.signs() {
-            true => None,
-            false => installed_token(&dir)?.and_then(|it| InstalledToken::new(it, registry.issuer(), key.public())),
-        };
-        Ok(Station { registry, issuer, key, token })
-    }
-
-    /// The issuer that signs for this state directory; at a station it signs elsewhere.
-    pub fn issuer(&self) -> Result<Issuer, CommandError> {
-        let dir = self.state_dir()?;
-        if !dir.issuer_anchor().exists() {
-            let (path, key) = (dir.issuer_key(), keys::load_as(&dir.issuer_key(), dir.protection())?);
-            return Ok(Issuer::new(keys::IssuerKey::new(&key).ok_or(keys::Error::NotAKey(path))?));
-        }
-        let public = keys::issuer_of(&dir, dir.protection())?;
-        let (in_hsm, sealed) = (dir.issuer_in_hsm(), dir.sealed_issuer_key());
-        if in_hsm.exists() {
-            let place = hsm::Place::read(&in_hsm)?;
-            self.unlock.may_load(&dir, &place)?;
-            let key = hsm::Key::open(&place, self.unlock.pin(&place)?)?;
-            return match *key.public() == public {
-                true => Ok(Issuer::new(keys::IssuerKey::in_hsm(key))),
-                false => Err(hsm::Error::OtherKey.into()),
-            };
-        }
-        if sealed.exists() {
-            let bytes = files::read_own(&sealed, MAX_KEY_FILE).map_err(|error| broken(&sealed, &error))?;
-            let opening = OpenWith::Passphrase(self.unlock.passphrase()?);
-            let key = opening.open(&bytes, &public)?;
-            return keys::IssuerKey::new(&key).map(Issuer::new).ok_or_else(|| broken(&sealed, &"it holds no key"));
-        }
-        Ok(Issuer::elsewhere(public))
-    }
-
-    /// The PKCS#11 module that a backup brought and that the user does not confirm now, if there is one.
-    pub fn restored_module(&self, dir: &StateDir) -> Result<Option<PathBuf>, CommandError> {
-        if !dir.unconfirmed_module().exists() {
-            return Ok(None);
-        }
-        let place = hsm::Place::read(&dir.issuer_in_hsm())?;
-        Ok((!self.unlock.confirms(dir, &place)?).then_some(place.module))
-    }
-
-    /// The issuer's public key; that takes neither PIN nor passphrase.
-    pub async fn anchor(&self) -> Result<PublicKey, CommandError> {
-        Ok(*self.registry().await?.issuer())
-    }
-
-    /// The key that this station proves itself with.
-    pub fn station_key(&self) -> Result<protocol::key::PrivateKey, CommandError> {
-        let dir = self.state_dir()?;
-        Ok(keys::load_as(&dir.station_key(), dir.protection())?)
-    }
-}
-
-/// The token of this station, if it has one.
-fn installed_token(dir: &StateDir) -> Result<Option<Vec<u8>>, CommandError> {
-    let path = dir.station_token();
-    match files::read_own(&path, MAX_KEY_FILE) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        token => token.map(Some).map_err(|error| broken(&path, &error)),
-    }
-}
-
-fn broken(path: &Path, error: &dyn fmt::Display) -> CommandError {
-    CommandError::usage(format!("{}: {error}; put it back from your backup", path.display()))
-}
-
-/// What `identify`, `rekey` and `reset` act on: a device of the list, or whatever is at the end of a link.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// DEVICE.
-    Device(DeviceRef),
-    /// LINK.
-    Link(Link),
-}
-
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.starts_with("serial:") || text.starts_with("udp:") {
-            Ok(Self::Link(text.parse()?))
-        } else {
-            Ok(Self::Device(text.parse()?))
-        }
-    }
-}
-
-/// Why a text names neither a device nor a link.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetError {
-    /// It looks like a link.
-    #[error(transparent)]
-    Link(#[from] link::ParseError),
-    /// It could only be a device.
-    #[error(transparent)]
-    Device(#[from] EmptyName),
-}
-
-#[cfg(test)]
-impl Context {
-    /// That of a test, with its state in a scratch directory.
-    fn on_desk(scratch: &Path, output: Output, clock: Clock) -> Self {
-        Self {
-            progress: Progress::for_output(&output),
-            output,
-            clock,
-            clock_ok: false,
-            yes: false,
-            unlock: Unlock::default(),
-            protection: Protection::Required,
-            state_dir: Some(scratch.join("state")),
-            opened: Mutex::default(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -456,12 +249,5 @@ mod tests {
     #[test]
     fn the_parser_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_target_is_a_link_or_a_device() {
-        assert!(matches!("serial:/dev/ttyACM0".parse(), Ok(Target::Link(_))));
-        assert!(matches!("urn:dev:mac:0024befffe804ff1".parse(), Ok(Target::Device(_))));
-        assert!("".parse::<Target>().is_err());
     }
 }

@@ -2,11 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::Context;
-use crate::{
-    error::CommandError,
-    registry::{DeviceRef, Nickname},
-};
+use super::{context::Context, exit::CommandError};
+use crate::registry::{DeviceRef, Nickname};
 
 /// Give a device a name for people, or take it away
 #[derive(Debug, ClapArgs)]

@@ -2,11 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::Context;
-use crate::{
-    error::CommandError,
-    registry::{DeviceRef, Policy},
-};
+use super::{context::Context, exit::CommandError};
+use crate::registry::{DeviceRef, Policy};
 
 const HELP: &str = "\
 rotate   where devices are programmed, a new key takes the place of the old one at once; the default

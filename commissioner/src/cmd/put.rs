@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use zeroize::Zeroizing;
 
-use super::get::parse_path;
-use super::{Context, secret};
+use super::{context::Context, exit::CommandError, resource::parse_path, secret};
 use crate::client::{MAX_BODY, Request, content_format};
-use crate::error::CommandError;
 use crate::files::Input;
 use crate::link::Link;
 

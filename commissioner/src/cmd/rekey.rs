@@ -2,8 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::{Context, Target};
-use crate::{commission, error::CommandError, registry::KeyStatus};
+use super::{context::Context, exit::CommandError, reach::Target};
+use crate::{commission, registry::KeyStatus};
 
 /// Let a device make a new key
 #[derive(Debug, ClapArgs)]

@@ -3,8 +3,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::{Context, Target};
-use crate::{commission, error::CommandError};
+use super::{context::Context, exit::CommandError, reach::Target};
+use crate::commission;
 
 /// Empty a device's owner slot
 #[derive(Debug, ClapArgs)]

@@ -2,8 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::{Context, Target, secret::Opening};
-use crate::{commission, error::CommandError, registry::DeviceRef};
+use super::{context::Context, exit::CommandError, reach::Target, secret::Opening};
+use crate::{commission, registry::DeviceRef};
 
 const HELP: &str = "\
 A copy of the key is kept by `commissioner commission --escrow`. Whoever answers to the device's ID gets the key: restore only

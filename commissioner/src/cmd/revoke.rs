@@ -3,12 +3,12 @@
 use clap::Args as ClapArgs;
 
 use super::{
-    Context,
     confirm::{self, Word},
+    context::Context,
+    exit::{CommandError, ExitCode},
 };
 use crate::{
     clock::rfc3339,
-    error::{CommandError, ExitCode},
     progress::{Step, short},
     registry::{DeviceRef, Key, KeyStatus, Named, Revocation},
 };

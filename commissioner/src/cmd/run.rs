@@ -15,17 +15,16 @@ use tokio::{
 };
 
 use super::{
-    Context,
-    commission::{Done, Role, Work},
-    complain,
+    commissioning::{Done, Role, Work},
+    context::Context,
+    exit::{CommandError, ExitCode},
 };
 use crate::{
     client,
     commission::{other_key, tell},
     discover::{self, Found},
-    error::{CommandError, ExitCode},
     link::{self, Link},
-    output::complain_in_lines,
+    output::{complain, complain_in_lines},
     program::{self, Program, Signal},
     progress::{Progress, Step},
     registry::{Observation, Place, Succession},

@@ -8,8 +8,7 @@ use age::secrecy::SecretString;
 use clap::Args as ClapArgs;
 use zeroize::Zeroizing;
 
-use super::confirm;
-use crate::error::CommandError;
+use super::{confirm, exit::CommandError};
 use crate::escrow::{self, OpenWith, SealTo};
 use crate::files::{self, Input};
 use crate::hsm;

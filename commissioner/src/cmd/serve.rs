@@ -9,9 +9,12 @@ use tokio::{
     time::{Instant, interval, sleep_until},
 };
 
-use super::{Context, complain};
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+};
+use crate::output::complain;
 use crate::{
-    error::{CommandError, ExitCode},
     link::MAX_DATAGRAM,
     serve::{LIST, Outgoing, Server, TRL, revocations::Revocations},
     stop::Stop,
@@ -43,7 +46,7 @@ type Address = (usize, SocketAddr);
 impl Args {
     /// Runs the command.
     pub async fn run(self, context: &Context) -> Result<(), CommandError> {
-        let mut stop = Stop::listen()?;
+        let mut stop = Stop::listen().map_err(CommandError::internal)?;
         let (mut registry, station) = (context.registry().await?, context.station_key()?);
         let mut server = Server::new(station.clone(), Revocations::read(&registry).await?);
         let (sender, mut datagrams) = mpsc::channel(QUEUE);

@@ -6,10 +6,9 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Context;
+use super::{context::Context, entry::Entry, exit::CommandError};
 use crate::{
     clock::rfc3339,
-    error::CommandError,
     registry::{AuditEntry, Device, DeviceRecord, DeviceRef, Key},
     text,
 };
@@ -101,23 +100,4 @@ fn write_key(f: &mut fmt::Formatter<'_>, key: &Key) -> fmt::Result {
         )?;
     }
     Ok(())
-}
-
-/// An entry of the audit trail in one line.
-pub(super) struct Entry<'a>(pub(super) &'a AuditEntry);
-
-impl fmt::Display for Entry<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(entry) = self;
-        let elsewhere = if entry.elsewhere { " (imported)" } else { "" };
-        write!(f, "{:>4} {}  {}{elsewhere}", entry.seq, rfc3339(entry.time), text::line(&entry.event))?;
-        for (name, value) in entry.particulars() {
-            let value = match value {
-                Value::String(text) => text,
-                other => other.to_string(),
-            };
-            write!(f, "  {}: {}", text::line(&name), text::line(&value))?;
-        }
-        Ok(())
-    }
 }

@@ -1,30 +1,27 @@
 //! `commissioner station new|list|revoke|requests|install`: machines that act for an issuer whose key stays elsewhere.
 
-use std::{
-    fmt,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
 use cbor_schemas::{Kind, Sign1};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use protocol::key::PublicKey;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::Context;
+use super::{
+    context::Context,
+    exchange::{Answer, read},
+    exit::CommandError,
+};
 use crate::{
     clock::rfc3339,
-    error::CommandError,
     files::{self, Readers},
     keys::Anchor,
     registry::{self, StationScope, StationToken},
     text,
-    text_file::TextFile,
     visit::InstalledToken,
 };
 
 /// Longest file that is taken, in bytes.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
 const HOUR: u64 = 60 * 60;
 
 const HELP: &str = "\
@@ -184,14 +181,6 @@ async fn requests(output: Option<PathBuf>, context: &Context) -> Result<(), Comm
     Ok(())
 }
 
-/// An answer to a request: a line that `issuer sign` writes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Answer {
-    pub(super) device: String,
-    /// The signed certificate, hex.
-    pub(super) certificate: String,
-}
-
 async fn install(file: PathBuf, context: &Context) -> Result<(), CommandError> {
     let (dir, registry, issuer) = (context.state_dir()?, context.registry().await?, context.issuer()?);
     if issuer.signs() {
@@ -252,16 +241,6 @@ async fn install(file: PathBuf, context: &Context) -> Result<(), CommandError> {
         }
     }
     Ok(())
-}
-
-/// The contents of a file of bounded size.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
-    let unreadable = |error: std::io::Error| {
-        CommandError::usage(format!("cannot read {}: {error}; name a file that you can read", path.display()))
-    };
-    let mut contents = Vec::new();
-    TextFile::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut contents)).map_err(unreadable)?;
-    Ok(contents)
 }
 
 /// A token of a station.

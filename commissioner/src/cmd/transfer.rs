@@ -2,9 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::{Context, voucher::Options};
+use super::{context::Context, exit::CommandError, voucher_output::Options};
 use crate::{
-    error::CommandError,
     keys::Anchor,
     registry::{DeviceRef, Slot},
 };

@@ -8,12 +8,15 @@ use cbor_schemas::{
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::Context;
+use super::{
+    context::Context,
+    exit::{CommandError, ExitCode},
+    reach::fall_back,
+};
 use crate::{
     certificate::{self, Flaw},
     client::Request,
     clock::rfc3339,
-    error::{CommandError, ExitCode},
     keys::Anchor,
     link::Link,
     text,
@@ -42,7 +45,7 @@ impl Args {
         let (account, view) = loop {
             let progress = context.progress.on_link(&found.link);
             match ask(&mut found.client, &found.account, &progress).await {
-                Err(error) => found.fall_back(error, &context.progress).await?,
+                Err(error) => fall_back(&mut found, error, &context.progress).await?,
                 Ok(answer) => break answer,
             }
         };

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::client::{Code, summary};
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::keys::IssuerKey;
 use crate::progress::Recording;
 use crate::session::test_device::{Protection, TestDevice, response};

@@ -6,6 +6,7 @@ use rand_core::{OsRng, RngCore};
 
 use super::*;
 use crate::client::{Direction, Method};
+use crate::cmd::exit::{CommandError, ExitCode};
 
 /// Answers with the method, the path and who asks, and echoes the payload.
 fn echo(request: &Packet, protection: Protection) -> Packet {

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::client::{Code, Timers, summary};
 use crate::clock::Clock;
+use crate::cmd::exit::{CommandError, ExitCode};
 use crate::cmd::init::initialise;
 use crate::progress::Recording;
 use crate::registry::StationScope;

@@ -12,8 +12,8 @@ use std::{
 use cbor_schemas::{DeviceInfo, Limits};
 use commissioner::{
     client::{Client, Timers},
+    cmd::exit::CommandError,
     commission::{self, Terms, commission},
-    error::CommandError,
     link::{Datagram, Datagrams, Io},
     visit::{Account, Station},
 };

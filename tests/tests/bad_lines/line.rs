@@ -12,8 +12,8 @@ use std::{
 
 use commissioner::{
     client::{Client, Timers},
+    cmd::exit::CommandError,
     commission::Outcome,
-    error::CommandError,
     link::{Datagram, Datagrams, Error, Io},
     visit::Station,
 };

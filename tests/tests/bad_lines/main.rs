@@ -16,8 +16,8 @@ use std::{
 
 use commissioner::{
     client::Timers,
+    cmd::exit::{CommandError, ExitCode},
     commission::Outcome,
-    error::{CommandError, ExitCode},
     visit::Station,
 };
 use end_to_end::one_process::station;

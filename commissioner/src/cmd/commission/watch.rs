@@ -13,12 +13,11 @@ use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
 use tokio::time::{Instant, interval};
 
-use super::{Failure, Work, refuse_twins};
+use super::Failure;
 use crate::{
     client,
-    cmd::Context,
+    cmd::{commissioning::Work, context::Context, exit::ExitCode, reach::refuse_twins},
     discover::{self, Found, Sighting},
-    error::ExitCode,
     link::{
         self, Link, Plug,
         usb::{self, Blocked},

@@ -1,10 +1,12 @@
 //! How a command ends: one exit code, one sentence.
 
+mod errors;
+
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::{files, hsm, issuer, keys, registry, state_dir, text};
+use crate::{files, text};
 
 /// The exit codes, which scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,121 +128,6 @@ impl fmt::Display for CommandError {
 }
 
 impl std::error::Error for CommandError {}
-
-impl From<state_dir::Error> for CommandError {
-    fn from(error: state_dir::Error) -> Self {
-        use state_dir::Error;
-        let exit = match error {
-            Error::Missing(_)
-            | Error::NotADirectory(_)
-            | Error::NotText(_)
-            | Error::WritableByOthers { .. }
-            | Error::Unprotected(_)
-            | Error::OfAnother { .. }
-            | Error::NoLocks(_)
-            | Error::NoHome => ExitCode::Usage,
-            Error::Lost { .. } => ExitCode::Conflict,
-            Error::File(error) => return error.into(),
-            Error::Io { .. } => ExitCode::Internal,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
-
-impl From<files::Error> for CommandError {
-    fn from(error: files::Error) -> Self {
-        Self::unwritten(&error, error.to_string())
-    }
-}
-
-impl From<keys::Error> for CommandError {
-    fn from(error: keys::Error) -> Self {
-        use keys::Error;
-        match error {
-            Error::Write(error) => error.into(),
-            Error::NotPrivate { .. } | Error::Anchor { .. } => Self::usage(error.to_string()),
-            Error::Missing(_) => Self::new(ExitCode::Conflict, error.to_string()),
-            Error::NotAKey(_) | Error::Read { .. } => Self::internal(error),
-        }
-    }
-}
-
-impl From<issuer::Error> for CommandError {
-    fn from(error: issuer::Error) -> Self {
-        let exit = match error {
-            issuer::Error::OtherIssuer { .. } => ExitCode::Conflict,
-            issuer::Error::Elsewhere(_) => ExitCode::Usage,
-            issuer::Error::Hsm(error) => return error.into(),
-            issuer::Error::Claims(_) | issuer::Error::Envelope(_) => ExitCode::Internal,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
-
-impl From<hsm::Error> for CommandError {
-    fn from(error: hsm::Error) -> Self {
-        use hsm::Error;
-        let exit = match error {
-            Error::Place { .. } | Error::Module { .. } | Error::NoKey { .. } | Error::OddY(_) => ExitCode::Usage,
-            Error::NoToken(_) => ExitCode::NoDevice,
-            Error::WrongPin(_) | Error::Locked(_) => ExitCode::Refused,
-            Error::OtherKey => ExitCode::Conflict,
-            Error::Failed(_) => ExitCode::Internal,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
-
-impl From<registry::Conflict> for CommandError {
-    fn from(conflict: registry::Conflict) -> Self {
-        Self::new(ExitCode::Conflict, conflict.to_string())
-    }
-}
-
-impl From<registry::Error> for CommandError {
-    fn from(error: registry::Error) -> Self {
-        use registry::Error;
-        let message = error.to_string();
-        let exit = match error {
-            Error::StateDir(error) => return error.into(),
-            Error::Ambiguous { candidates, .. } | Error::TooShort { candidates, .. } => {
-                return Self::new(ExitCode::NoDevice, message).with_candidates(candidates);
-            }
-            Error::NotInitialised(_) | Error::Newer { .. } | Error::NotImportable { .. } | Error::NoStation { .. } => {
-                ExitCode::Usage
-            }
-            Error::UnknownDevice(_) => ExitCode::NoDevice,
-            Error::WrongReceipt(_) => ExitCode::Refused,
-            Error::NicknameTaken { .. }
-            | Error::NicknameMisleads { .. }
-            | Error::Conflict(_)
-            | Error::ClockBehind { .. }
-            | Error::ClockAhead { .. }
-            | Error::NewerList { .. }
-            | Error::ImpossibleList { .. }
-            | Error::NotIssuable { .. }
-            | Error::NoVoucher { .. }
-            | Error::NotRequested { .. }
-            | Error::UnknownKey { .. }
-            | Error::NoCopy(_)
-            | Error::OtherRegistry(_)
-            | Error::UnknownCertificate(_)
-            | Error::OutOfOrder { .. }
-            | Error::Damaged { .. }
-            | Error::OtherKey { .. }
-            | Error::Unmerged(_)
-            | Error::Migration(_)
-            | Error::Corrupt(_) => ExitCode::Conflict,
-            Error::Database(_)
-            | Error::ReadOnly(_)
-            | Error::Tampered { .. }
-            | Error::TamperedImport { .. }
-            | Error::Rewritten { .. }
-            | Error::BadSeal(_) => ExitCode::Internal,
-        };
-        Self::new(exit, message)
-    }
-}
 
 #[cfg(test)]
 mod tests {
