@@ -623,7 +623,7 @@ mod tests {
         assert!(read_input_of(&path, theirs, 4).is_ok_and(|read| read.is_empty()));
     }
 
-    /// ... after its writer is gone.
+    /// What a pipe brings whose writer is gone.
     fn read_input_of(path: &Path, writer: io::PipeWriter, most: u64) -> io::Result<Vec<u8>> {
         drop(writer);
         read_input(path, most)

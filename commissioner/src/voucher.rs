@@ -151,12 +151,12 @@ impl Voucher {
             .build())
     }
 
-    /// ... as an SVG image.
+    /// Its QR code as an SVG image.
     pub fn to_svg(&self) -> Result<String, QrError> {
         Ok(self.code()?.render::<render::svg::Color<'_>>().module_dimensions(PIXELS, PIXELS).build())
     }
 
-    /// ... as a PNG image of one bit per pixel.
+    /// Its QR code as a PNG image of one bit per pixel.
     ///
     /// # Errors
     /// The voucher does not fit a QR code, which no voucher of ours does.

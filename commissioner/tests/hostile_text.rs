@@ -69,7 +69,7 @@ impl State {
         Said { code: output.status.code().unwrap(), stdout, stderr }
     }
 
-    /// ... for people and for scripts. Scripts get the text itself: this one, if it is to be there.
+    /// Runs it for people and for scripts. Scripts get the text itself: this one, if it is to be there.
     fn both(&self, args: &[&str], text: &str) -> Said {
         let scripts = self.run("state", &[args, &["--json"]].concat());
         let lines = scripts.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

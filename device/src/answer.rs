@@ -62,7 +62,7 @@ impl Answer {
         self.echo = Some(echo);
     }
 
-    /// ... with a body that `write` puts into the buffer it is given, returning the length.
+    /// Sets the code, with a body that `write` puts into the buffer it is given, returning the length.
     ///
     /// # Errors
     /// Those of `write`, as 5.00: our own bodies fit.

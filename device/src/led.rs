@@ -77,7 +77,7 @@ pub const fn encode(is_on: bool) -> u8 {
     if is_on { 0xf5 } else { 0xf4 }
 }
 
-/// ... and back.
+/// Whether the LED is on, of its CBOR form; [`None`] if it is no boolean.
 pub const fn decode(body: &[u8]) -> Option<bool> {
     match body {
         [0xf4] => Some(false),

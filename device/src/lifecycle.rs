@@ -152,28 +152,28 @@ enum When {
     Always,
     /// Storage is whole.
     Whole,
-    /// ... and nobody owns the device.
+    /// Storage is whole, and nobody owns the device.
     Unowned,
-    /// ... and somebody owns it.
+    /// Storage is whole, and somebody owns the device.
     Owned,
-    /// ... somebody owns it, and the factory has not certified the device's key.
+    /// Storage is whole, somebody owns the device, and the factory has not certified its key.
     OwnedUncertified,
-    /// ... somebody owns it, whose key it does not have.
+    /// Storage is whole, and somebody owns the device who did not inject its key.
     OwnedByItself,
-    /// ... nobody owns it, and the claim policy does not ask for a voucher, nor in vain for presence. With a factory
-    /// anchor installed, `open` acts as `voucher`.
+    /// Storage is whole, nobody owns the device, and the policy needs no voucher; presence, if needed, was shown. With a
+    /// factory anchor installed, `open` acts as `voucher`.
     Claimable,
-    /// ... nobody owns it, a factory anchor can vouch, and the claim policy does not ask in vain for presence.
+    /// Storage is whole, nobody owns the device, and a factory anchor can vouch; presence, if needed, was shown.
     ClaimableByVoucher,
-    /// ... both slots are empty, and the claim policy does not ask in vain for presence. Nobody can vouch yet.
+    /// Storage is whole, and both slots are empty, so nobody can vouch yet; presence, if needed, was shown.
     Blank,
-    /// ... somebody owns it, and the factory slot is empty.
+    /// Storage is whole, somebody owns the device, and its factory slot is empty.
     OwnedAlone,
-    /// ... and the factory slot is not empty.
+    /// Storage is whole, and the factory slot is not empty.
     Manufactured,
-    /// ... somebody owns it, somebody is present, and the product lets them reset it.
+    /// Storage is whole, somebody owns the device, somebody is present, and the product lets them reset it.
     ResetByPresence,
-    /// Not even then: it was written once.
+    /// In no state: what is there was to be written once.
     Never,
 }
 

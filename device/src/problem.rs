@@ -26,7 +26,7 @@ impl Problem {
         Problem { code, title, detail: None, size_1: None, max_age: None }
     }
 
-    /// ... and a detail.
+    /// The same problem with a detail.
     pub const fn with_detail(self, detail: &'static str) -> Self {
         Problem { detail: Some(detail), ..self }
     }

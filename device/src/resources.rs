@@ -119,7 +119,7 @@ pub fn find(request: &impl ReadableMessage) -> Option<&'static Entry> {
     RESOURCES.iter().find(|entry| is_path(entry.path, request))
 }
 
-/// ... or one of the product's values or resources.
+/// What a request is for: one of our own resources, or one of the product's values or resources.
 pub fn find_with(
     product: &'static [ProductResource],
     values: &'static [Value],

@@ -2,23 +2,24 @@
 //!
 //! # What is where
 //!
-//! Four ranges of NOR flash ([`Layout`]), three of them maps of sequential-storage:
+//! Five ranges of NOR flash ([`Layout`]), three of them maps of sequential-storage:
 //!
 //! | range | items | erased by |
 //! |---|---|---|
 //! | *keys* | the identity key | rekey |
-//! | *owner* | a copy of the commit record; the owner slot's contents, side A or B | reset |
+//! | *owner* | a copy of the commit record; the owner slot's contents, side A or B | reset, transfer |
 //! | *state* | the commit record; the pending mark; the factory slot's contents, side A or B | nothing |
-//! | *list* | the keys of the device list, side A or B, bare | reset |
+//! | *list* | the keys of the device list, side A or B, bare; for a moment of a transfer, the next owner's contents | reset, transfer |
+//! | *values* | the product's values, side A or B, bare | reset, transfer |
 //!
 //! The **commit record** counts commits and names everything else by SHA-256: the key, and for each slot the side that
-//! holds its contents; likewise the device list. Both copies are written last, *owner* first and *state* second.
+//! holds its contents; likewise the device list and the values. Both copies are written last, *owner* first and *state* second.
 //!
 //! # Old or new, never between
 //!
 //! sequential-storage leaves the old or the new value of one item after a power cut. From that:
 //!
-//! - *A slot, a list or a watermark.* New contents go to the side that the record does not name, then the record is written.
+//! - *A slot, a list, values or a watermark.* New contents go to the side that the record does not name, then the record is written.
 //!   Before its first copy is whole, the old record and the old contents are there; afterwards the new ones. Copies
 //!   that are one commit apart are what such a cut leaves: the newer one counts, and the other is written again.
 //! - *Rekey and reset* erase pages, so they cannot be undone. A **pending mark** with the whole new record is durable
@@ -34,8 +35,8 @@
 //! What has to hold at once: a first start that was cut short begins again; and on a device that ever answered, damage
 //! never looks like a first start, which would make a new key and leave the device open to be claimed.
 //!
-//! A first start begins again only if there is no commit record in *either* range, *list* is blank, and the *other
-//! three* ranges are blank behind the place of their very first item. A cut leaves that, because *state* is written
+//! A first start begins again only if there is no commit record in *either* range, *list* and *values* are blank, and the
+//! *other three* ranges are blank behind the place of their very first item. A cut leaves that, because *state* is written
 //! last, and by the first record only. (If the record is whole in *owner*, so is the key, and *state* is completed
 //! instead.) A device that ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a
 //! whole. *Owner* is, by a reset, but only while *state* has a record and a mark. So damage has to empty two ranges at

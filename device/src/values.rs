@@ -97,12 +97,12 @@ impl<K: Kind> Declared<K> {
         Declared { value: Value { path, max_len, write_once: false, secret: false, is_valid }, kind: PhantomData }
     }
 
-    /// ... that can be written once.
+    /// The same value, to be written once.
     pub const fn write_once(self) -> Self {
         Declared { value: Value { write_once: true, ..self.value }, ..self }
     }
 
-    /// ... that cannot be read.
+    /// The same value, not to be read.
     pub const fn secret(self) -> Self {
         Declared { value: Value { secret: true, ..self.value }, ..self }
     }
@@ -162,7 +162,7 @@ impl<'v> Values<'v> {
         K::read(self.bytes(&declared.value)?)
     }
 
-    /// ... as it was written.
+    /// A value as it was written.
     pub(crate) fn bytes(&self, value: &Value) -> Option<&'v [u8]> {
         let mut decoder = Decoder::new(self.encoded);
         for _ in 0..decoder.map().ok()?? {

@@ -131,7 +131,7 @@ impl Bench {
         Bench { scratch: tempfile::tempdir().expect("a scratch directory"), cable }
     }
 
-    /// ... in which `commissioner init` was run.
+    /// A bench on which `commissioner init` was run.
     pub fn initialised(cable: Cable) -> Self {
         let bench = Bench::new(cable);
         bench.commissioner(&["init"]).succeeded();
@@ -149,7 +149,7 @@ impl Bench {
         self.start_with(flash, id, &[])
     }
 
-    /// ... a simulated one with other options than usual.
+    /// Starts a simulated device with other options than usual.
     pub fn start_with(&self, flash: &str, id: &str, options: &[&str]) -> Device {
         let port = self.path(&format!("{flash}.port"));
         let mut command =
@@ -180,12 +180,12 @@ impl Bench {
         self.commissioner_of("state", args)
     }
 
-    /// ... with another state directory: another issuer.
+    /// Runs it with another state directory: as another issuer.
     pub fn commissioner_of(&self, state: &str, args: &[&str]) -> Finished {
         self.commissioner_fed(state, args, b"")
     }
 
-    /// ... with something on standard input.
+    /// Runs it with something on standard input.
     pub fn commissioner_fed(&self, state: &str, args: &[&str], input: &[u8]) -> Finished {
         let mut process = Command::new(program("commissioner"))
             .arg("--state-dir")
@@ -256,7 +256,7 @@ impl Running {
         Running { process, leads_group: false, lines, passed_over: Vec::new() }
     }
 
-    /// ... as the leader of a process group, as a shell does. All of the group is killed when it is dropped.
+    /// Starts it as the leader of a process group, as a shell does. All of the group is killed when it is dropped.
     pub fn start_group(command: &mut Command) -> Self {
         let mut program = Running::start(command.process_group(0));
         program.leads_group = true;

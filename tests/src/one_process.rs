@@ -237,7 +237,7 @@ pub async fn station(path: &Path) -> Station {
     station_at(path, Clock::manual(1_795_361_040)).await
 }
 
-/// ... and this clock.
+/// A station with a new state directory at `path`, and this clock.
 pub async fn station_at(path: &Path, clock: Clock) -> Station {
     initialise(path, clock.clone()).await.expect("a new state directory");
     let dir = StateDir::open(path).expect("it is there");

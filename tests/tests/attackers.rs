@@ -105,7 +105,7 @@ fn with_info(answer: Packet, change: impl FnOnce(&mut DeviceInfo<'_>)) -> Packet
     with_payload(answer, &encoded(|out| info.encode(out)))
 }
 
-/// ... with the schema version, which comes first.
+/// The answer with another schema version, which comes first in it.
 fn with_version(mut answer: Packet, version: u8) -> Packet {
     assert_eq!(answer.payload[1..3], [0, 1]);
     answer.payload[2] = version;

@@ -113,7 +113,7 @@ impl Context {
         self.station_with(self.registry().await?)
     }
 
-    /// ... with a registry that is open already.
+    /// Who this commissioner is, with a registry that is open already.
     pub(super) fn station_with(&self, registry: Registry) -> Result<Station, CommandError> {
         let (issuer, key, dir) = (self.issuer()?, self.station_key()?, self.state_dir()?);
         let token = match issuer.signs() {

@@ -221,7 +221,7 @@ fn request(name: &str, image: &[u8], prepare: Prepare, check: fn(&Response, &Obs
     request_that_erases(name, image, prepare, check, least, Vec::new());
 }
 
-/// ... after which none of `gone` is left in flash.
+/// A request with power cuts, after which none of `gone` is left in flash.
 fn request_that_erases(
     name: &str,
     image: &[u8],

@@ -21,15 +21,15 @@ const EVERYBODY: [Who; 5] = [Who::Anyone, Who::Stranger, Who::Peer, Who::Factory
 enum Ask {
     /// The owner slot, for a new anchor.
     Claim,
-    /// ... with a voucher of the factory.
+    /// The owner slot, for a new anchor with a voucher of the factory.
     ClaimByVoucher,
-    /// ... with a voucher of the present owner.
+    /// The owner slot, for a new anchor with a voucher of the present owner.
     TakeOver,
     /// The factory slot, for a new anchor.
     FillFactory,
-    /// ... for the factory that may be there, with a newer certificate.
+    /// The factory slot, for the factory that may be there, with a newer certificate.
     RenewFactory,
-    /// ... with what may be there already.
+    /// The factory slot, with what may be there already.
     RepeatFactory,
     /// The owner slot is to be empty.
     Reset,

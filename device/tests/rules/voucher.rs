@@ -24,7 +24,7 @@ fn claim(owner: &Owner, certificate: Option<&[u8]>, voucher: &[u8], device: &mut
     Visitor::stranger(device).connect(device).ask(device, &put("/comm/owner", &body))
 }
 
-/// ... with a voucher that says `claims`, signed by `by`.
+/// Claims the device with a voucher that says `claims`, signed by `by`.
 fn claim_by(by: &Issuer, claims: &VoucherClaims, owner: &Owner, device: &mut TestDevice) -> Response {
     let certificate = owner.issuer.certify(device);
     claim(owner, Some(&certificate), &by.voucher(claims), device)

@@ -45,7 +45,7 @@ impl Recording {
 #[derive(Clone, Copy)]
 enum Command {
     Commission,
-    /// ... with a device that takes little at once.
+    /// A first visit to a device that takes little at once.
     CommissionInBlocks,
     Rekey,
     Reset,

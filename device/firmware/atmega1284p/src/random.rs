@@ -13,7 +13,7 @@ use crate::{
 
 /// Samples of the jitter where there is a seed: a quarter of a second.
 const SAMPLES: u16 = 16;
-/// ... and where there is none: 16 s. Half a bit each would make 512.
+/// Samples of the jitter where there is no seed: 16 s. Half a bit each would make 512.
 const SAMPLES_UNSEEDED: u16 = 1024;
 
 static SAMPLE: AtomicU8 = AtomicU8::new(0);

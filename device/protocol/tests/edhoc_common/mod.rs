@@ -302,7 +302,7 @@ pub(crate) fn with(valid: &[u8], at: usize, change: impl FnOnce(&mut Head)) -> V
     heads.iter().flat_map(Head::encoded).collect()
 }
 
-/// ... with these heads in place of that one.
+/// The valid message with these heads in place of that one.
 pub(crate) fn put(valid: &[u8], at: usize, instead: &[Head]) -> Vec<u8> {
     let mut heads = Head::all_of(valid);
     heads.splice(at..=at, instead.iter().cloned());

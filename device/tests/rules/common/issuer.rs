@@ -153,7 +153,7 @@ impl Owner {
         slot_request(self.issuer.public(), Some(&self.issuer.certify(device)))
     }
 
-    /// ... with a voucher of `by`.
+    /// The body of a PUT to the owner slot, with a voucher of `by`.
     pub(crate) fn vouched_request(&self, by: &Issuer, device: &mut TestDevice) -> Vec<u8> {
         let (certificate, voucher) = (self.issuer.certify(device), by.vouch(&self.issuer, device));
         let anchor = self.issuer.public().cose_key();

@@ -71,7 +71,7 @@ impl TestDevice {
         Self::of_product(claim_policy, false)
     }
 
-    /// ... and with a firmware that lets whoever is present reset the device, or not.
+    /// A device with this policy, and a firmware that lets whoever is present reset the device, or not.
     pub(crate) fn of_product(claim_policy: ClaimPolicy, reset_by_presence: bool) -> Self {
         let config = Config {
             device: DEVICE_ID.parse().unwrap(),

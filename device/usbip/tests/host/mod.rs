@@ -167,7 +167,7 @@ impl Host {
 pub(crate) enum Transfer<'a> {
     In(usize),
     Out(&'a [u8]),
-    /// ... and an empty packet behind a last one that is full.
+    /// Bytes to the device, and an empty packet behind a last one that is full.
     OutAndZero(&'a [u8]),
 }
 
