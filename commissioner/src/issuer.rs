@@ -6,17 +6,15 @@
 use cbor_schemas::{
     CoseKey, DeviceCertificateClaims, DeviceListClaims, IssuerId, Kind, StationTokenClaims, VoucherClaims,
 };
-use coset::{CoseSign1Builder, Header, HeaderBuilder, TaggedCborSerializable, cbor::Value, iana};
+use coset::{CoseSign1Builder, TaggedCborSerializable};
 use protocol::key::PublicKey;
 
 use crate::{
+    cose::protected_as,
     hsm,
     keys::IssuerKey,
     registry::{Intent, List, Seal, TokenGrant, VoucherGrant, seals},
 };
-
-/// The `typ` header parameter (RFC 9596): what kind of object this is.
-const TYP: i64 = 16;
 
 /// Why something was not signed.
 #[derive(Debug, thiserror::Error)]
@@ -144,11 +142,6 @@ impl Issuer {
             .to_tagged_vec()
             .map_err(Error::Envelope)
     }
-}
-
-pub(crate) fn protected_as(typ: &str) -> Header {
-    let typ = Value::Text(typ.to_owned());
-    HeaderBuilder::new().algorithm(iana::Algorithm::ES256).value(TYP, typ).build()
 }
 
 #[cfg(test)]

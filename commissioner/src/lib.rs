@@ -16,6 +16,7 @@ pub mod client;
 pub mod clock;
 pub mod cmd;
 pub mod commission;
+mod cose;
 mod crash;
 pub mod deed;
 pub mod discover;

@@ -6,6 +6,7 @@
 mod diagnostics;
 mod examination;
 mod fault;
+mod heard;
 mod holder;
 mod lengths;
 pub mod network;

@@ -133,7 +133,7 @@ fn block_at(offset: usize, more: bool, size: BlockSize) -> Result<Block, Error> 
 }
 
 fn block_option(packet: &Packet, number: u16) -> Result<Option<Block>, Error> {
-    Block::of(packet, number).map_err(|_| Error::Malformed("a block option that is none"))
+    Block::of(packet, number).map_err(|_| Error::Malformed("a block option that cannot be read"))
 }
 
 /// Succeeds if the block continues a body at `offset`, and is full if others follow.

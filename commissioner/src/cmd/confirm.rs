@@ -1,8 +1,8 @@
 //! Whether something that cannot be undone is meant.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 
-use super::{context::Context, exit::CommandError};
+use super::exit::CommandError;
 use crate::text;
 
 /// Who says that something is meant.
@@ -13,17 +13,6 @@ pub(super) enum Word {
     Terminal,
     /// Nobody: it has to be plain from the command line.
     Nobody,
-}
-
-impl Context {
-    /// Who is there to say that something is meant.
-    pub(super) fn word(&self) -> Word {
-        match io::stdin().is_terminal() && io::stderr().is_terminal() {
-            _ if self.yes => Word::Given,
-            true => Word::Terminal,
-            false => Word::Nobody,
-        }
-    }
 }
 
 /// Asks at the terminal.

@@ -1,7 +1,8 @@
 //! What all commands share: where they say what happened, the state directory, and the keys in it.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -11,7 +12,7 @@ use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
 use tokio::time::timeout;
 
-use super::{exit::CommandError, secret::Unlock};
+use super::{confirm::Word, exit::CommandError, secret::Unlock};
 use crate::{
     clock::Clock,
     escrow::OpenWith,
@@ -96,6 +97,15 @@ impl Context {
             }
         };
         let _ = timeout(PATIENCE, closing).await;
+    }
+
+    /// Who is there to say that something is meant.
+    pub(super) fn word(&self) -> Word {
+        match io::stdin().is_terminal() && io::stderr().is_terminal() {
+            _ if self.yes => Word::Given,
+            true => Word::Terminal,
+            false => Word::Nobody,
+        }
     }
 
     /// The record of a device's current key, with `--json`.

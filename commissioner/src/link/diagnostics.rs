@@ -11,10 +11,11 @@ use tokio::io::AsyncReadExt;
 use tokio_serial::SerialStream;
 
 use super::port::{self, UsbDevice, list_ports};
-use super::serial::MAX_LOG;
 use super::{Error, Link};
 use crate::text;
 
+/// Longest log text that is passed on, in bytes; the rest of a longer one is cut off.
+pub(super) const MAX_LOG: usize = 2048;
 /// Bytes read at a time.
 const CHUNK: usize = 2048;
 

@@ -11,15 +11,14 @@ use slipmux::{DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_bu
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_serial::SerialStream;
 
-use super::examination::Heard;
+use super::diagnostics::MAX_LOG;
 use super::fault::Fault;
+use super::heard::Heard;
 use super::{Datagram, Datagrams, DeviceLog, Error, Io, MAX_DATAGRAM, port};
 use crate::text;
 
 /// Bytes of the frame check sequence that ends a configuration frame.
 const FCS_LEN: usize = 2;
-/// Longest log text that is passed on, in bytes; the rest of a longer one is cut off.
-pub(super) const MAX_LOG: usize = 2048;
 
 /// Datagrams that were sent and may still come back, on a line that echoes.
 const MOST_ECHOES: usize = 16;

@@ -358,7 +358,10 @@ impl Import<'_> {
             let object = hex::decode(object).map_err(|_| "a certificate is not in hex")?;
             certificates.push(self.certificate(object, &id, &key, &line.certificates)?);
         }
-        let time = |text: &str| unix_seconds(text).ok_or("a time is none");
+        let time = |text: &str| {
+            unix_seconds(text)
+                .ok_or_else(|| format!("{:?} is not a time, such as 2026-11-30T07:00:00Z (RFC 3339)", text::line(text)))
+        };
         let revoked = match &line.revoked_at {
             Some(at) => Some((time(at)?, line.revoked_reason.clone().unwrap_or_default())),
             None => None,
@@ -396,8 +399,9 @@ impl Import<'_> {
         key: &PublicKey,
         said: &[CertificateLine],
     ) -> Result<Signed, String> {
-        let claims = certificate::check(&object, &self.registry.issuer, device, key)
-            .map_err(|flaw| format!("a certificate is none of this key ({flaw})"))?;
+        let claims = certificate::check(&object, &self.registry.issuer, device, key).map_err(|flaw| {
+            format!("what is signed is not a device certificate (COSE_Sign1) of this issuer about this key: {flaw}")
+        })?;
         let cti = Cti(claims.cti);
         let said = said.iter().find(|said| said.cti == cti.to_string()).ok_or("nothing is said of a certificate")?;
         let DeviceCertificateClaims { issued_at, key_origin, proof, .. } = claims;
@@ -430,11 +434,15 @@ impl Import<'_> {
     async fn take_list(&mut self, object: &str) -> Result<Result<(), String>, Error> {
         let refused = |what: &str| Ok(Err(what.to_owned()));
         let Ok(object) = hex::decode(object) else { return refused("a list is not in hex") };
-        let Ok(signed) = Sign1::decode_as(Kind::DeviceList, &object) else { return refused("a list is none") };
+        let Ok(signed) = Sign1::decode_as(Kind::DeviceList, &object) else {
+            return refused("what is signed is not a device list (COSE_Sign1)");
+        };
         if protocol::sign1::verify(&self.registry.issuer, &signed).is_err() {
             return refused("our issuer did not sign a list");
         }
-        let Ok(claims) = DeviceListClaims::decode(signed.payload) else { return refused("a list has odd claims") };
+        let Ok(claims) = DeviceListClaims::decode(signed.payload) else {
+            return refused("the claims of a list cannot be read; it may be a newer commissioner's");
+        };
         let tx = &mut self.change.tx;
         if let Some(head) = claims.audit_head
             && !is_known(tx, &hex::encode(head)).await?
@@ -752,7 +760,7 @@ fn rank(status: CertificateStatus) -> u8 {
 }
 
 fn word<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{what} is none that is known here"))
+    text.parse().map_err(|_| format!("{what} is {:?}, which this commissioner does not know", text::line(text)))
 }
 
 /// Whether an entry with this hash is in our history or in one that was imported.
@@ -1258,6 +1266,11 @@ mod tests {
             let error = into.registry.import(text.as_bytes()).await.unwrap_err();
             assert!(matches!(error, Error::NotImportable { .. }), "{name}: {error}");
             assert!(error.to_string().contains("nothing was changed"), "{error}");
+            for (wrong, words) in
+                [("an odd status", "status is \"activ\""), ("a forged certificate", "is not a device certificate")]
+            {
+                assert!(wrong != name || error.to_string().contains(words), "{name}: {error}");
+            }
             assert_eq!(into.registry.verify_audit().await.unwrap(), before, "{name}");
             assert!(into.registry.devices().await.unwrap().is_empty(), "{name}");
         }

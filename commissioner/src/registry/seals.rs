@@ -16,7 +16,7 @@ use super::{
     import, sql,
 };
 use crate::clock::rfc3339;
-use crate::issuer::protected_as;
+use crate::cose::protected_as;
 
 /// The `typ` of a seal. It is none of the four kinds that devices know.
 pub(crate) const TYP: &str = "application/comm-audit-seal+cwt";

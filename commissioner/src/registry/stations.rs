@@ -221,8 +221,10 @@ impl Registry {
     /// [`Error::NotRequested`] for anything else. The same one again is fine.
     pub async fn signed_elsewhere(&self, object: &[u8]) -> Result<DeviceId, Error> {
         let refuse = |reason| Error::NotRequested { reason };
-        let signed = Sign1::decode_as(Kind::DeviceCertificate, object).map_err(|_| refuse("it is no certificate"))?;
-        let claims = DeviceCertificateClaims::decode(signed.payload).map_err(|_| refuse("its claims are odd"))?;
+        let signed = Sign1::decode_as(Kind::DeviceCertificate, object)
+            .map_err(|_| refuse("it is not a device certificate (COSE_Sign1)"))?;
+        let claims = DeviceCertificateClaims::decode(signed.payload)
+            .map_err(|_| refuse("its claims cannot be read; it may be a newer commissioner's"))?;
         let mut change = Change::begin(self).await?;
         let row = sqlx::query(
             "SELECT c.status, c.key_origin, c.object, keys.x, keys.device FROM certificates c JOIN keys ON keys.x = c.x \
@@ -266,9 +268,11 @@ impl Registry {
     /// [`Error::NotRequested`] for anything else.
     pub async fn list_elsewhere(&self, object: &[u8]) -> Result<u64, Error> {
         let refuse = |reason| Error::NotRequested { reason };
-        let signed = Sign1::decode_as(Kind::DeviceList, object).map_err(|_| refuse("it is no list"))?;
+        let signed =
+            Sign1::decode_as(Kind::DeviceList, object).map_err(|_| refuse("it is not a device list (COSE_Sign1)"))?;
         protocol::sign1::verify(&self.issuer, &signed).map_err(|_| refuse("this issuer did not sign it"))?;
-        let claims = DeviceListClaims::decode(signed.payload).map_err(|_| refuse("its claims are odd"))?;
+        let claims = DeviceListClaims::decode(signed.payload)
+            .map_err(|_| refuse("its claims cannot be read; it may be a newer commissioner's"))?;
         let mut change = Change::begin(self).await?;
         let inserted = sqlx::query(
             "INSERT INTO lists (version, mode, keys, claims, object, elsewhere) VALUES ($1, $2, $3, $4, $5, 1) \
@@ -407,7 +411,7 @@ mod tests {
         let (issuer, at_issuer, at_station) = parties().await;
         let (wanted, _) = requested(&at_station).await;
         let refused = async |object: &[u8]| at_station.registry.signed_elsewhere(object).await.unwrap_err().to_string();
-        assert!(refused(b"garbage").await.contains("no certificate"));
+        assert!(refused(b"garbage").await.contains("not a device certificate"));
         let object = answered(&issuer, &at_issuer, &wanted).await;
         let mut flipped = object.clone();
         *flipped.last_mut().unwrap() ^= 1;

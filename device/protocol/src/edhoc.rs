@@ -19,6 +19,7 @@
 mod cbor;
 mod credential;
 mod error;
+mod error_message;
 mod initiator;
 mod message;
 mod responder;
@@ -28,7 +29,8 @@ mod secret;
 mod suite;
 
 pub use credential::Ccs;
-pub use error::{Error, PeerError, parse_error};
+pub use error::Error;
+pub use error_message::{PeerError, parse_error};
 pub use initiator::{Initiator, Pending};
 pub use message::Request;
 pub use responder::{Established, Responder};

@@ -10,7 +10,8 @@ use zeroize::Zeroize;
 
 use super::cbor::Reader;
 use super::credential::{Ccs, Identity, own_credential};
-use super::error::{Error, SUITE, parse_error};
+use super::error::{Error, SUITE};
+use super::error_message::parse_error;
 use super::message::{EAD_CRED_BY_VALUE, Ead, Message2, Plaintext, byte_string};
 use super::secret::Wiped;
 use super::suite::{self, Suite2};

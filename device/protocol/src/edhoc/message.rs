@@ -4,7 +4,8 @@ use lakers::{Credential, EADItem, EdhocMessageBuffer, IdCred as LakersIdCred};
 
 use super::cbor::Reader;
 use super::credential::read_id_cred;
-use super::error::{Error, PeerError, parse_error, suites};
+use super::error::Error;
+use super::error_message::{PeerError, parse_error, suites};
 use super::suite::{MAX_LENGTH, sha256};
 use super::{ConnId, IdCred};
 use crate::key::PublicKey;
