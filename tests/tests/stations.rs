@@ -160,7 +160,7 @@ fn what_takes_the_issuers_key_says_so_and_what_is_not_for_a_station_is_refused()
     };
     install("station", b"").ended_with(2).saying("is empty");
     install("station", b"{}").ended_with(2).saying("holds no answers");
-    install("station", br#"{"device":"x","certificate":"00"}"#).ended_with(6).saying("no certificate");
+    install("station", br#"{"device":"x","certificate":"00"}"#).ended_with(6).saying("not a device certificate");
     bench.commissioner_of("elsewhere", &["init"]).succeeded();
     let shown = last(&bench.commissioner_of("elsewhere", &["issuer", "show", "--json"]).succeeded());
     let other = shown["key"].as_str().expect("a key").to_owned();
