@@ -68,7 +68,6 @@ pub mod peers;
 pub mod problem;
 pub mod resources;
 pub mod server;
-pub mod sessions;
 pub mod slots;
 pub mod sources;
 pub mod store;

@@ -11,6 +11,7 @@ use protocol::{
         Assembled, Assembly, Block, BlockError, BlockSize, Datagram, EchoKey, Endpoint, Exchange, Incoming, Writer,
     },
     coap::{amplifies, option_refusal, uint_option, unsupported_option},
+    conversation::sessions::Sessions,
     edhoc::{self, Established, Responder},
     oscore::{self, OptionValue},
 };
@@ -24,7 +25,6 @@ use crate::{
     lifecycle::Role,
     problem::Problem,
     resources::{self, Resource, Target, content_format},
-    sessions::Sessions,
     sources::Sources,
     transport::{Service, Source},
 };

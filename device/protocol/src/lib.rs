@@ -23,6 +23,7 @@
 )]
 
 pub mod coap;
+pub mod conversation;
 mod curve;
 pub mod edhoc;
 pub mod key;

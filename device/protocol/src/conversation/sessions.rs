@@ -4,12 +4,12 @@
 //! context whose key holds a grant gives way to nothing but another such context. One place is always for strangers: whoever
 //! verifies a device, or takes it over, finds it however often its owner was there.
 
-use heapless::Vec;
-use protocol::{
+use crate::{
     edhoc::{ConnId, Peer, Responder},
     key::PublicKey,
     oscore::{self, Context},
 };
+use heapless::Vec;
 
 /// Handshakes that wait for message_3, one per address.
 pub const PENDING: usize = 2;
@@ -125,7 +125,7 @@ impl<A: Copy + Eq> Default for Sessions<A> {
 mod tests {
     use std::vec::Vec;
 
-    use protocol::{
+    use crate::{
         edhoc::{Initiator, Transfer},
         key::PrivateKey,
     };
