@@ -78,6 +78,15 @@ impl Answer {
         Ok(())
     }
 
+    /// Sets what `write` returns: a code, and how long the body is that it put into the buffer it was given. Without a body
+    /// there is no content format either.
+    pub fn set_written(&mut self, content_format: u16, write: impl FnOnce(&mut [u8]) -> (u8, usize)) {
+        let (code, len) = write(&mut self.body);
+        self.set(code);
+        self.len = len;
+        self.content_format = (len > 0).then_some(content_format);
+    }
+
     /// A refusal, with its problem details.
     pub fn set_problem(&mut self, problem: &Problem) {
         self.set(problem.code);

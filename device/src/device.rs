@@ -201,6 +201,11 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         &mut self.grants
     }
 
+    /// Whether `key` belongs to a station with a token.
+    pub(crate) fn is_station(&self, key: &PublicKey) -> bool {
+        self.grants.is_station(key)
+    }
+
     /// Whether a key or a slot was changed since this was last asked: then all contexts and tokens end once the answer is
     /// under way.
     pub(crate) fn take_change(&mut self) -> bool {

@@ -12,6 +12,8 @@
 //!
 //! Not here: the client's side (retransmission, matching of tokens), Observe, and separate responses.
 
+use coap_message_implementations::inmemory::{SliceBuffer, SliceBufferMut};
+
 mod assembly;
 mod block;
 mod bytes;
@@ -27,4 +29,10 @@ pub use datagram::{Datagram, Header, NoSpace, ParseError, Token, Type, Writer};
 pub use echo::{EchoKey, amplifies};
 pub use endpoint::{EXCHANGE_LIFETIME_MS, Endpoint, Exchange, Incoming, NON_LIFETIME_MS};
 pub(crate) use options::is_for_proxies;
+
+/// A message that is read where it lies: code, options and payload.
+pub type Message<'d> = coap_message_implementations::inmemory::Message<SliceBuffer<'d>>;
+/// A message that is written where it will be sent from: code, options and payload.
+pub type MessageMut<'t> = coap_message_implementations::inmemory::MessageMut<SliceBufferMut<'t>>;
+
 pub use options::{is_option_length, is_path, option_refusal, uint_option, unsupported_option};

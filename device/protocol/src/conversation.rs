@@ -1,3 +1,24 @@
 //! A conversation of two parties over datagrams: EDHOC (RFC 9528), then requests and responses under OSCORE (RFC 8613).
+//!
+//! [`server`] turns a datagram into a plain request with a proved sender, and the answer to it into a datagram. It has no
+//! I/O, no clock and no random numbers of its own: time is an argument, in milliseconds that never go backwards, and the
+//! [`Party`](server::Party) is asked for the rest.
 
+pub mod server;
 pub mod sessions;
+
+use core::hash::Hash;
+
+/// Where a datagram comes from, and its answer goes to.
+pub trait Source: Copy + Eq + Hash {
+    /// Whether nobody can send from there but who gets what is sent there, as at the other end of a serial line. On a network
+    /// whoever sends can say to be somebody else.
+    fn is_line(&self) -> bool;
+}
+
+/// The other end of the only line.
+impl Source for () {
+    fn is_line(&self) -> bool {
+        true
+    }
+}

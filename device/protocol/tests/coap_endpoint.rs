@@ -39,7 +39,7 @@ fn receive(server: &mut Server, peer: char, bytes: &[u8], now: u64) -> (Outcome,
             (Outcome::New, Some(exchange))
         }
         Incoming::Reply(reply) => (Outcome::Reply(reply.to_vec()), None),
-        Incoming::Nothing => (Outcome::Nothing, None),
+        Incoming::Acknowledged(_) | Incoming::Reset(_) | Incoming::Nothing => (Outcome::Nothing, None),
     }
 }
 

@@ -184,7 +184,7 @@ impl<S: Storage> Device<S> {
                 out.get_mut(..reset.len())?.copy_from_slice(reset);
                 return Some(reset.len());
             }
-            Incoming::Nothing => return None,
+            Incoming::Acknowledged(_) | Incoming::Reset(_) | Incoming::Nothing => return None,
         };
         let mut body = [0; BODY_LEN];
         let answer = self.answer(&request.message(), Caller::Writer, &mut body);
@@ -401,6 +401,9 @@ pub(crate) fn fill<M: MinimalWritableMessage>(message: &mut M, answer: &Answer, 
         return Err(NoSpace);
     };
     message.set_code(code);
+    if body.is_empty() {
+        return Ok(());
+    }
     message.add_option_uint(content_format, answer.content_format).map_err(|_| NoSpace)?;
     message.set_payload(body).map_err(|_| NoSpace)
 }

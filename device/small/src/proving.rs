@@ -14,33 +14,36 @@
 //! one before it begins.
 
 use cbor_schemas::{DeviceInfo, Error, Profile};
-use coap_message::{MessageOption, ReadableMessage, WithSortedOptions};
-use coap_numbers::{code, option};
+use coap_message::ReadableMessage as _;
+use coap_numbers::code;
 use core::fmt;
 use embedded_storage::Storage;
-use protocol::coap::{Datagram, Endpoint, Exchange, Incoming, is_path, unsupported_option};
-use protocol::edhoc::{self, ConnId, Established, Responder};
-use protocol::key::PrivateKey;
-use protocol::oscore::{self, Context, OptionValue};
+use protocol::coap::{EchoKey, Message, is_path, unsupported_option};
+use protocol::conversation::server::{self as conversation, Incoming, Party};
+use protocol::edhoc::{self, ConnId, Responder};
+use protocol::key::{PrivateKey, PublicKey};
 use rand_core::CryptoRngCore;
 
 use crate::{
     DATAGRAM_LEN,
-    device::{Answer, BODY_LEN, Caller, Config, Device, OPTIONS, Problem, content_format, fill, refuse_length, write},
+    device::{Answer, BODY_LEN, Caller, Config, Device, OPTIONS, Problem, content_format, fill},
 };
 
 const EDHOC: &str = "/.well-known/edhoc";
-const FIRST_CONN_ID: ConnId = ConnId::new(0).expect("the encoding of 0");
 
 /// A device that proves its key, over the EEPROM `S`, with random numbers from `R`.
 pub struct ProvingDevice<S, R> {
+    own: Own<S, R>,
+    /// One handshake, one context, and the last request, which may come again: the answer to it took seconds, or cannot be
+    /// given twice.
+    conversation: conversation::Fixed<(), 1, 1, 1, DATAGRAM_LEN>,
+}
+
+/// The device, and what it takes to prove its key.
+struct Own<S, R> {
     device: Device<S>,
     rng: R,
-    /// The last request, which may come again: the answer to it took seconds, or cannot be given twice.
-    endpoint: Endpoint<(), 1, DATAGRAM_LEN>,
     ephemeral: Option<PrivateKey>,
-    pending: Option<Responder>,
-    session: Option<Context>,
 }
 
 impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
@@ -48,13 +51,15 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
     #[inline(never)]
     pub fn start(config: Config, storage: S, mut rng: R) -> Self {
         let device = Device::start_as(Profile::Full, config, storage, &mut rng);
-        let endpoint = Endpoint::new(rng.next_u32() as u16);
-        ProvingDevice { device, rng, endpoint, ephemeral: None, pending: None, session: None }
+        let mut conversation = conversation::Fixed::new(0);
+        // Nobody sends from elsewhere on a line, so nobody is asked for an Echo option.
+        conversation.seed(rng.next_u32() as u16, EchoKey::new([0; 16]));
+        ProvingDevice { own: Own { device, rng, ephemeral: None }, conversation }
     }
 
     /// What the device says of itself.
     pub fn info(&self) -> DeviceInfo<'static> {
-        self.device.info()
+        self.own.device.info()
     }
 
     /// Writes the report line, without a line ending.
@@ -62,19 +67,19 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
     /// # Errors
     /// `out` refuses text.
     pub fn report(&self, out: &mut impl fmt::Write) -> Result<(), Error> {
-        self.device.report(out)
+        self.own.device.report(out)
     }
 
     /// Whether there is something to [`prepare`](Self::prepare).
     pub fn is_unprepared(&self) -> bool {
-        self.ephemeral.is_none() && self.device.key().is_some()
+        self.own.ephemeral.is_none() && self.own.device.key().is_some()
     }
 
     /// Makes the ephemeral key of the next handshake, while nobody waits: a scalar multiplication. Without it, message_1 waits
     /// for that.
     pub fn prepare(&mut self) {
         if self.is_unprepared() {
-            self.ephemeral = Some(PrivateKey::generate(&mut self.rng));
+            self.own.ephemeral = Some(PrivateKey::generate(&mut self.own.rng));
         }
     }
 
@@ -84,177 +89,60 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
     /// Takes two scalar multiplications for message_1 (three if nothing was prepared), one for message_3, two for a
     /// certificate.
     pub fn handle(&mut self, datagram: &mut [u8], out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
-        if datagram.len() > DATAGRAM_LEN {
-            return refuse_length(self.endpoint.refuse((), datagram), out);
-        }
-        let exchange = match self.endpoint.receive((), datagram, 0) {
-            Incoming::Request(exchange, _) => exchange,
-            Incoming::Reply(reply) => {
-                out.get_mut(..reply.len())?.copy_from_slice(reply);
-                return Some(reply.len());
-            }
-            Incoming::Nothing => return None,
+        let (request, reply) = match self.conversation.receive((), datagram, 0, &mut self.own, out) {
+            Incoming::Request(request, reply) => (request, reply),
+            Incoming::Answer(len) => return Some(len),
+            Incoming::Acknowledged(_) | Incoming::Reset(_) | Incoming::Nothing => return None,
         };
-        let len = self.respond(&exchange, datagram, out)?;
-        self.endpoint.remember(&exchange, out.get(..len)?);
-        Some(len)
-    }
-
-    fn respond(&mut self, exchange: &Exchange<()>, datagram: &mut [u8], out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
         let mut body = [0; BODY_LEN];
-        let parsed = Datagram::parse(datagram).ok()?;
-        let request = parsed.message();
-        let answer = if !request.options().any(|option| option.number() == option::OSCORE) {
-            match is_path(EDHOC, &request) {
-                true => self.edhoc(&request, &mut body),
-                false => self.device.answer(&request, Caller::Reader, &mut body),
-            }
-        } else {
-            let option = OptionValue::of(&request);
-            let is_combined = request.options().any(|option| option.number() == option::EDHOC);
-            let payload_start = datagram.len().checked_sub(parsed.payload_length())?;
-            let payload = datagram.get_mut(payload_start..)?;
-            match self.respond_protected(exchange, option, is_combined, payload, &mut body, out) {
-                Ok(len) => return Some(len),
-                Err(unprotected) => unprotected,
-            }
+        let before = self.own.device.factory_state();
+        let answer = match reply.session() {
+            0 if is_path(EDHOC, &request) => self.edhoc(&request, &mut body),
+            0 => self.own.device.answer(&request, Caller::Reader, &mut body),
+            _ => self.own.device.answer(&request, Caller::Writer, &mut body),
         };
-        write(exchange, &answer, body.get(..answer.len)?, out).ok()
-    }
-
-    /// Answers under OSCORE. Where there is no context to answer under, the error is the answer to be sent plain.
-    #[inline(never)]
-    fn respond_protected(
-        &mut self,
-        exchange: &Exchange<()>,
-        option: Result<OptionValue, oscore::Error>,
-        is_combined: bool,
-        payload: &mut [u8],
-        body: &mut [u8; BODY_LEN],
-        out: &mut [u8; DATAGRAM_LEN],
-    ) -> Result<usize, Answer> {
-        let option = option.map_err(|error| refused(error, body))?;
-        let ciphertext = match is_combined {
-            false => payload,
-            true => {
-                let (message_3, ciphertext) =
-                    oscore::split_combined_mut(payload).ok_or_else(|| edhoc_error(edhoc::Error::Malformed, body))?;
-                let kid = option.kid.ok_or_else(|| refused(oscore::Error::BadOption, body))?;
-                self.message_3(kid, message_3, None).map_err(|error| edhoc_error(error, body))?;
-                ciphertext
-            }
-        };
-        let context = self.session.as_mut().ok_or(oscore::Error::ContextNotFound);
-        let opened = context.and_then(|context| context.open_request(&option, ciphertext));
-        let (request, correlation) = opened.map_err(|error| refused(error, body))?;
-        let before = self.device.factory_state();
-        let answer = self.device.answer(&request, Caller::Writer, body);
-        let header = exchange.response_header(answer.code);
-        let context = self.session.as_mut().ok_or(oscore::Error::ContextNotFound);
-        let sealed = context.and_then(|context| {
-            let mut response = context.respond(&correlation, &header, out)?;
-            let mut message = response.message()?;
-            fill(&mut message, &answer, body.get(..answer.len).unwrap_or_default())
-                .map_err(|_| oscore::Error::NoSpace)?;
-            let len = message.finish().0;
-            response.seal(context, len)
-        });
-        if self.device.factory_state() != before {
-            self.session = None;
+        let body = body.get(..answer.len)?;
+        let len = self.conversation.answer(&reply, out, |message| fill(message, &answer, body));
+        if self.own.device.factory_state() != before {
+            self.conversation.sessions().clear();
         }
-        sealed.map_err(|error| refused(error, body))
+        len
     }
 
     /// A request to `/.well-known/edhoc`: message_1, or message_3 alone (RFC 9528 appendix A.2).
-    fn edhoc<Q>(&mut self, request: &Q, body: &mut [u8; BODY_LEN]) -> Answer
-    where
-        Q: ReadableMessage + WithSortedOptions,
-    {
-        if request.code().into() != code::POST {
+    fn edhoc(&mut self, request: &Message<'_>, body: &mut [u8; BODY_LEN]) -> Answer {
+        if request.code() != code::POST {
             return Problem::new(code::METHOD_NOT_ALLOWED, "no such method here").answer(body);
         }
         if let Some(unsupported) = unsupported_option(request, OPTIONS) {
             return Problem::option(unsupported).answer(body);
         }
-        let done = match edhoc::Request::parse(request.payload()) {
-            Ok(edhoc::Request::Message1(message_1)) => self.message_1(message_1, body),
-            Ok(edhoc::Request::Message3 { c_r, message_3 }) => self.message_3(c_r.into(), message_3, Some(body)),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(len) => Answer { code: code::CHANGED, content_format: content_format::EDHOC, len },
-            // An error message is not answered by another (RFC 9528 section 6), and the handshake is over.
-            Err(edhoc::Error::Peer) => {
-                self.pending = None;
-                Answer { code: code::CHANGED, content_format: content_format::EDHOC, len: 0 }
-            }
-            Err(error) => edhoc_error(error, body),
-        }
+        let (code, len) = self.conversation.authenticate((), request.payload(), &mut self.own, body);
+        Answer { code, content_format: content_format::EDHOC, len }
     }
+}
 
-    /// The new handshake takes the place of an older one. Its identifier is not that of the session.
-    ///
-    /// Writes message_2, and returns how long it is.
+impl<S: Storage, R: CryptoRngCore> Party for Own<S, R> {
     #[inline(never)]
-    fn message_1(&mut self, message_1: &[u8], answer: &mut [u8; BODY_LEN]) -> Result<usize, edhoc::Error> {
-        let c_r = self.unused_conn_id();
+    fn respond(&mut self, message_1: &[u8], c_r: ConnId) -> Result<(Responder, edhoc::Message), edhoc::Error> {
         let own = self.device.key().ok_or(edhoc::Error::UnknownCredential)?;
         let (prepared, rng) = (&mut self.ephemeral, &mut self.rng);
         let ephemeral = || prepared.take().unwrap_or_else(|| PrivateKey::generate(rng));
-        let (responder, message_2) = Responder::start_prepared(message_1, own, c_r, ephemeral)?;
-        self.pending = Some(responder);
-        Ok(copy(&message_2, answer))
+        Responder::start_prepared(message_1, own, c_r, ephemeral)
     }
 
-    /// Writes message_4 if there is to be an answer, and returns how long it is.
-    #[inline(never)]
-    fn message_3(
-        &mut self,
-        c_r: oscore::Id,
-        message_3: &[u8],
-        answer: Option<&mut [u8; BODY_LEN]>,
-    ) -> Result<usize, edhoc::Error> {
-        let responder = self.pending.take_if(|pending| oscore::Id::from(pending.c_r()) == c_r);
-        let responder = responder.ok_or(edhoc::Error::NoHandshake)?;
-        let Established { context, message_4, .. } = responder.finish(message_3, |_| None, answer.is_some())?;
-        self.session = Some(context);
-        Ok(message_4.zip(answer).map_or(0, |(message_4, answer)| copy(&message_4, answer)))
+    /// Nobody vouches for a key here.
+    fn resolve(&mut self, _: &[u8]) -> Option<PublicKey> {
+        None
     }
 
-    /// An identifier that the session does not use, and its successor neither: the responder takes that one if the peer
-    /// chose the same.
-    fn unused_conn_id(&self) -> ConnId {
-        let used = self.session.as_ref().map(Context::recipient);
-        let is_used = |id: ConnId| used == Some(id.into());
-        let mut id = FIRST_CONN_ID;
-        // At most two steps: one identifier is in use.
-        while is_used(id) || is_used(id.next()) {
-            id = id.next();
-        }
-        id
+    fn is_known(&self, _: &PublicKey) -> bool {
+        false
     }
-}
 
-fn edhoc_error(error: edhoc::Error, body: &mut [u8; BODY_LEN]) -> Answer {
-    Answer { code: code::BAD_REQUEST, content_format: content_format::EDHOC, len: copy(&error.message(), body) }
-}
-
-/// Every message is shorter than a body.
-fn copy(message: &[u8], body: &mut [u8; BODY_LEN]) -> usize {
-    body.iter_mut().zip(message).map(|(to, from)| *to = *from).count()
-}
-
-/// An error of OSCORE, to be sent without protection (RFC 8613 section 8.2).
-fn refused(error: oscore::Error, body: &mut [u8; BODY_LEN]) -> Answer {
-    let title = match error {
-        oscore::Error::ContextNotFound | oscore::Error::NotProtected => "security context not found",
-        oscore::Error::Replay => "replay detected",
-        oscore::Error::Decryption => "decryption failed",
-        oscore::Error::BadOption => "failed to decode COSE",
-        oscore::Error::Proxy => "this is no proxy",
-        oscore::Error::Exhausted | oscore::Error::Unsupported | oscore::Error::NoSpace => "cannot protect the answer",
-    };
-    Problem::new(error.code(), title).answer(body)
+    fn random(&mut self) -> u32 {
+        self.rng.next_u32()
+    }
 }
 
 #[cfg(test)]

@@ -5,28 +5,16 @@
 pub mod serial;
 pub mod udp;
 
-use core::{cell::RefCell, future::Future, hash::Hash};
+use core::{cell::RefCell, future::Future};
 
 use embassy_futures::select::{Either, select};
+
+pub use protocol::conversation::Source;
 
 use crate::DATAGRAM_LEN;
 
 /// A line of the device's log, at most 368 bytes of text: the longest report line fits.
 pub type LogLine = heapless::String<368>;
-
-/// Where a datagram comes from, and its answer goes to.
-pub trait Source: Copy + Eq + Hash {
-    /// Whether nobody can send from there but who gets what is sent there, as at the other end of a serial line. On a network
-    /// whoever sends can say to be somebody else.
-    fn is_line(&self) -> bool;
-}
-
-/// The other end of the only line.
-impl Source for () {
-    fn is_line(&self) -> bool {
-        true
-    }
-}
 
 /// A channel of datagrams to peers with addresses of type `A`.
 pub trait Link<A> {

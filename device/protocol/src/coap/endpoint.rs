@@ -34,7 +34,11 @@ pub enum Incoming<'e, 'd, A> {
     Request(Exchange<A>, Datagram<'d>),
     /// Send this datagram to the peer: a Reset, or the answer to a request that came again.
     Reply(&'e [u8]),
-    /// Nothing: garbage, an acknowledgement, or a duplicate whose answer is not there (yet, or any more).
+    /// The peer has the message of ours with this Message ID.
+    Acknowledged(u16),
+    /// The peer can make nothing of the message of ours with this Message ID.
+    Reset(u16),
+    /// Nothing: garbage, or a duplicate whose answer is not there (yet, or any more).
     Nothing,
 }
 
@@ -81,7 +85,9 @@ impl<A: Copy + Eq, const CACHE: usize, const DATAGRAM: usize> Endpoint<A, CACHE,
             (Type::Con | Type::Non, Range::Request) => self.request(peer, datagram, bytes.len(), now),
             // A ping (RFC 7252, section 4.3), or a response to nothing that we asked.
             (Type::Con, _) => self.reset(datagram.header.message_id),
-            _ => Incoming::Nothing,
+            (Type::Ack, _) => Incoming::Acknowledged(datagram.header.message_id),
+            (Type::Rst, _) => Incoming::Reset(datagram.header.message_id),
+            (Type::Non, _) => Incoming::Nothing,
         }
     }
 
@@ -141,7 +147,7 @@ impl<A: Copy + Eq, const CACHE: usize, const DATAGRAM: usize> Endpoint<A, CACHE,
         }
     }
 
-    fn own_message_id(&mut self) -> u16 {
+    pub(crate) fn own_message_id(&mut self) -> u16 {
         let message_id = self.next_message_id;
         self.next_message_id = message_id.wrapping_add(1);
         message_id

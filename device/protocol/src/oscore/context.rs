@@ -4,7 +4,6 @@ use aes::Aes128;
 use ccm::aead::generic_array::GenericArray;
 use ccm::aead::{AeadInPlace, KeyInit};
 use ccm::consts::{U8, U13};
-use coap_message_implementations::inmemory::{Message, SliceBuffer};
 use heapless::Vec;
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -17,7 +16,7 @@ use super::{Error, replay::ReplayWindow};
 pub const TAG_LENGTH: usize = 8;
 
 /// What is inside a protected message, where it was decrypted.
-pub type Inner<'b> = Message<SliceBuffer<'b>>;
+pub type Inner<'b> = crate::coap::Message<'b>;
 
 type AesCcm = ccm::Ccm<Aes128, U8, U13>;
 pub(super) type Nonce = [u8; 13];
@@ -194,7 +193,7 @@ impl Context {
             return Err(Error::Decryption);
         }
         let (code, options_and_payload) = plaintext.split_first().ok_or(Error::Decryption)?;
-        Ok(Message::new_from_slice(*code, options_and_payload))
+        Ok(Inner::new_from_slice(*code, options_and_payload))
     }
 
     fn next_partial_iv(&mut self) -> Result<PartialIv, Error> {

@@ -48,9 +48,28 @@ impl Context {
         header: &Header,
         buffer: &'t mut [u8],
     ) -> Result<Response<'t>, Error> {
-        let mut writer = Writer::new(buffer, &Header { code: code::CHANGED, ..*header })?;
+        self.respond_as(code::CHANGED, None, correlation, header, buffer)
+    }
+
+    /// The same with another outer code than 2.04, which the response to a FETCH has (RFC 8613, section 4.2), and with an outer
+    /// Observe option. The inner one, without a value (section 4.1.3.5.2), is for the caller to add.
+    ///
+    /// # Errors
+    /// As [`Self::respond`].
+    pub fn respond_as<'t>(
+        &mut self,
+        outer_code: u8,
+        observe: Option<u32>,
+        correlation: &Correlation,
+        header: &Header,
+        buffer: &'t mut [u8],
+    ) -> Result<Response<'t>, Error> {
+        let mut writer = Writer::new(buffer, &Header { code: outer_code, ..*header })?;
         let (option, nonce) = self.next_response(correlation)?;
         let mut outer = writer.message();
+        if let Some(sequence) = observe {
+            outer.add_option_uint(option::OBSERVE, sequence).map_err(|_| Error::NoSpace)?;
+        }
         outer.add_option(option::OSCORE, &option.encode()).map_err(|_| Error::NoSpace)?;
         let option_length = outer.finish().0;
 

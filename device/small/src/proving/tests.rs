@@ -1,11 +1,13 @@
 use std::{string::String, vec::Vec};
 
 use cbor_schemas::{Condition, ProblemDetails, ProofLevel, Receipt, SlotState, SlotView, report};
+use coap_message::{MessageOption as _, MinimalWritableMessage as _};
+use coap_numbers::option;
 use proptest::prelude::*;
-use protocol::coap::{Header, Token, Type, Writer};
+use protocol::coap::{Datagram, Header, Token, Type, Writer};
 use protocol::edhoc::{IdCred, Initiator, Pending, Transfer};
 use protocol::key::PublicKey;
-use protocol::oscore::Correlation;
+use protocol::oscore::{self, Context, Correlation};
 use rand_core::OsRng;
 
 use super::*;
@@ -309,9 +311,9 @@ fn an_ephemeral_key_may_wait_and_serves_once() {
     let (mut device, mut host) = (start(&Eeprom::blank()), Host::new());
     assert!(device.is_unprepared());
     device.prepare();
-    let prepared = *device.ephemeral.as_ref().unwrap().public().x();
+    let prepared = *device.own.ephemeral.as_ref().unwrap().public().x();
     device.prepare();
-    assert_eq!(device.ephemeral.as_ref().unwrap().public().x(), &prepared);
+    assert_eq!(device.own.ephemeral.as_ref().unwrap().public().x(), &prepared);
     host.edhoc(&mut device, &[0xf5], b"\x03\x02");
     assert!(!device.is_unprepared(), "what is no message_1 takes none");
     let mut seen = Vec::new();
