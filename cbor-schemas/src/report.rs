@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use base64::{DecodeSliceError, Engine, display::Base64Display, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64ct::{Base64UrlUnpadded, Encoding};
 
 use crate::{DeviceInfo, Error};
 
@@ -15,6 +15,9 @@ pub const PREFIX: &str = "commissioning-report:";
 /// The longest report in bytes, without a line ending.
 pub const MAX_LINE: usize = 361;
 
+/// Bytes that are written at once.
+const CHUNK: usize = 30;
+
 /// Writes the report, without a line ending.
 ///
 /// # Errors
@@ -23,7 +26,14 @@ pub fn write(info: &DeviceInfo<'_>, out: &mut impl fmt::Write) -> Result<(), Err
     let mut buffer = [0; DeviceInfo::MAX_LEN];
     let len = info.encode(&mut buffer)?;
     let bytes = buffer.get(..len).unwrap_or_default();
-    write!(out, "{PREFIX}{}", Base64Display::new(bytes, &URL_SAFE_NO_PAD)).map_err(|_| Error::NoSpace)
+    out.write_str(PREFIX).map_err(|_| Error::NoSpace)?;
+    // Without padding, what whole groups of three bytes become stands side by side.
+    for chunk in bytes.chunks(CHUNK) {
+        let mut buffer = [0; CHUNK / 3 * 4];
+        let text = Base64UrlUnpadded::encode(chunk, &mut buffer).map_err(|_| Error::NoSpace)?;
+        out.write_str(text).map_err(|_| Error::NoSpace)?;
+    }
+    Ok(())
 }
 
 /// Finds a report anywhere in a line of text and decodes it into `buf`. [`None`] if the line holds none.
@@ -42,12 +52,12 @@ pub fn find<'b>(line: &str, buf: &'b mut [u8]) -> Option<Result<DeviceInfo<'b>, 
 }
 
 fn decode<'b>(text: &str, buf: &'b mut [u8]) -> Result<DeviceInfo<'b>, Error> {
-    let len = URL_SAFE_NO_PAD.decode_slice(text, buf).map_err(|error| match error {
-        DecodeSliceError::OutputSliceTooSmall => Error::TooLong,
-        // All characters are of the alphabet: what can be wrong is where they end.
-        DecodeSliceError::DecodeError(_) => Error::Truncated,
-    })?;
-    DeviceInfo::decode(buf.get(..len).unwrap_or_default())
+    if text.len().saturating_mul(3) / 4 > buf.len() {
+        return Err(Error::TooLong);
+    }
+    // All characters are of the alphabet: what can be wrong is where they end.
+    let bytes = Base64UrlUnpadded::decode(text, buf).map_err(|_| Error::Truncated)?;
+    DeviceInfo::decode(bytes)
 }
 
 fn is_base64url(c: char) -> bool {

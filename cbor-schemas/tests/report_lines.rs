@@ -118,9 +118,7 @@ fn fresh() -> (String, DeviceInfo<'static>) {
 }
 
 fn line_of(bytes: &[u8]) -> String {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use base64ct::{Base64UrlUnpadded, Encoding};
     let mut text = vec![0; bytes.len() * 2];
-    let len = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).unwrap();
-    text.truncate(len);
-    format!("{}{}", report::PREFIX, String::from_utf8(text).unwrap())
+    format!("{}{}", report::PREFIX, Base64UrlUnpadded::encode(bytes, &mut text).unwrap())
 }

@@ -24,7 +24,9 @@ use crate::link::{self, Datagrams, Link};
 pub(crate) use blockwise::{Exchange, transfer};
 pub use cbor_schemas::Method;
 pub use message::{Code, Refusal, Request, Response, content_format};
-pub(crate) use message::{echo_wanted, set_echo, uint_option, uint_value};
+pub(crate) use message::{echo_wanted, set_echo};
+#[cfg(test)]
+pub(crate) use message::{uint_option, uint_value};
 pub(crate) use record::summary;
 pub use record::{Direction, Record};
 pub use timers::Timers;

@@ -13,8 +13,8 @@ use protocol::{
         unsupported_option,
     },
     conversation::server::{self as conversation, Incoming, Party, Reply},
-    edhoc::{self, ConnId, Responder},
-    key::PublicKey,
+    conversation::sessions::Shares,
+    key::{PrivateKey, PublicKey},
 };
 use rand_core::CryptoRngCore;
 use zeroize::Zeroize as _;
@@ -36,9 +36,9 @@ const BLOCK: BlockSize = BlockSize::MAX;
 const _: () = assert!(DATAGRAM_LEN >= 1024 + 96, "a block does not fit a datagram");
 /// Handshakes that wait for message_3, one per address.
 const HANDSHAKES: usize = 2;
-/// OSCORE contexts, and how many of them are for peers without a station token.
+/// OSCORE contexts. One place is always for peers without a station token.
 const SESSIONS: usize = 4;
-const FOR_STRANGERS: usize = 1;
+const SHARES: Shares = Shares { known: SESSIONS - 1, strangers: SESSIONS };
 
 /// What a [`Server`] remembers of peers with addresses of type `A`: about 6 kB, and 1.2 kB for each of the `CACHE` answers
 /// that are kept for duplicates. On a microcontroller it belongs into a static, for it is too large to be moved about.
@@ -54,7 +54,7 @@ impl<A: Source, const CACHE: usize> Memory<A, CACHE> {
     /// Remembers nothing yet.
     pub const fn new() -> Self {
         Memory {
-            conversation: conversation::Fixed::new(FOR_STRANGERS),
+            conversation: conversation::Fixed::new(SHARES),
             sources: Sources::new(),
             body: Assembly::new(),
             answer: Answer::new(),
@@ -119,8 +119,8 @@ where
         }
         let requested = requested_block(request);
         let Memory { conversation, answer, body, .. } = &mut *self.memory;
-        let len =
-            conversation.answer(&reply, out, |message| answer.write(requested, BLOCK, message).map_err(|_| NoSpace));
+        let len = conversation
+            .answer(&reply, out, &mut |message| answer.write(requested, BLOCK, message).map_err(|_| NoSpace));
         if self.device.take_change() {
             conversation.sessions().clear();
             self.device.grants().clear();
@@ -186,9 +186,9 @@ where
 impl<F: NorFlash, R: CryptoRngCore, B: Board> Party for Device<F, R, B> {
     const TOO_LONG: Option<&'static str> = Some("limits in /comm say how long it may be; send the body in blocks");
 
-    fn respond(&mut self, message_1: &[u8], c_r: ConnId) -> Result<(Responder, edhoc::Message), edhoc::Error> {
-        let (own, rng) = self.private_key_and_rng().ok_or(edhoc::Error::UnknownCredential)?;
-        Responder::start(message_1, own, c_r, rng)
+    fn keys(&mut self) -> Option<(&PrivateKey, impl FnOnce() -> PrivateKey)> {
+        let (own, rng) = self.private_key_and_rng()?;
+        Some((own, || PrivateKey::generate(rng)))
     }
 
     fn resolve(&mut self, kid: &[u8]) -> Option<PublicKey> {

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args as ClapArgs;
+use protocol::conversation::Source;
 use tokio::{
     net::UdpSocket,
     sync::mpsc,
@@ -40,8 +41,18 @@ pub struct Args {
     listen: Vec<SocketAddr>,
 }
 
-/// A socket, and who is at the other end.
-type Address = (usize, SocketAddr);
+/// A socket of ours, and who is at the other end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Address {
+    socket: usize,
+    peer: SocketAddr,
+}
+
+impl Source for Address {
+    fn is_line(&self) -> bool {
+        false
+    }
+}
 
 impl Args {
     /// Runs the command.
@@ -101,8 +112,7 @@ fn tell(context: &Context, at: SocketAddr, station: &protocol::key::PublicKey) {
             "listening": at.to_string(), "thumbprint": thumbprint, "credential": credential,
         }));
     } else {
-        let trl = TRL.join("/");
-        complain(format_args!("serving coap://{at}/{LIST} and /{trl}, as the station with key {thumbprint}"));
+        complain(format_args!("serving coap://{at}{LIST} and {TRL}, as the station with key {thumbprint}"));
     }
 }
 
@@ -113,9 +123,8 @@ async fn receive(socket: Arc<UdpSocket>, number: usize, sender: mpsc::Sender<(Ad
         match socket.recv_from(&mut buffer).await {
             Ok((len, from)) => {
                 // What is too much is dropped, as a network would.
-                if let Err(mpsc::error::TrySendError::Closed(_)) =
-                    sender.try_send(((number, from), buffer[..len].to_vec()))
-                {
+                let from = Address { socket: number, peer: from };
+                if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send((from, buffer[..len].to_vec())) {
                     return;
                 }
             }
@@ -130,12 +139,12 @@ async fn receive(socket: Arc<UdpSocket>, number: usize, sender: mpsc::Sender<(Ad
 }
 
 async fn send(sockets: &[Arc<UdpSocket>], outgoing: Vec<Outgoing<Address>>) {
-    for ((number, to), datagram) in outgoing {
+    for (Address { socket, peer }, datagram) in outgoing {
         // What cannot be sent is lost, as a datagram may be; it is sent again, or asked for again.
-        if let Some(socket) = sockets.get(number)
-            && let Err(error) = socket.send_to(&datagram, to).await
+        if let Some(socket) = sockets.get(socket)
+            && let Err(error) = socket.send_to(&datagram, peer).await
         {
-            tracing::info!("cannot send to {to}: {error}");
+            tracing::info!("cannot send to {peer}: {error}");
         }
     }
 }

@@ -1,13 +1,28 @@
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use cbor_schemas::ProblemDetails;
-use protocol::edhoc::{IdCred, Initiator, Transfer};
+use coap_lite::{CoapOption, MessageType, Packet};
+use protocol::edhoc::{ConnId, IdCred, Initiator, Transfer};
+use protocol::oscore::Context;
 
 use super::revocations::token_hash;
 use super::*;
+use crate::client::{uint_option, uint_value};
+use crate::session::to_packet;
 
-type Address = u8;
+type Address = SocketAddr;
 
-const DEVICE: Address = 1;
-const ELSEWHERE: Address = 2;
+const CORE: [&str; 2] = [".well-known", "core"];
+const EDHOC: [&str; 2] = [".well-known", "edhoc"];
+const LIST: &str = "list";
+const TRL: [&str; 2] = ["revoke", "trl"];
+
+const DEVICE: Address = at(1);
+const ELSEWHERE: Address = at(2);
+
+const fn at(port: u16) -> Address {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
 
 /// A server, and a clock.
 struct Bench {
@@ -43,7 +58,7 @@ impl Bench {
     /// Sends a confirmable request from an address that is proved, and takes the one answer.
     fn ask(&mut self, from: Address, mut request: Packet) -> Packet {
         if request.get_option(CoapOption::Oscore).is_none() {
-            let echo = self.server.echo.value(&from, self.now);
+            let echo = self.server.conversations.echo(&from, self.now);
             request.add_option(CoapOption::from(option::ECHO), echo.to_vec());
         }
         self.ask_unproved(from, request)
@@ -436,7 +451,7 @@ fn a_device_may_come_again_any_number_of_times() {
         assert_eq!(code(&bench.ask_protected(&mut client, &observing(0))), "2.05");
         bench.connect(DEVICE, &key(), Transfer::ByValue).expect("a context");
     }
-    assert_eq!((bench.server.sessions.len(), bench.server.observers()), (2 * RELATED, RELATED));
+    assert_eq!((bench.server.conversations.sessions().established().len(), bench.server.observers()), (2 * 4, 4));
 }
 
 #[test]
@@ -446,9 +461,9 @@ fn a_device_does_not_push_out_others_from_many_addresses() {
     let mut client = bench.connect(ELSEWHERE, &other, Transfer::ByKid).unwrap();
     for from in 10..60 {
         bench.now += 1000;
-        bench.connect(from, &own, Transfer::ByKid).unwrap();
+        bench.connect(at(from), &own, Transfer::ByKid).unwrap();
     }
-    assert_eq!(bench.server.sessions.len(), RELATED + 1);
+    assert_eq!(bench.server.conversations.sessions().established().len(), 4 + 1);
     assert_eq!(code(&bench.ask_protected(&mut client, &get(&TRL))), "2.05");
 }
 
@@ -457,19 +472,19 @@ fn strangers_push_out_strangers_and_no_device() {
     let (mut bench, mut client, _, own) = observer();
     for number in 0..STRANGERS + 10 {
         bench.now += 100;
-        let from = 10 + u8::try_from(number).unwrap();
+        let from = at(10 + u16::try_from(number).unwrap());
         bench.connect(from, &key(), Transfer::ByValue).unwrap();
     }
-    assert_eq!(bench.server.sessions.len(), STRANGERS + 1);
+    assert_eq!(bench.server.conversations.sessions().established().len(), STRANGERS + 1);
     assert_eq!(code(&bench.ask_protected(&mut client, &get(&TRL))), "2.05");
     // Handshakes that are never finished do no harm either.
     for number in 0..HANDSHAKES + 10 {
         bench.now += 100;
         let (_, message_1) = Initiator::start(&own, ConnId::new(1).unwrap(), &mut OsRng).unwrap();
-        let from = u8::try_from(number % 250).unwrap() + 3;
+        let from = at(u16::try_from(number % 250).unwrap() + 3);
         assert_eq!(code(&bench.ask(from, edhoc_request(&[&[0xf5], &message_1[..]].concat()))), "2.04");
     }
-    assert!(bench.server.handshakes.len() <= HANDSHAKES);
+    assert!(bench.server.conversations.sessions().handshakes() <= HANDSHAKES);
     assert_eq!(code(&bench.ask_protected(&mut client, &get(&TRL))), "2.05");
 }
 

@@ -22,3 +22,9 @@ impl Source for () {
         true
     }
 }
+
+impl Source for core::net::SocketAddr {
+    fn is_line(&self) -> bool {
+        false
+    }
+}

@@ -20,7 +20,7 @@ use core::fmt;
 use embedded_storage::Storage;
 use protocol::coap::{EchoKey, Message, is_path, unsupported_option};
 use protocol::conversation::server::{self as conversation, Incoming, Party};
-use protocol::edhoc::{self, ConnId, Responder};
+use protocol::conversation::sessions::Shares;
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::CryptoRngCore;
 
@@ -51,7 +51,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
     #[inline(never)]
     pub fn start(config: Config, storage: S, mut rng: R) -> Self {
         let device = Device::start_as(Profile::Full, config, storage, &mut rng);
-        let mut conversation = conversation::Fixed::new(0);
+        let mut conversation = conversation::Fixed::new(Shares { known: 0, strangers: 1 });
         // Nobody sends from elsewhere on a line, so nobody is asked for an Echo option.
         conversation.seed(rng.next_u32() as u16, EchoKey::new([0; 16]));
         ProvingDevice { own: Own { device, rng, ephemeral: None }, conversation }
@@ -88,6 +88,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
     ///
     /// Takes two scalar multiplications for message_1 (three if nothing was prepared), one for message_3, two for a
     /// certificate.
+    #[inline(never)]
     pub fn handle(&mut self, datagram: &mut [u8], out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
         let (request, reply) = match self.conversation.receive((), datagram, 0, &mut self.own, out) {
             Incoming::Request(request, reply) => (request, reply),
@@ -102,7 +103,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
             _ => self.own.device.answer(&request, Caller::Writer, &mut body),
         };
         let body = body.get(..answer.len)?;
-        let len = self.conversation.answer(&reply, out, |message| fill(message, &answer, body));
+        let len = self.conversation.answer(&reply, out, &mut |message| fill(message, &answer, body));
         if self.own.device.factory_state() != before {
             self.conversation.sessions().clear();
         }
@@ -123,12 +124,9 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
 }
 
 impl<S: Storage, R: CryptoRngCore> Party for Own<S, R> {
-    #[inline(never)]
-    fn respond(&mut self, message_1: &[u8], c_r: ConnId) -> Result<(Responder, edhoc::Message), edhoc::Error> {
-        let own = self.device.key().ok_or(edhoc::Error::UnknownCredential)?;
+    fn keys(&mut self) -> Option<(&PrivateKey, impl FnOnce() -> PrivateKey)> {
         let (prepared, rng) = (&mut self.ephemeral, &mut self.rng);
-        let ephemeral = || prepared.take().unwrap_or_else(|| PrivateKey::generate(rng));
-        Responder::start_prepared(message_1, own, c_r, ephemeral)
+        Some((self.device.key()?, || prepared.take().unwrap_or_else(|| PrivateKey::generate(rng))))
     }
 
     /// Nobody vouches for a key here.

@@ -1,6 +1,6 @@
 //! What reaches the commissioner.
 
-use std::{collections::VecDeque, future::pending};
+use std::{collections::VecDeque, future::pending, net::SocketAddr};
 
 use cbor_schemas::DeviceInfo;
 use coap_message_implementations::inmemory::{Message, MessageMut};
@@ -94,8 +94,9 @@ pub(crate) fn server(mut input: &[u8]) -> bool {
     while let Some((from, more)) = input.split_first()
         && let Some((datagram, behind)) = next_piece(more)
     {
-        for (to, answer) in server.receive(*from, datagram, now) {
-            assert_eq!(to, *from, "nobody else has asked for anything");
+        let from = SocketAddr::from(([127, 0, 0, 1], u16::from(*from)));
+        for (to, answer) in server.receive(from, datagram, now) {
+            assert_eq!(to, from, "nobody else has asked for anything");
             let answer = CoapDatagram::parse(&answer).expect("it is CoAP");
             answered |= answer.header.code >> 5 == 2;
         }

@@ -15,8 +15,6 @@ mod random;
 mod registers;
 pub mod uart;
 
-use core::fmt::Write as _;
-
 use cbor_schemas::{DeviceId, report};
 use device_small::{Config, Line, line::FrameType};
 
@@ -39,10 +37,8 @@ pub fn start() -> (Config, Eeprom, Random) {
 /// The device ID: the product, and the serial number that the programmer puts into EEPROM behind the seed.
 fn device_id(serial: [u8; 8]) -> Option<DeviceId> {
     let mut urn = heapless::String::<{ DeviceId::MAX_TEXT_LEN }>::new();
-    urn.write_str("urn:dev:ops:32473-atmega-").ok()?;
-    for byte in serial {
-        write!(urn, "{byte:02x}").ok()?;
-    }
+    urn.push_str("urn:dev:ops:32473-atmega-").ok()?;
+    urn.push_str(base16ct::lower::encode_str(&serial, &mut [0; 16]).ok()?).ok()?;
     urn.parse().ok()
 }
 

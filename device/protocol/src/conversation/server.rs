@@ -14,30 +14,27 @@ use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_numbers::{code, option};
 
 use super::Source;
-use super::sessions::{Handshake, Places, Session, Sessions};
+use super::sessions::{Handshake, Places, Session, Sessions, Shares};
 use crate::coap::{
     self, Datagram, EchoKey, Endpoint, Exchange, Header, Message, MessageMut, NoSpace, Token, Type, Writer, amplifies,
 };
 use crate::edhoc::{self, ConnId, Established, Responder};
-use crate::key::PublicKey;
+use crate::key::{PrivateKey, PublicKey};
 use crate::oscore::{self, Correlation, OptionValue};
 
 /// Content formats (IANA "CoAP Content-Formats").
 const EDHOC: u16 = 64;
 const PROBLEM_DETAILS: u16 = 257;
-/// Room for the problem details that are written here.
-const PROBLEM_LEN: usize = 128;
+/// Room for the problem details that are written here, and for an EDHOC error message.
+const PAYLOAD_LEN: usize = 128;
 
 /// Whom a server serves for: its key, and the keys that it knows.
 pub trait Party {
     /// What a datagram is answered that is too long: what to do instead, if there is something.
     const TOO_LONG: Option<&'static str> = None;
 
-    /// Answers message_1 with `c_r` and the server's own key, as [`Responder::start`] does.
-    ///
-    /// # Errors
-    /// Those of [`Responder::start`]; [`edhoc::Error::UnknownCredential`] where there is no key.
-    fn respond(&mut self, message_1: &[u8], c_r: ConnId) -> Result<(Responder, edhoc::Message), edhoc::Error>;
+    /// The server's key, and what makes an ephemeral key, which is called once at most. `None` where there is no key.
+    fn keys(&mut self) -> Option<(&PrivateKey, impl FnOnce() -> PrivateKey)>;
 
     /// The key of a kid, among those that somebody vouches for.
     fn resolve(&mut self, kid: &[u8]) -> Option<PublicKey>;
@@ -47,6 +44,11 @@ pub trait Party {
 
     /// A random number.
     fn random(&mut self) -> u32;
+
+    /// The session with this number is over, since another one took its place.
+    fn forget(&mut self, session: u32) {
+        let _ = session;
+    }
 }
 
 /// The server's side of all conversations: what it remembers of peers with addresses of type `A`, in places for handshakes
@@ -84,11 +86,12 @@ pub struct Reply<A> {
     now: u64,
     /// Number of the session.
     protection: Option<(u32, Correlation)>,
+    /// The request has an Observe option outside. One that is only inside was taken off on the way, by who would not pass on
+    /// notifications (RFC 8613 section 4.1.3.5).
+    pub is_observe: bool,
     /// Whether whoever sent the request gets the answer: then the answer may be longer than the request by more than three
     /// times (RFC 9175 section 2.4).
     pub is_proved: bool,
-    /// The Observe option of a protected answer (RFC 7641), which goes outside as well (RFC 8613 section 4.1.3.5).
-    pub observe: Option<u32>,
 }
 
 impl<A: Copy> Reply<A> {
@@ -113,19 +116,36 @@ impl<A: Copy> Reply<A> {
     }
 }
 
-/// Why there is no plain request to serve.
-enum Refused {
-    Edhoc(edhoc::Error),
+/// Writes an answer into a message without code, options and payload.
+///
+/// # Errors
+/// The message has too little room.
+pub type Write<'w> = dyn FnMut(&mut MessageMut<'_>) -> Result<(), NoSpace> + 'w;
+
+/// What is answered without the application.
+#[derive(Clone, Copy)]
+enum Own {
+    /// 4.13, and what to do instead.
+    TooLong(Option<&'static str>),
+    /// There is no context to answer under (RFC 8613 section 8.2).
     Oscore(oscore::Error),
+    /// An error message (RFC 9528 appendix A.2.3); one of the peer is not answered by another (section 6).
+    Edhoc(edhoc::Error),
+    /// Anybody could have sent the request from there, so it is to come again with this Echo option.
+    ProveAddress([u8; 8]),
+    /// The same in short.
+    Challenge([u8; 8]),
+    /// A code alone.
+    Bare(u8),
 }
 
-impl From<oscore::Error> for Refused {
+impl From<oscore::Error> for Own {
     fn from(error: oscore::Error) -> Self {
         Self::Oscore(error)
     }
 }
 
-impl From<edhoc::Error> for Refused {
+impl From<edhoc::Error> for Own {
     fn from(error: edhoc::Error) -> Self {
         Self::Edhoc(error)
     }
@@ -137,9 +157,9 @@ where
     H: Places<Handshake<A>>,
     S: Places<Session<A>>,
 {
-    /// Remembers nothing yet. `for_strangers` of the places for contexts are for keys that are not known.
-    pub const fn new(for_strangers: usize) -> Self {
-        Server { endpoint: Endpoint::new(0), sessions: Sessions::new(for_strangers), echo: EchoKey::new([0; 16]) }
+    /// Remembers nothing yet.
+    pub const fn new(shares: Shares) -> Self {
+        Server { endpoint: Endpoint::new(0), sessions: Sessions::new(shares), echo: EchoKey::new([0; 16]) }
     }
 
     /// Takes random numbers, other ones at each start: the Message ID of the first message of its own, and what Echo options
@@ -161,6 +181,7 @@ where
 
     /// Takes a datagram, which is decrypted where it lies: the payload of a request may be secret, and is the caller's to
     /// wipe. Where no application is needed, the answer is written to `out`.
+    #[inline(never)]
     pub fn receive<'d, P: Party>(
         &mut self,
         from: A,
@@ -171,8 +192,9 @@ where
     ) -> Incoming<'d, A> {
         let received = datagram.len();
         if received > DATAGRAM {
-            let written =
-                self.endpoint.refuse(from, datagram).and_then(|exchange| refuse_length::<P, A>(&exchange, out));
+            let Some(exchange) = self.endpoint.refuse(from, datagram) else { return Incoming::Nothing };
+            let header = exchange.response_header(code::EMPTY);
+            let written = compose(&header, out, &mut |message| Own::TooLong(P::TOO_LONG).write(message));
             return written.map_or(Incoming::Nothing, Incoming::Answer);
         }
         let (exchange, outer) = match self.endpoint.receive(from, datagram, now) {
@@ -182,27 +204,35 @@ where
             coap::Incoming::Reset(message_id) => return Incoming::Reset(message_id),
             coap::Incoming::Nothing => return Incoming::Nothing,
         };
-        let mut reply = Reply { exchange, received, now, protection: None, is_proved: from.is_line(), observe: None };
+        let mut reply = Reply {
+            exchange,
+            received,
+            now,
+            protection: None,
+            is_observe: outer.is_observe,
+            is_proved: from.is_line(),
+        };
         let Some(option) = outer.oscore else {
             let tail = datagram.get(outer.header_length..).unwrap_or_default();
             let message = Message::new_from_slice(exchange.request.code, tail);
-            reply.is_proved = reply.is_proved || self.echo.proves(&message, &from, now);
+            reply.is_proved = from.is_line() || self.echo.proves(&message, &from, now);
             return Incoming::Request(message, reply);
         };
         let payload = datagram.get_mut(received.saturating_sub(outer.payload_length)..).unwrap_or_default();
         match self.open(&mut reply, option, outer.is_combined, payload, party) {
-            Ok(message) if reply.is_proved => Incoming::Request(message, reply),
+            Ok(message) if from.is_line() || reply.is_proved => Incoming::Request(message, reply),
             Ok(_) => {
-                let echo = self.echo.value(&from, now);
-                self.answer(&reply, out, |message| prove_address(message, echo))
-                    .map_or(Incoming::Nothing, Incoming::Answer)
+                let own = Own::ProveAddress(self.echo.value(&from, now));
+                let written = self.answer(&reply, out, &mut |message| own.write(message));
+                written.map_or(Incoming::Nothing, Incoming::Answer)
             }
-            Err(refused) => self.refuse(&reply, refused, out).map_or(Incoming::Nothing, Incoming::Answer),
+            Err(own) => self.refuse(&reply, own, out).map_or(Incoming::Nothing, Incoming::Answer),
         }
     }
 
     /// Decrypts a request, in the context of an earlier handshake, or of the message_3 in the same request (RFC 9668 section
     /// 3.3.1).
+    #[inline(never)]
     fn open<'d>(
         &mut self,
         reply: &mut Reply<A>,
@@ -210,7 +240,7 @@ where
         is_combined: bool,
         payload: &'d mut [u8],
         party: &mut impl Party,
-    ) -> Result<Message<'d>, Refused> {
+    ) -> Result<Message<'d>, Own> {
         let (option, from) = (option?, reply.exchange.peer);
         let kid = option.kid.ok_or(oscore::Error::BadOption)?;
         let ciphertext = match is_combined {
@@ -227,7 +257,7 @@ where
         let (message, correlation) = session.context.open_request(&option, ciphertext)?;
         reply.protection = Some((session.number, correlation));
         // Whoever took a request on its way can send it from anywhere, once.
-        reply.is_proved = reply.is_proved || session.from == from || self.echo.proves(&message, &from, reply.now);
+        reply.is_proved = from.is_line() || session.from == from || self.echo.proves(&message, &from, reply.now);
         if reply.is_proved {
             session.from = from;
         }
@@ -239,6 +269,7 @@ where
     /// payload.
     ///
     /// message_1 costs a key generation and two ECDH, message_3 one ECDH.
+    #[inline(never)]
     pub fn authenticate(&mut self, from: A, posted: &[u8], party: &mut impl Party, out: &mut [u8]) -> (u8, usize) {
         let written = match edhoc::Request::parse(posted) {
             Ok(edhoc::Request::Message1(message_1)) => self.begin(from, message_1, party, out),
@@ -267,9 +298,10 @@ where
         party: &mut impl Party,
         out: &mut [u8],
     ) -> Result<usize, edhoc::Error> {
-        let skip = party.random().checked_rem(ConnId::COUNT.into()).unwrap_or(0) as u8;
+        let skip = (party.random() as u8).checked_rem(ConnId::COUNT).unwrap_or(0);
         let c_r = self.sessions.unused_conn_id(from, skip).ok_or(edhoc::Error::ConnectionId)?;
-        let (responder, message_2) = party.respond(message_1, c_r)?;
+        let (own, ephemeral) = party.keys().ok_or(edhoc::Error::UnknownCredential)?;
+        let (responder, message_2) = Responder::start_prepared(message_1, own, c_r, ephemeral)?;
         self.sessions.await_message_3(from, responder);
         copy(&message_2, out).ok_or(edhoc::Error::MessageTooLong)
     }
@@ -287,7 +319,9 @@ where
         let responder = self.sessions.take_handshake(from, c_r).ok_or(edhoc::Error::NoHandshake)?;
         let Established { peer, context, message_4 } =
             responder.finish(message_3, |kid| party.resolve(kid), out.is_some())?;
-        self.sessions.establish(from, context, peer, |key| party.is_known(key));
+        if let Some(number) = self.sessions.establish(from, context, peer, |key| party.is_known(key)) {
+            party.forget(number);
+        }
         let written = message_4.zip(out).map(|(message_4, out)| copy(&message_4, out));
         written.unwrap_or(Some(0)).ok_or(edhoc::Error::MessageTooLong)
     }
@@ -298,11 +332,19 @@ where
     /// `write` is given a message without code, options and payload. To a request under OSCORE the answer is protected like
     /// it. A plain answer that is much longer than its request goes to nobody who did not prove to get it: instead of what is
     /// read, such a peer is asked for an Echo option, else it is sent the code alone (RFC 9175 section 2.4).
-    pub fn answer(
+    pub fn answer(&mut self, reply: &Reply<A>, out: &mut [u8], write: &mut Write<'_>) -> Option<usize> {
+        self.answer_observing(reply, None, out, write)
+    }
+
+    /// The same to a request that notifications will follow (RFC 7641): a protected answer has this Observe option outside, and
+    /// `write` adds one without value inside (RFC 8613 section 4.1.3.5.2).
+    #[inline(never)]
+    pub fn answer_observing(
         &mut self,
         reply: &Reply<A>,
+        observe: Option<u32>,
         out: &mut [u8],
-        write: impl FnOnce(&mut MessageMut<'_>) -> Result<(), NoSpace>,
+        write: &mut Write<'_>,
     ) -> Option<usize> {
         let len = match reply.protection {
             None => {
@@ -312,9 +354,9 @@ where
             Some((session, correlation)) => {
                 let header = reply.exchange.response_header(code::EMPTY);
                 let is_fetch = reply.exchange.request.code == code::FETCH;
-                match self.seal(session, &correlation, &header, is_fetch, reply.observe, out, write) {
+                match self.seal(session, &correlation, &header, is_fetch, observe, out, write) {
                     Ok(len) => len,
-                    Err(error) => return self.refuse(reply, Refused::Oscore(error), out),
+                    Err(error) => return self.refuse(reply, error.into(), out),
                 }
             }
         };
@@ -332,7 +374,7 @@ where
         token: Token,
         sequence: Option<u32>,
         out: &mut [u8],
-        write: impl FnOnce(&mut MessageMut<'_>) -> Result<(), NoSpace>,
+        write: &mut Write<'_>,
     ) -> Option<(u16, usize)> {
         let message_id = self.endpoint.own_message_id();
         let header = Header { type_: Type::Con, code: code::EMPTY, message_id, token };
@@ -342,6 +384,7 @@ where
 
     /// `is_fetch`: the request was a FETCH outside, because it had an Observe option (RFC 8613 section 4.2).
     #[expect(clippy::too_many_arguments, reason = "all of them differ between answers and notifications")]
+    #[inline(never)]
     fn seal(
         &mut self,
         session: u32,
@@ -350,7 +393,7 @@ where
         is_fetch: bool,
         observe: Option<u32>,
         out: &mut [u8],
-        write: impl FnOnce(&mut MessageMut<'_>) -> Result<(), NoSpace>,
+        write: &mut Write<'_>,
     ) -> Result<usize, oscore::Error> {
         let session = self.sessions.numbered(session).ok_or(oscore::Error::ContextNotFound)?;
         let outer_code = if is_fetch { code::CONTENT } else { code::CHANGED };
@@ -361,24 +404,12 @@ where
         response.seal(&session.context, len)
     }
 
-    /// Answers without protection what cannot be answered with it, since there is no context for it (RFC 8613 section 8.2, RFC
-    /// 9528 appendix A.2.3).
+    /// Answers without protection.
     #[inline(never)]
-    fn refuse(&mut self, reply: &Reply<A>, refused: Refused, out: &mut [u8]) -> Option<usize> {
+    fn refuse(&mut self, reply: &Reply<A>, own: Own, out: &mut [u8]) -> Option<usize> {
         let header = reply.exchange.response_header(code::EMPTY);
-        let written = compose(&header, out, |message| match refused {
-            Refused::Oscore(error) => problem(message, error.code(), title(error), None),
-            Refused::Edhoc(edhoc::Error::Peer) => {
-                message.set_code(code::CHANGED);
-                Ok(())
-            }
-            Refused::Edhoc(error) => {
-                message.set_code(code::BAD_REQUEST);
-                message.add_option_uint(option::CONTENT_FORMAT, EDHOC).map_err(|_| NoSpace)?;
-                message.set_payload(&error.message()).map_err(|_| NoSpace)
-            }
-        });
-        let len = self.bounded(reply, written.ok()?, out)?;
+        let len = compose(&header, out, &mut |message| own.write(message)).ok()?;
+        let len = self.bounded(reply, len, out)?;
         self.endpoint.remember(&reply.exchange, out.get(..len)?);
         Some(len)
     }
@@ -392,14 +423,13 @@ where
         let (header, _) = Header::read(out).ok()?;
         let is_content = matches!(code::classify(header.code), code::Range::Response(code::Class::Success));
         if reply.exchange.request.code == code::GET && is_content {
-            let echo = self.echo.value(&from, reply.now);
-            let challenge = Header { code: code::UNAUTHORIZED, ..header };
-            let len = compose(&challenge, out, |message| add_echo(message, echo)).ok()?;
+            let own = Own::Challenge(self.echo.value(&from, reply.now));
+            let len = compose(&header, out, &mut |message| own.write(message)).ok()?;
             if !amplifies(reply.received, len) {
                 return Some(len);
             }
         }
-        compose(&header, out, |_| Ok(())).ok()
+        compose(&header, out, &mut |message| Own::Bare(header.code).write(message)).ok()
     }
 }
 
@@ -411,17 +441,27 @@ struct Outer {
     oscore: Option<Result<OptionValue, oscore::Error>>,
     /// Before the ciphertext stands message_3.
     is_combined: bool,
+    is_observe: bool,
 }
 
 impl Outer {
     fn of(datagram: &Datagram<'_>) -> Self {
         let message = datagram.message();
-        let has = |number| message.options().any(|option| option.number() == number);
+        let (mut is_protected, mut is_combined, mut is_observe) = (false, false, false);
+        for option in message.options() {
+            match option.number() {
+                option::OSCORE => is_protected = true,
+                option::EDHOC => is_combined = true,
+                option::OBSERVE => is_observe = true,
+                _ => {}
+            }
+        }
         Outer {
             header_length: datagram.header.token.len().saturating_add(4),
             payload_length: datagram.payload_length(),
-            oscore: has(option::OSCORE).then(|| OptionValue::of(&message)),
-            is_combined: has(option::EDHOC),
+            oscore: is_protected.then(|| OptionValue::of(&message)),
+            is_combined,
+            is_observe,
         }
     }
 }
@@ -438,47 +478,43 @@ fn title(error: oscore::Error) -> &'static str {
     }
 }
 
+impl Own {
+    #[inline(never)]
+    fn write(self, message: &mut MessageMut<'_>) -> Result<(), NoSpace> {
+        let detail = "repeat the request with this Echo option";
+        let (code, text, echo) = match self {
+            Own::TooLong(advice) => (code::REQUEST_ENTITY_TOO_LARGE, Some(("the datagram is too long", advice)), None),
+            Own::Oscore(error) => (error.code(), Some((title(error), None)), None),
+            Own::Edhoc(edhoc::Error::Peer) => (code::CHANGED, None, None),
+            Own::Edhoc(_) => (code::BAD_REQUEST, None, None),
+            Own::ProveAddress(echo) => (code::UNAUTHORIZED, Some(("prove your address", Some(detail))), Some(echo)),
+            Own::Challenge(echo) => (code::UNAUTHORIZED, None, Some(echo)),
+            Own::Bare(code) => (code, None, None),
+        };
+        let mut payload = [0; PAYLOAD_LEN];
+        let (format, len) = match (text, self) {
+            (Some((title, detail)), _) => {
+                let details = ProblemDetails { title: Some(title), detail };
+                (PROBLEM_DETAILS, details.encode(&mut payload).map_err(|_| NoSpace)?)
+            }
+            (None, Own::Edhoc(error)) if error != edhoc::Error::Peer => {
+                (EDHOC, copy(&error.message(), &mut payload).ok_or(NoSpace)?)
+            }
+            _ => (EDHOC, 0),
+        };
+        message.set_code(code);
+        if len > 0 {
+            message.add_option_uint(option::CONTENT_FORMAT, format).map_err(|_| NoSpace)?;
+        }
+        if let Some(echo) = echo {
+            message.add_option(option::ECHO, &echo).map_err(|_| NoSpace)?;
+        }
+        message.set_payload(payload.get(..len).unwrap_or_default()).map_err(|_| NoSpace)
+    }
+}
+
 #[inline(never)]
-fn refuse_length<P: Party, A>(exchange: &Exchange<A>, out: &mut [u8]) -> Option<usize> {
-    let title = "the datagram is too long";
-    let write = |message: &mut MessageMut<'_>| problem(message, code::REQUEST_ENTITY_TOO_LARGE, title, P::TOO_LONG);
-    compose(&exchange.response_header(code::EMPTY), out, write).ok()
-}
-
-/// Anybody could have sent the request from there.
-fn prove_address(message: &mut MessageMut<'_>, echo: [u8; 8]) -> Result<(), NoSpace> {
-    let (title, detail) = ("prove your address", "repeat the request with this Echo option");
-    let mut details = [0; PROBLEM_LEN];
-    let details = encode_problem(title, Some(detail), &mut details)?;
-    message.set_code(code::UNAUTHORIZED);
-    message.add_option_uint(option::CONTENT_FORMAT, PROBLEM_DETAILS).map_err(|_| NoSpace)?;
-    message.add_option(option::ECHO, &echo).map_err(|_| NoSpace)?;
-    message.set_payload(details).map_err(|_| NoSpace)
-}
-
-fn add_echo(message: &mut MessageMut<'_>, echo: [u8; 8]) -> Result<(), NoSpace> {
-    message.add_option(option::ECHO, &echo).map_err(|_| NoSpace)
-}
-
-/// Writes a refusal with problem details (RFC 9290).
-fn problem(message: &mut MessageMut<'_>, code: u8, title: &str, detail: Option<&str>) -> Result<(), NoSpace> {
-    let mut details = [0; PROBLEM_LEN];
-    let details = encode_problem(title, detail, &mut details)?;
-    message.set_code(code);
-    message.add_option_uint(option::CONTENT_FORMAT, PROBLEM_DETAILS).map_err(|_| NoSpace)?;
-    message.set_payload(details).map_err(|_| NoSpace)
-}
-
-fn encode_problem<'b>(title: &str, detail: Option<&str>, out: &'b mut [u8]) -> Result<&'b [u8], NoSpace> {
-    let len = ProblemDetails { title: Some(title), detail }.encode(out).map_err(|_| NoSpace)?;
-    out.get(..len).ok_or(NoSpace)
-}
-
-fn compose(
-    header: &Header,
-    out: &mut [u8],
-    write: impl FnOnce(&mut MessageMut<'_>) -> Result<(), NoSpace>,
-) -> Result<usize, NoSpace> {
+fn compose(header: &Header, out: &mut [u8], write: &mut Write<'_>) -> Result<usize, NoSpace> {
     let mut writer = Writer::new(out, header)?;
     let mut message = writer.message();
     write(&mut message)?;

@@ -33,8 +33,8 @@ pub trait Places<T> {
     /// Takes out an entry; those behind it move up.
     fn take(&mut self, at: usize) -> Option<T>;
 
-    /// Drops entries.
-    fn keep_only(&mut self, keep: impl FnMut(&T) -> bool);
+    /// Drops all entries.
+    fn clear(&mut self);
 }
 
 impl<T, const N: usize> Places<T> for heapless::Vec<T, N> {
@@ -57,8 +57,8 @@ impl<T, const N: usize> Places<T> for heapless::Vec<T, N> {
         (at < self.len()).then(|| self.remove(at))
     }
 
-    fn keep_only(&mut self, keep: impl FnMut(&T) -> bool) {
-        self.retain(keep);
+    fn clear(&mut self) {
+        self.as_mut_view().clear();
     }
 }
 
@@ -89,10 +89,18 @@ pub struct Sessions<A, H, S> {
     handshakes: H,
     /// Least recently used first.
     established: S,
-    /// Places that are kept for peers whose keys are not known.
-    for_strangers: usize,
+    shares: Shares,
     opened: u32,
     address: core::marker::PhantomData<A>,
+}
+
+/// How many contexts there are at the most.
+#[derive(Clone, Copy, Debug)]
+pub struct Shares {
+    /// Of keys that are known. Where they could take all places, strangers find none.
+    pub known: usize,
+    /// Of other keys.
+    pub strangers: usize,
 }
 
 /// With a fixed number of places, without allocation.
@@ -104,15 +112,9 @@ impl<A: Copy + Eq, H: Places<Handshake<A>>, S: Places<Session<A>>> Sessions<A, H
     /// the same.
     const BY_IDENTIFIER: bool = H::LIMIT.saturating_add(S::LIMIT).saturating_mul(2) < ConnId::COUNT as usize;
 
-    /// No sessions; `for_strangers` places are for peers whose keys are not known.
-    pub const fn new(for_strangers: usize) -> Self {
-        Sessions {
-            handshakes: H::NEW,
-            established: S::NEW,
-            for_strangers,
-            opened: 0,
-            address: core::marker::PhantomData,
-        }
+    /// No sessions yet.
+    pub const fn new(shares: Shares) -> Self {
+        Sessions { handshakes: H::NEW, established: S::NEW, shares, opened: 0, address: core::marker::PhantomData }
     }
 
     /// A connection identifier that no session uses which `from` could be taken for, and its successor neither: the responder
@@ -145,46 +147,64 @@ impl<A: Copy + Eq, H: Places<Handshake<A>>, S: Places<Session<A>>> Sessions<A, H
 
     /// Ends the handshake of `from`.
     pub fn give_up(&mut self, from: A) {
-        self.handshakes.keep_only(|it| it.from != from);
+        if let Some(at) = self.handshakes.entries().iter().position(|it| it.from == from) {
+            self.handshakes.take(at);
+        }
     }
 
-    /// Keeps an established session. `is_known` tells which keys are known.
-    pub fn establish(&mut self, from: A, context: Context, peer: Peer, is_known: impl Fn(&PublicKey) -> bool) {
-        if let Some(at) = self.position(from, context.recipient()) {
-            self.established.take(at);
-        }
-        if let Some(at) = self.one_to_give_way(from, &peer.key, is_known) {
-            self.established.take(at);
-        }
+    /// Keeps an established session. `is_known` tells which keys are known. Returns the number of the session that gave way to
+    /// it, if one had to.
+    #[inline(never)]
+    pub fn establish(
+        &mut self,
+        from: A,
+        context: Context,
+        peer: Peer,
+        is_known: impl Fn(&PublicKey) -> bool,
+    ) -> Option<u32> {
+        let replaced =
+            self.position(from, context.recipient()).or_else(|| self.one_to_give_way(from, &peer.key, is_known));
         self.opened = self.opened.wrapping_add(1).max(1);
-        self.established.add(Session { from, context, peer, number: self.opened });
+        let session = Session { from, context, peer, number: self.opened };
+        let Some(place) = replaced.and_then(|at| self.moved_to_the_end(at)) else {
+            self.established.add(session);
+            return None;
+        };
+        let number = place.number;
+        *place = session;
+        Some(number)
     }
 
     /// The least recently used session that has to go before one more can come.
     fn one_to_give_way(&self, from: A, key: &PublicKey, is_known: impl Fn(&PublicKey) -> bool) -> Option<usize> {
         let established = self.established.entries();
-        let known = |session: &Session<A>| is_known(&session.peer.key);
-        if !Self::BY_IDENTIFIER {
-            let newcomer = is_known(key);
-            let is_related = |it: &&Session<A>| (it.from == from || it.peer.key == *key) && known(it) == newcomer;
-            if established.iter().filter(is_related).count() >= RELATED {
-                return established.iter().position(|it| is_related(&it));
-            }
+        let (is_of_known, known) = (is_known(key), |it: &Session<A>| is_known(&it.peer.key));
+        let is_like = |it: &&Session<A>| known(it) == is_of_known;
+        let is_related = |it: &&Session<A>| is_like(it) && (it.from == from || it.peer.key == *key);
+        let limit = if is_of_known { self.shares.known } else { self.shares.strangers };
+        if !Self::BY_IDENTIFIER && established.iter().filter(is_related).count() >= RELATED {
+            established.iter().position(|it| is_related(&it))
+        } else if established.iter().filter(is_like).count() >= limit {
+            established.iter().position(|it| is_like(&it))
+        } else if established.len() >= S::LIMIT {
+            established.iter().position(|it| !known(it)).or(Some(0))
+        } else {
+            None
         }
-        if is_known(key)
-            && established.iter().filter(|it| known(it)).count() >= S::LIMIT.saturating_sub(self.for_strangers)
-        {
-            return established.iter().position(known);
-        }
-        let is_full = established.len() >= S::LIMIT;
-        is_full.then(|| established.iter().position(|it| !known(it)).unwrap_or(0))
     }
 
     /// The session whose context has `recipient` as our identifier; it becomes the most recently used.
     pub fn find(&mut self, from: A, recipient: oscore::Id) -> Option<&mut Session<A>> {
         let at = self.position(from, recipient)?;
-        self.established.entries_mut().get_mut(at..)?.rotate_left(1);
-        self.established.entries_mut().last_mut()
+        self.moved_to_the_end(at)
+    }
+
+    fn moved_to_the_end(&mut self, at: usize) -> Option<&mut Session<A>> {
+        let entries = self.established.entries_mut();
+        if S::LIMIT > 1 {
+            entries.get_mut(at..)?.rotate_left(1);
+        }
+        entries.last_mut()
     }
 
     /// The session with this number, which stays where it is among the others.
@@ -192,10 +212,20 @@ impl<A: Copy + Eq, H: Places<Handshake<A>>, S: Places<Session<A>>> Sessions<A, H
         self.established.entries_mut().iter_mut().find(|session| session.number == number)
     }
 
+    /// All contexts, least recently used first.
+    pub fn established(&self) -> &[Session<A>] {
+        self.established.entries()
+    }
+
+    /// How many handshakes wait for message_3.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.entries().len()
+    }
+
     /// Ends them all.
     pub fn clear(&mut self) {
-        self.handshakes.keep_only(|_| false);
-        self.established.keep_only(|_| false);
+        self.handshakes.clear();
+        self.established.clear();
     }
 
     fn position(&self, from: A, recipient: oscore::Id) -> Option<usize> {
@@ -242,7 +272,7 @@ mod tests {
 
     #[test]
     fn connection_identifiers_in_use_are_passed_over_with_their_predecessors() {
-        let mut sessions = Few::new(1);
+        let mut sessions = Few::new(Shares { known: 3, strangers: 4 });
         let next = |sessions: &Few, skip| sessions.unused_conn_id(9, skip).unwrap().byte();
         assert_eq!([next(&sessions, 0), next(&sessions, 47), next(&sessions, 48)], [0, 0x37, 0]);
         establish(&mut sessions, 2, peer(), &[]);
@@ -253,7 +283,7 @@ mod tests {
 
     #[test]
     fn strangers_make_room_first_and_the_oldest_among_equals() {
-        let (mut sessions, owner) = (Few::new(1), peer());
+        let (mut sessions, owner) = (Few::new(Shares { known: 3, strangers: 4 }), peer());
         let granted = [owner.key];
         establish(&mut sessions, 0, owner, &granted);
         for stranger in 1..10 {
@@ -269,7 +299,7 @@ mod tests {
 
     #[test]
     fn one_place_is_for_strangers_and_no_more() {
-        let (mut sessions, owner) = (Few::new(1), peer());
+        let (mut sessions, owner) = (Few::new(Shares { known: 3, strangers: 4 }), peer());
         let granted = [owner.key];
         let alive = |sessions: &mut Few| -> Vec<u8> {
             (0..10).filter(|recipient| sessions.find(0, id(*recipient)).is_some()).collect()
@@ -294,7 +324,7 @@ mod tests {
 
     #[test]
     fn every_session_has_a_number_of_its_own() {
-        let mut sessions = Few::new(1);
+        let mut sessions = Few::new(Shares { known: 3, strangers: 4 });
         let mut numbers = Vec::new();
         for recipient in 0..6 {
             establish(&mut sessions, recipient, peer(), &[]);
@@ -310,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_handshake_is_taken_once_and_by_its_own_address() {
-        let mut sessions = Few::new(1);
+        let mut sessions = Few::new(Shares { known: 3, strangers: 4 });
         let [one, two, three] = [1, 3, 5].map(|byte| ConnId::new(byte).unwrap());
         sessions.await_message_3(1, responder(one));
         sessions.await_message_3(2, responder(two));
@@ -336,7 +366,7 @@ mod tests {
 
     #[test]
     fn with_more_places_than_identifiers_each_address_has_all_of_them() {
-        let mut sessions = Many::new(2);
+        let mut sessions = Many::new(Shares { known: 36, strangers: 4 });
         establish_at(&mut sessions, 1, 0, peer(), &[]);
         establish_at(&mut sessions, 2, 0, peer(), &[]);
         let [one, two] = [1, 2].map(|from| sessions.find(from, id(0)).unwrap().number);
@@ -350,7 +380,7 @@ mod tests {
 
     #[test]
     fn an_address_and_a_key_have_few_contexts_and_nobody_elses_goes_for_them() {
-        let (mut sessions, own) = (Many::new(2), peer());
+        let (mut sessions, own) = (Many::new(Shares { known: 36, strangers: 4 }), peer());
         let alive = |sessions: &mut Many, from: u8| (0..10).filter(|it| sessions.find(from, id(*it)).is_some()).count();
         for recipient in 0..10 {
             establish_at(&mut sessions, 1, recipient, peer(), &[own.key]);

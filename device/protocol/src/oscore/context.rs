@@ -233,6 +233,7 @@ impl Context {
 }
 
 impl Drop for Context {
+    #[inline(never)]
     fn drop(&mut self) {
         self.sender_key.zeroize();
         self.recipient_key.zeroize();
