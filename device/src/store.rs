@@ -57,8 +57,10 @@
 //! The flash needs words of 4 to 32 bytes and pages of at least 1024 bytes: others do not compile. How much flash:
 //! [`Layout::smallest`].
 
+mod contents;
 mod error;
 mod half;
+mod layout;
 mod list;
 mod record;
 mod region;
@@ -66,19 +68,19 @@ mod region;
 use cbor_schemas::KeyOrigin;
 use embedded_storage::nor_flash::NorFlash;
 use half::Half;
-use list::LIST_BYTES;
 use zeroize::Zeroize as _;
 
+pub use contents::{Contents, Digest, MAX_CONTENTS_LEN, Slot};
 pub use error::{Error, FaultReason};
+pub use layout::{Layout, LayoutError};
 pub use list::List;
-pub use record::{Contents, Digest, Snapshot};
-pub use region::{Layout, LayoutError, Scratch};
+pub use record::Snapshot;
+pub use region::Scratch;
 
-use record::{Mark, Record, Side, digest};
+use contents::{Side, digest};
+use layout::LIST_BYTES;
+use record::{Mark, Record};
 use region::{Item, Region};
-
-/// Longest contents of a slot, in bytes.
-pub const MAX_CONTENTS_LEN: usize = 640;
 
 /// The device's storage.
 pub struct Store<F> {
@@ -122,15 +124,6 @@ pub struct NewKey<'a> {
     pub origin: KeyOrigin,
     /// The factory slot's new contents, without the certificate of the old key; `None` leaves it as it is.
     pub factory: Option<&'a [u8]>,
-}
-
-/// A slot of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
-    /// Who made it.
-    Factory,
-    /// Who owns it.
-    Owner,
 }
 
 /// The bytes of a private key, overwritten when dropped.
