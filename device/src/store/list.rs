@@ -1,4 +1,4 @@
-//! The keys of the device list: bare x-coordinates in flash, in one of two halves of a range of its own.
+//! The device list without its keys, as the commit record has it.
 
 use cbor_schemas::{DeviceListClaims, ListMode};
 use sha2::{Digest as _, Sha256};
@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::contents::{Digest, Side};
 use crate::LIST_KEYS;
 
-/// What is known of the device list without its keys.
+/// What the commit record says of the device list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List {
     /// Its version.
