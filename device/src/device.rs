@@ -19,7 +19,7 @@ use crate::{
     answer::Answer,
     authz::{Anchor, Grant, Grants, Verifier},
     identity::{HardwareSecret, Identity},
-    lifecycle::{FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide},
+    lifecycle::{Refusal, Request, Role, State, decide},
     peers,
     problem::Problem,
     resources::{ProductResource, RESOURCES, Resource, Target, content_format},
@@ -223,16 +223,14 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     ) -> Result<Role, Problem> {
         self.present_until.take_if(|until| now >= *until);
         let role = self.role(caller, target.path(), method);
-        let state = self.state();
         let request = match (target.resource(), method) {
             (Resource::Core, _) => Request::Discover,
             (Resource::Edhoc, _) => Request::Authenticate,
             (Resource::AuthzInfo, _) => Request::PresentToken,
             (Resource::Info, _) => Request::ReadInfo,
             (Resource::Factory | Resource::Owner, Method::Get) => Request::ReadSlotState,
-            // Who may write nothing at all is refused here, the rest when the body is known.
-            (Resource::Factory, _) => any_lawful(&state, role, &FACTORY_WRITES.map(Request::WriteFactory))?,
-            (Resource::Owner, _) => any_lawful(&state, role, &OWNER_WRITES.map(Request::WriteOwner))?,
+            (Resource::Factory, _) => Request::BeginFactoryWrite,
+            (Resource::Owner, _) => Request::BeginOwnerWrite,
             (Resource::Peers, Method::Get) => Request::ReadPeers,
             (Resource::Peers, _) => Request::WritePeers,
             (Resource::Identify, _) => Request::Identify,
@@ -246,7 +244,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
                 access.map(|(_, access)| Request::Use(*access)).ok_or(Problem::NOT_SUPPORTED)?
             }
         };
-        decide(&state, role, request)?;
+        decide(&self.state(), role, request)?;
         Ok(role)
     }
 
@@ -537,26 +535,6 @@ impl<F: NorFlash> Whole<F> {
         (generation, claim_counter) != (other.generation, other.claim_counter)
             || (factory, owner) != (other.factory, other.owner)
     }
-}
-
-/// All that a PUT to the factory slot may turn out to be.
-const FACTORY_WRITES: [FactoryWrite; 4] =
-    [FactoryWrite::Renew, FactoryWrite::Repeat, FactoryWrite::Replace, FactoryWrite::Fill { certified: true }];
-
-/// All that a PUT to the owner slot may turn out to be.
-const OWNER_WRITES: [OwnerWrite; 3] = {
-    let write = OwnerWrite { certified: true, same_anchor: true, voucher: None };
-    [
-        OwnerWrite { voucher: Some(Voucher::Owner), ..write },
-        write,
-        OwnerWrite { voucher: Some(Voucher::Factory), ..write },
-    ]
-};
-
-/// The first of `requests` that is lawful; the last one if none is.
-fn any_lawful<const N: usize>(state: &State, role: Role, requests: &[Request; N]) -> Result<Request, Problem> {
-    let lawful = requests.iter().find(|request| decide(state, role, **request).is_ok());
-    lawful.or(requests.last()).copied().ok_or(Problem::NOT_SUPPORTED)
 }
 
 /// The key that storage asks for.
