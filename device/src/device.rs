@@ -248,8 +248,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         Ok(role)
     }
 
-    /// Serves a request that `role` is permitted, with the whole of its body. EDHOC is the server's own. `take_allowance` is
-    /// asked before a signature is verified for whoever likes.
+    /// Serves a request that `role` was permitted, in the same step, with the whole of its body. The rules are asked again
+    /// only where the body says what the request is. EDHOC is the server's own. `take_allowance` is asked before a
+    /// signature is verified for whoever likes.
     pub(crate) fn serve(
         &mut self,
         target: &Target,
@@ -273,12 +274,12 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             (Resource::Owner, Method::Get) => self.show_slot(Slot::Owner, Request::ReadOwnerContents, role, answer),
             (Resource::Owner, _) => self.write_owner(body, role, answer),
             (Resource::Peers, Method::Get) => self.show_peers(code::CONTENT, answer),
-            (Resource::Peers, _) => self.write_peers(body, role, answer),
+            (Resource::Peers, _) => self.write_peers(body, answer),
             (Resource::Value(at), _) => {
                 let value = B::VALUES.get(usize::from(at)).ok_or(Problem::NOT_SUPPORTED)?;
                 match method {
                     Method::Get => self.show_value(value, answer),
-                    _ => self.write_value(at.into(), value, body, role, answer),
+                    _ => self.write_value(at.into(), value, body, answer),
                 }
             }
             (Resource::Product(_), _) => {
@@ -291,7 +292,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
                 Ok(())
             }
             (Resource::Rekey, _) => self.rekey(body, role, answer),
-            (Resource::Reset, _) => self.reset(role, answer),
+            (Resource::Reset, _) => self.reset(answer),
             (Resource::Edhoc, _) => Err(Problem::UNAUTHORIZED),
         }
     }
@@ -383,8 +384,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         answer.set_body(code, content_format::CBOR, |out| view.encode(out))
     }
 
-    fn write_peers(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        decide(&self.state(), role, Request::WritePeers)?;
+    fn write_peers(&mut self, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
         let whole = self.whole()?;
         let owner = whole.owner.ok_or(Refusal::WrongState)?.anchor;
         let checked = peers::check(body, &owner)?;
@@ -400,10 +400,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
         let identity = match request.injected {
             Some(key) => self.take_key(key, role)?,
-            None => {
-                decide(&self.state(), role, Request::Rekey)?;
-                Identity::generate(&mut self.rng)
-            }
+            None => Identity::generate(&mut self.rng),
         };
         let whole = self.whole()?;
         // The same key again is what somebody sends whose answer got lost.
@@ -435,10 +432,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         Ok(identity)
     }
 
-    fn reset(&mut self, role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        let state = self.state();
-        decide(&state, role, Request::Reset)?;
-        let identity = state.injected.then(|| Identity::generate(&mut self.rng));
+    fn reset(&mut self, answer: &mut Answer) -> Result<(), Problem> {
+        let identity = self.state().injected.then(|| Identity::generate(&mut self.rng));
         let whole = self.whole()?;
         let mut factory = [0; ANCHORED_LEN];
         let new = identity.as_ref().map(|identity| whole.new_key(identity, &mut factory)).transpose()?;
