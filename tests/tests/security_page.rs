@@ -1,4 +1,5 @@
-//! What docs/security.md claims has a test, and the test is there: the page is read, and each name is looked up.
+//! What docs/security.md claims has a test, and the test is there; so is what documents name and link to: the pages are read,
+//! and each name is looked up.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -64,6 +65,36 @@ fn every_file_and_every_test_in_the_other_documents_exists() {
     }
 }
 
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let docs = fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let mut links = 0;
+    for page in docs.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|page| root().join(page))) {
+        let text = fs::read_to_string(&page).expect("text");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { page.clone() } else { page.with_file_name(path) };
+            assert!(target.exists(), "{}: {link} is not there", page.display());
+            if let Some(anchor) = anchor {
+                let target = fs::read_to_string(target).expect("text");
+                let found = target.lines().filter(|line| line.starts_with('#')).any(|line| anchor_of(line) == anchor);
+                assert!(found, "{}: {link} is no heading", page.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 200, "only {links} links were found: are the pages read as they are written?");
+}
+
+/// What links to a heading call it.
+fn anchor_of(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    heading.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+}
+
 /// The names of tests in a source file: what has `#[test]` or the like above it, and what a list `cases! { ... }` makes one.
 fn tests_of(source: &str) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = source.lines().map(str::trim).collect();
@@ -121,7 +152,10 @@ fn names(text: &str) -> Vec<Named> {
     named
 }
 
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn read(path: &str) -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
