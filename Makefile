@@ -3,6 +3,8 @@
 .PHONY: demo demo-usb demo-devices bench-registry test check firmware size bench-device bytes fuzz clean setup
 
 CARGO ?= cargo
+# What has to build for a browser as well: the cores, which both ends use.
+WASM := cbor-schemas device-protocol
 # cargo-nextest runs the tests side by side and prints them better; plain cargo test does as well.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
@@ -36,13 +38,17 @@ else
 endif
 	@[ -e target/usb-guest/made-of ] || echo "LEFT OUT: the tests at a real USB host stack; tests/usb/prepare.sh says why"
 
-# Format, lints, documentation, licences.
-check: setup
+# Format, lints, documentation; licences, the Rust version that is promised, packages; browsers; what the firmware takes.
+check: setup firmware
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@tests/deny.sh
+	@tests/rust_version.sh
+	@tests/package.sh
+	@tests/wasm.sh $(WASM)
 	@device/firmware/build.sh --check
+	@device/firmware/sizes.sh
 
 # The firmware of every board, in target/firmware: it takes a compiler for its target, and says where to get one.
 firmware: setup

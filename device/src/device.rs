@@ -19,7 +19,7 @@ use crate::{
     answer::Answer,
     authz::{Anchor, Grant, Grants, Verifier},
     identity::{HardwareSecret, Identity},
-    lifecycle::{FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide},
+    lifecycle::{Refusal, Request, Role, State, decide},
     peers,
     problem::Problem,
     resources::{ProductResource, RESOURCES, Resource, Target, content_format},
@@ -228,16 +228,14 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     ) -> Result<Role, Problem> {
         self.present_until.take_if(|until| now >= *until);
         let role = self.role(caller, target.path(), method);
-        let state = self.state();
         let request = match (target.resource(), method) {
             (Resource::Core, _) => Request::Discover,
             (Resource::Edhoc, _) => Request::Authenticate,
             (Resource::AuthzInfo, _) => Request::PresentToken,
             (Resource::Info, _) => Request::ReadInfo,
             (Resource::Factory | Resource::Owner, Method::Get) => Request::ReadSlotState,
-            // Who may write nothing at all is refused here, the rest when the body is known.
-            (Resource::Factory, _) => any_lawful(&state, role, &FACTORY_WRITES.map(Request::WriteFactory))?,
-            (Resource::Owner, _) => any_lawful(&state, role, &OWNER_WRITES.map(Request::WriteOwner))?,
+            (Resource::Factory, _) => Request::BeginFactoryWrite,
+            (Resource::Owner, _) => Request::BeginOwnerWrite,
             (Resource::Peers, Method::Get) => Request::ReadPeers,
             (Resource::Peers, _) => Request::WritePeers,
             (Resource::Identify, _) => Request::Identify,
@@ -251,12 +249,13 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
                 access.map(|(_, access)| Request::Use(*access)).ok_or(Problem::NOT_SUPPORTED)?
             }
         };
-        decide(&state, role, request)?;
+        decide(&self.state(), role, request)?;
         Ok(role)
     }
 
-    /// Serves a request that `role` is permitted, with the whole of its body. EDHOC is the server's own. `take_allowance` is
-    /// asked before a signature is verified for whoever likes.
+    /// Serves a request that `role` was permitted, in the same step, with the whole of its body. The rules are asked again
+    /// only where the body says what the request is. EDHOC is the server's own. `take_allowance` is asked before a
+    /// signature is verified for whoever likes.
     pub(crate) fn serve(
         &mut self,
         target: &Target,
@@ -280,12 +279,12 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             (Resource::Owner, Method::Get) => self.show_slot(Slot::Owner, Request::ReadOwnerContents, role, answer),
             (Resource::Owner, _) => self.write_owner(body, role, answer),
             (Resource::Peers, Method::Get) => self.show_peers(code::CONTENT, answer),
-            (Resource::Peers, _) => self.write_peers(body, role, answer),
+            (Resource::Peers, _) => self.write_peers(body, answer),
             (Resource::Value(at), _) => {
                 let value = B::VALUES.get(usize::from(at)).ok_or(Problem::NOT_SUPPORTED)?;
                 match method {
                     Method::Get => self.show_value(value, answer),
-                    _ => self.write_value(at.into(), value, body, role, answer),
+                    _ => self.write_value(at.into(), value, body, answer),
                 }
             }
             (Resource::Product(_), _) => {
@@ -298,7 +297,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
                 Ok(())
             }
             (Resource::Rekey, _) => self.rekey(body, role, answer),
-            (Resource::Reset, _) => self.reset(role, answer),
+            (Resource::Reset, _) => self.reset(answer),
             (Resource::Edhoc, _) => Err(Problem::UNAUTHORIZED),
         }
     }
@@ -390,8 +389,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         answer.set_body(code, content_format::CBOR, |out| view.encode(out))
     }
 
-    fn write_peers(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        decide(&self.state(), role, Request::WritePeers)?;
+    fn write_peers(&mut self, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
         let whole = self.whole()?;
         let owner = whole.owner.ok_or(Refusal::WrongState)?.anchor;
         let checked = peers::check(body, &owner)?;
@@ -407,10 +405,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
         let identity = match request.injected {
             Some(key) => self.take_key(key, role)?,
-            None => {
-                decide(&self.state(), role, Request::Rekey)?;
-                Identity::generate(&mut self.rng)
-            }
+            None => Identity::generate(&mut self.rng),
         };
         let whole = self.whole()?;
         // The same key again is what somebody sends whose answer got lost.
@@ -442,10 +437,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         Ok(identity)
     }
 
-    fn reset(&mut self, role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        let state = self.state();
-        decide(&state, role, Request::Reset)?;
-        let identity = state.injected.then(|| Identity::generate(&mut self.rng));
+    fn reset(&mut self, answer: &mut Answer) -> Result<(), Problem> {
+        let identity = self.state().injected.then(|| Identity::generate(&mut self.rng));
         let whole = self.whole()?;
         let mut factory = [0; ANCHORED_LEN];
         let new = identity.as_ref().map(|identity| whole.new_key(identity, &mut factory)).transpose()?;
@@ -542,26 +535,6 @@ impl<F: NorFlash> Whole<F> {
         (generation, claim_counter) != (other.generation, other.claim_counter)
             || (factory, owner) != (other.factory, other.owner)
     }
-}
-
-/// All that a PUT to the factory slot may turn out to be.
-const FACTORY_WRITES: [FactoryWrite; 4] =
-    [FactoryWrite::Renew, FactoryWrite::Repeat, FactoryWrite::Replace, FactoryWrite::Fill { certified: true }];
-
-/// All that a PUT to the owner slot may turn out to be.
-const OWNER_WRITES: [OwnerWrite; 3] = {
-    let write = OwnerWrite { certified: true, same_anchor: true, voucher: None };
-    [
-        OwnerWrite { voucher: Some(Voucher::Owner), ..write },
-        write,
-        OwnerWrite { voucher: Some(Voucher::Factory), ..write },
-    ]
-};
-
-/// The first of `requests` that is lawful; the last one if none is.
-fn any_lawful<const N: usize>(state: &State, role: Role, requests: &[Request; N]) -> Result<Request, Problem> {
-    let lawful = requests.iter().find(|request| decide(state, role, **request).is_ok());
-    lawful.or(requests.last()).copied().ok_or(Problem::NOT_SUPPORTED)
 }
 
 /// The key that storage asks for.

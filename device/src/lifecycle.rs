@@ -40,8 +40,12 @@ pub enum Request {
     ReadFactoryContents,
     /// The anchor and certificate of the owner slot, in the same answer.
     ReadOwnerContents,
+    /// `PUT /comm/factory`, before its body is known: lawful where some write is.
+    BeginFactoryWrite,
     /// `PUT /comm/factory`
     WriteFactory(FactoryWrite),
+    /// `PUT /comm/owner`, before its body is known: lawful where some write is.
+    BeginOwnerWrite,
     /// `PUT /comm/owner`
     WriteOwner(OwnerWrite),
     /// `GET /comm/peers`
@@ -182,6 +186,8 @@ enum When {
 enum Effect {
     /// Nothing.
     Keep,
+    /// Nothing yet, but the claim counter will be counted on.
+    KeepToCount,
     /// The factory slot holds what was written.
     FillFactory,
     /// The owner slot holds what was written. What was the owner's goes with another anchor.
@@ -240,11 +246,18 @@ pub const RULES: &[Rule] = &[
     rule!("read slot state"     Request::ReadSlotState,                                     Whole,              EVERYONE,            Keep),
     rule!("read factory slot"   Request::ReadFactoryContents,                               Whole,              EVERYONE,            Keep),
     rule!("read owner slot"     Request::ReadOwnerContents,                                 Whole,              &[Factory, Owner],   Keep),
+    rule!("begin factory slot"  Request::BeginFactoryWrite,                                 Blank,              &[Stranger],         Keep),
+    rule!("begin factory slot"  Request::BeginFactoryWrite,                                 OwnedAlone,         &[Owner],            Keep),
+    rule!("begin factory slot"  Request::BeginFactoryWrite,                                 Manufactured,       &[Factory, Owner],   Keep),
     rule!("fill factory slot"   Request::WriteFactory(FactoryWrite::Fill { .. }),           Blank,              &[Stranger],         FillFactory),
     rule!("fill factory slot"   Request::WriteFactory(FactoryWrite::Fill { .. }),           OwnedAlone,         &[Owner],            FillFactory),
     rule!("renew factory slot"  Request::WriteFactory(FactoryWrite::Renew),                 Manufactured,       &[Factory, Owner],   FillFactory),
     rule!("repeat factory slot" Request::WriteFactory(FactoryWrite::Repeat),                Manufactured,       &[Factory, Owner],   Keep),
     rule!("change factory slot" Request::WriteFactory(FactoryWrite::Replace),               Never,              &[Stranger, Factory, Owner], Keep),
+    rule!("begin owner slot"    Request::BeginOwnerWrite,                                   OwnedByItself,      &[Stranger],         KeepToCount),
+    rule!("begin owner slot"    Request::BeginOwnerWrite,                                   Claimable,          &[Stranger],         KeepToCount),
+    rule!("begin owner slot"    Request::BeginOwnerWrite,                                   ClaimableByVoucher, &[Stranger],         KeepToCount),
+    rule!("begin owner slot"    Request::BeginOwnerWrite,                                   Owned,              &[Owner],            Keep),
     rule!("claim"               Request::WriteOwner(OwnerWrite { voucher: None, .. }),      Claimable,          &[Stranger],         FillOwner),
     rule!("claim by voucher"    Request::WriteOwner(OwnerWrite { voucher: Some(Voucher::Factory), .. }), ClaimableByVoucher, &[Stranger], FillOwner),
     rule!("take over"           Request::WriteOwner(OwnerWrite { voucher: Some(Voucher::Owner), .. }), OwnedByItself, &[Stranger], Transfer),
@@ -265,12 +278,12 @@ pub const RULES: &[Rule] = &[
     rule!("reset by presence"   Request::Reset,                                             ResetByPresence,    &[Stranger],         EmptyOwner),
 ];
 
-/// The state that follows `request`, or why it is refused.
+/// The state that follows `request`, or why it is refused: what the last rule about it says, if there are more.
 pub fn decide(state: &State, role: Role, request: Request) -> Result<State, Refusal> {
     let mut refusal = Refusal::Forbidden;
     for rule in RULES.iter().filter(|rule| (rule.matches)(request) && rule.who.contains(&role)) {
-        match rule.when.check(state) {
-            Ok(()) => return rule.then.apply(state, request),
+        match rule.when.check(state).and_then(|()| rule.then.apply(state, request)) {
+            Ok(next) => return Ok(next),
             Err(reason) => refusal = reason,
         }
     }
@@ -350,9 +363,10 @@ impl Effect {
     /// Whoever was present is so no more, once that served for something.
     fn apply(self, state: &State, request: Request) -> Result<State, Refusal> {
         let counted = |n: u32| n.checked_add(1).ok_or(Refusal::Exhausted);
-        let mut next = State { present: state.present && self == Effect::Keep, ..*state };
+        let mut next = State { present: false, ..*state };
         match self {
-            Effect::Keep => {}
+            Effect::Keep => return Ok(*state),
+            Effect::KeepToCount => return counted(state.claim_counter).map(|_| *state),
             Effect::FillFactory => {
                 let is_alone = request == Request::WriteFactory(FactoryWrite::Fill { certified: false });
                 next.factory = if is_alone { SlotState::Anchored } else { SlotState::Certified };
@@ -455,6 +469,8 @@ mod tests {
             Request::ReadSlotState,
             Request::ReadFactoryContents,
             Request::ReadOwnerContents,
+            Request::BeginFactoryWrite,
+            Request::BeginOwnerWrite,
             Request::ReadPeers,
             Request::WritePeers,
             Request::ReadValue,
@@ -478,7 +494,9 @@ mod tests {
                     let holds = |rule: &&Rule| {
                         (rule.matches)(request) && rule.who.contains(role) && rule.when.check(&state).is_ok()
                     };
-                    assert!(RULES.iter().filter(holds).count() <= 1, "{role:?} {request:?} {state:?}");
+                    let mut effects = RULES.iter().filter(holds).map(|rule| rule.then);
+                    let first = effects.next();
+                    assert!(effects.all(|effect| Some(effect) == first), "{role:?} {request:?} {state:?}");
                 }
             }
         }

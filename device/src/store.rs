@@ -6,28 +6,36 @@
 //!
 //! | range | items | erased by |
 //! |---|---|---|
-//! | *keys* | the identity key | rekey |
+//! | *keys* | the identity key | rekey; reset of an injected key |
 //! | *owner* | a copy of the commit record; the owner slot's contents, side A or B | reset, transfer |
-//! | *state* | the commit record; the pending mark; the factory slot's contents, side A or B | nothing |
+//! | *state* | the commit record; the pending mark; the factory slot's contents, side A or B | no request |
 //! | *list* | the keys of the device list, side A or B, bare; for a moment of a transfer, the next owner's contents | reset, transfer |
 //! | *values* | the product's values, side A or B, bare | reset, transfer |
 //!
-//! The **commit record** counts commits and names everything else by SHA-256: the key, and for each slot the side that
-//! holds its contents; likewise the device list and the values. Both copies are written last, *owner* first and *state* second.
+//! A first start that begins again erases *keys*, *owner* and *state*; one that is completed erases *state*. The half of
+//! *list* or *values* that the record does not name is erased before it is written, and that of *values* once its
+//! successor is in force, too.
+//!
+//! The **commit record** counts commits and names everything else by SHA-256: the key; for each slot the side that holds
+//! its contents; likewise for the device list and the values. Both copies are written last, *owner* first and *state*
+//! second.
 //!
 //! # Old or new, never between
 //!
 //! sequential-storage leaves the old or the new value of one item after a power cut. From that:
 //!
-//! - *A slot, a list, values or a watermark.* New contents go to the side that the record does not name, then the record is written.
-//!   Before its first copy is whole, the old record and the old contents are there; afterwards the new ones. Copies
-//!   that are one commit apart are what such a cut leaves: the newer one counts, and the other is written again.
-//! - *Rekey and reset* erase pages, so they cannot be undone. A **pending mark** with the whole new record is durable
-//!   before the first page is erased. It is in force while the record in *state* is exactly one commit behind it and
-//!   *owner* holds nothing newer. Then opening carries it out, as often as it takes: everything it does can be
-//!   repeated. An interrupted rekey needs another key ([`Opened::NeedsKey`]), since no answer named the first one; so
-//!   does a reset that takes an injected key away.
-//!   Marks are not cleared: once the record is written, they are out of force for good.
+//! - *A slot, a list, values or a watermark.* New contents go to the side that the record does not name, then the record
+//!   is written. Before its first copy is whole, the old record and the old contents are there; afterwards the new ones.
+//!   Copies that are one commit apart are what such a cut leaves: the newer one counts, and the other is written again.
+//! - *Rekey, reset and transfer* erase pages, so they cannot be undone. A **pending mark** with the whole new record is
+//!   durable before the first page is erased. It is in force while the record in *state* is exactly one commit behind it
+//!   and *owner* holds the same record as *state*; or, if the mark erases *owner*, an older one or none. Then opening
+//!   carries it out, as often as it takes: everything it does can be repeated. Marks are not cleared: once the record is
+//!   written, they are out of force for good.
+//!   - A rekey that was interrupted needs another key ([`Opened::NeedsKey`]), since no answer named the first one; so does
+//!     a reset that takes an injected key away.
+//!   - A transfer's contents wait in the half of *list* that no list is in, whole before the mark is. *List* is erased
+//!     after they were put into *owner*, so they are in one of the two until the record is written.
 //! - *The first start* writes the key, then the record in *owner*, then the record in *state*, and has no mark.
 //!
 //! # Failing closed
@@ -37,15 +45,24 @@
 //!
 //! A first start begins again only if there is no commit record in *either* range, *list* and *values* are blank, and the
 //! *other three* ranges are blank behind the place of their very first item. A cut leaves that, because *state* is written
-//! last, and by the first record only. (If the record is whole in *owner*, so is the key, and *state* is completed
-//! instead.) A device that ever answered has a record in *state* and a copy in *owner*. *State* is never erased as a
-//! whole. *Owner* is, by a reset, but only while *state* has a record and a mark. So damage has to empty two ranges at
-//! the same time, and to leave blank bytes, not garbage.
+//! last, and by the first record only. (If the first record is whole in *owner*, so is the key, and *state* is completed
+//! instead.) A device that ever answered has a record in *state* and a copy in *owner*. *State* is erased as a whole only
+//! while it holds no record. *Owner* is erased by a reset or a transfer, but only while *state* has a record and a mark. So
+//! damage has to take the records of two ranges at the same time, and to leave blank bytes, not garbage, behind the first
+//! item of each.
 //!
-//! The same goes for older records that come back when a newer one is damaged: an old record in one range is overruled
-//! by the new one in the other range, if that is one commit ahead, and is a fault if it is further ahead. Contents or a
-//! key that the record does not describe are a fault. So one damaged page, whichever it is, leaves the intact state or
-//! a fault.
+//! Damage to one range is an intact state or a fault, range by range:
+//!
+//! - *keys*: the record names the key by its digest. Any other key, or none, is a fault, unless a mark in force brings a
+//!   new one anyway.
+//! - *owner*: without the copy it is a fault, unless a mark in force erases this range anyway. An older copy is overruled
+//!   by *state* if it is one commit behind, and is a fault if it is further behind. The record in *state* names the
+//!   contents, too.
+//! - *state*: likewise, overruled by *owner*. Without a record it is a fault, except on a device that had no other commit
+//!   than its first: there it is rebuilt. An older mark is out of force. A mark that cannot be read is a fault.
+//! - *list*, *values*: the record names the half and its digest. What does not match is a fault, at opening and at each
+//!   later look. A half that the record does not name counts for nothing, except against a first start. Where contents
+//!   wait for a mark in force and do not match, and *owner* does not have them, it is a fault.
 //!
 //! Nothing is reported as done before it was read back: each item right after it was written, and all of it at the end
 //! of a commit, by fresh instances of sequential-storage without a cache. A commit that reads back as something else is
@@ -53,12 +70,14 @@
 //!
 //! # Memory
 //!
-//! The store holds one record (about 200 bytes). Each operation uses a [`Scratch`] of 672 bytes on the stack, or two.
+//! The store holds one record (about 250 bytes). Each operation uses a [`Scratch`] of 672 bytes on the stack, or two.
 //! The flash needs words of 4 to 32 bytes and pages of at least 1024 bytes: others do not compile. How much flash:
 //! [`Layout::smallest`].
 
+mod contents;
 mod error;
 mod half;
+mod layout;
 mod list;
 mod record;
 mod region;
@@ -66,19 +85,19 @@ mod region;
 use cbor_schemas::KeyOrigin;
 use embedded_storage::nor_flash::NorFlash;
 use half::Half;
-use list::LIST_BYTES;
 use zeroize::Zeroize as _;
 
+pub use contents::{Contents, Digest, MAX_CONTENTS_LEN, Slot};
 pub use error::{Error, FaultReason};
+pub use layout::{Layout, LayoutError};
 pub use list::List;
-pub use record::{Contents, Digest, Snapshot};
-pub use region::{Layout, LayoutError, Scratch};
+pub use record::Snapshot;
+pub use region::Scratch;
 
-use record::{Mark, Record, Side, digest};
+use contents::{Side, digest};
+use layout::LIST_BYTES;
+use record::{Mark, Record};
 use region::{Item, Region};
-
-/// Longest contents of a slot, in bytes.
-pub const MAX_CONTENTS_LEN: usize = 640;
 
 /// The device's storage.
 pub struct Store<F> {
@@ -122,15 +141,6 @@ pub struct NewKey<'a> {
     pub origin: KeyOrigin,
     /// The factory slot's new contents, without the certificate of the old key; `None` leaves it as it is.
     pub factory: Option<&'a [u8]>,
-}
-
-/// A slot of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
-    /// Who made it.
-    Factory,
-    /// Who owns it.
-    Owner,
 }
 
 /// The bytes of a private key, overwritten when dropped.

@@ -1,4 +1,5 @@
-//! What docs/security.md claims has a test, and the test is there: the page is read, and each name is looked up.
+//! What docs/security.md claims has a test, and the test is there; so is what documents name and link to: the pages are read,
+//! and each name is looked up.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -12,23 +13,29 @@ struct Named {
 fn every_attack_names_its_code_and_a_test_that_exists() {
     let page = read("docs/security.md");
     let section = page.split("\n## ").find(|section| section.starts_with("Attacks")).expect("the section on attacks");
-    let rows = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| attack |"));
     let mut tests = 0;
-    for row in rows {
-        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [_, why, place, test] = cells[..] else { panic!("not four cells: {row}") };
-        assert!(!why.is_empty(), "{row}");
-        let files = names(place, None);
-        assert!(!files.is_empty() && files.iter().all(|named| named.functions.is_empty()), "where? {row}");
-        let named = names(test, files.first().map(|named| named.file.as_str()));
-        assert!(!named.is_empty(), "no test: {row}");
+    for attack in section.split("\n#### ").skip(1) {
+        let title = attack.lines().next().unwrap_or_default();
+        let entries = paragraphs(attack);
+        let entry = |label: &str| {
+            let mut entries = entries.iter().skip_while(|entry| !entry.starts_with(label));
+            // With what is listed below it.
+            let first = entries.next().unwrap_or_else(|| panic!("no {label} {title}"));
+            entries.take_while(|entry| entry.starts_with("  - ")).fold(first.clone(), |all, next| all + next)
+        };
+        assert!(entry("- **Stopped by:** ").len() > 20, "{title}");
+        let files = names(&entry("- **Code:** "));
+        assert!(!files.is_empty() && files.iter().all(|named| named.functions.is_empty()), "where? {title}");
+        let named = names(&entry("- **Tests:**"));
+        assert!(!named.is_empty(), "no test: {title}");
+        files.iter().for_each(|named| drop(read(&named.file)));
         for Named { file, functions } in named {
             let source = read(&file);
             // A file named as a whole is one of tests.
-            assert!(!functions.is_empty() || tests_of(&source).next().is_some(), "{file} has no test: {row}");
+            assert!(!functions.is_empty() || tests_of(&source).next().is_some(), "{file} has no test: {title}");
             for function in &functions {
                 let name = function.rsplit("::").next().expect("a name");
-                assert!(tests_of(&source).any(|test| test == name), "{file} has no test {function}: {row}");
+                assert!(tests_of(&source).any(|test| test == name), "{file} has no test {function}: {title}");
             }
             tests += functions.len();
         }
@@ -46,8 +53,8 @@ fn every_file_and_every_test_in_the_other_documents_exists() {
         "docs/architecture.md",
         "docs/decisions.md",
     ] {
-        for line in read(page).lines() {
-            for Named { file, functions } in names(line, None) {
+        for paragraph in paragraphs(&read(page)) {
+            for Named { file, functions } in names(&paragraph) {
                 let source = read(&file);
                 for function in functions {
                     let name = function.rsplit("::").next().expect("a name");
@@ -56,6 +63,36 @@ fn every_file_and_every_test_in_the_other_documents_exists() {
             }
         }
     }
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let docs = fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let mut links = 0;
+    for page in docs.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|page| root().join(page))) {
+        let text = fs::read_to_string(&page).expect("text");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let target = if path.is_empty() { page.clone() } else { page.with_file_name(path) };
+            assert!(target.exists(), "{}: {link} is not there", page.display());
+            if let Some(anchor) = anchor {
+                let target = fs::read_to_string(target).expect("text");
+                let found = target.lines().filter(|line| line.starts_with('#')).any(|line| anchor_of(line) == anchor);
+                assert!(found, "{}: {link} is no heading", page.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 200, "only {links} links were found: are the pages read as they are written?");
+}
+
+/// What links to a heading call it.
+fn anchor_of(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    heading.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
 }
 
 /// The names of tests in a source file: what has `#[test]` or the like above it, and what a list `cases! { ... }` makes one.
@@ -79,21 +116,33 @@ fn tests_of(source: &str) -> impl Iterator<Item = &str> {
     found.into_iter()
 }
 
-/// The files and functions between backticks, each function with the file before it. "same file" is `above`.
-fn names(text: &str, above: Option<&str>) -> Vec<Named> {
+/// Paragraphs, list items, headings and rows of tables: each is one line again, however it was broken.
+fn paragraphs(page: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    for line in page.lines() {
+        let begins = line.is_empty() || ["- ", "|", "#", "```"].iter().any(|mark| line.trim_start().starts_with(mark));
+        match found.last_mut().filter(|_| !begins) {
+            Some(last) => last.extend([" ", line.trim_start()]),
+            None => found.push(line.to_owned()),
+        }
+    }
+    found
+}
+
+/// The files and functions between backticks, each function with the file before it in the same clause.
+fn names(text: &str) -> Vec<Named> {
     let mut named: Vec<Named> = Vec::new();
+    let mut is_about_file = false;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':';
     for (number, part) in text.split('`').enumerate() {
         let is_quoted = number % 2 == 1;
         if !is_quoted {
-            if let Some(above) = above.filter(|_| part.contains("same file")) {
-                named.push(Named { file: above.to_owned(), functions: Vec::new() });
-            }
-            continue;
-        }
-        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':';
-        if part.ends_with(".rs") && part.contains('/') {
+            is_about_file &= !part.contains(". ") && !part.contains(": ");
+        } else if part.ends_with(".rs") && part.contains('/') {
             named.push(Named { file: part.to_owned(), functions: Vec::new() });
-        } else if part.contains('_')
+            is_about_file = true;
+        } else if is_about_file
+            && part.contains('_')
             && part.chars().all(is_name)
             && let Some(last) = named.last_mut()
         {
@@ -103,7 +152,10 @@ fn names(text: &str, above: Option<&str>) -> Vec<Named> {
     named
 }
 
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn read(path: &str) -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -7,7 +7,6 @@ use rand_core::CryptoRngCore;
 use super::{Board, Device};
 use crate::{
     answer::Answer,
-    lifecycle::{Request, Role, decide},
     problem::Problem,
     resources::content_format,
     store::{MAX_CONTENTS_LEN, Scratch},
@@ -41,11 +40,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         at: usize,
         value: &Value,
         body: &[u8],
-        role: Role,
         answer: &mut Answer,
     ) -> Result<(), Problem> {
         const { assert!(fit(B::VALUES), "the values of this board may take more than there is room for") };
-        decide(&self.state(), role, Request::WriteValue)?;
         let (mut scratch, mut encoded) = (Scratch::new(), Scratch::new());
         let whole = self.whole()?;
         let stored = whole.store.values(&mut scratch).map_err(|_| Problem::STORAGE)?;

@@ -6,25 +6,20 @@
 use core::ops::Range;
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashError as _};
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    Error,
-    record::{Contents, Side},
+    contents::{Contents, Digest, Side},
+    error::{Error, FaultReason},
+    layout::{CHUNK, half_pages},
+    list::List,
     region::{Region, Scratch},
 };
 
 /// A half of the range.
 pub(super) struct Half<'f, F> {
-    pub(super) flash: &'f mut F,
-    pub(super) range: Range<u32>,
-}
-
-/// What is written at once, in bytes: the words of any flash that is supported divide it.
-pub(super) const CHUNK: usize = 32;
-
-/// Pages of a half with room for so many bytes.
-pub(super) const fn half_pages<F: NorFlash>(bytes: usize) -> u32 {
-    bytes.div_ceil(F::ERASE_SIZE) as u32
+    flash: &'f mut F,
+    range: Range<u32>,
 }
 
 impl<'f, F: NorFlash> Half<'f, F> {
@@ -68,6 +63,23 @@ impl<'f, F: NorFlash> Half<'f, F> {
         let Some(buffer) = scratch.bytes_mut().get_mut(..len.next_multiple_of(CHUNK)) else { return Ok(None) };
         self.flash.read(self.range.start, buffer).map_err(|error| Error::Flash(error.kind()))?;
         Ok(buffer.get(..len).filter(|bytes| contents.describes(bytes)))
+    }
+
+    /// Whether `x` is among the keys of `list`.
+    ///
+    /// # Errors
+    /// [`FaultReason::List`] if they are not what the record names: a revoked key must not get lost.
+    pub(super) fn contains(&mut self, list: &List, x: Option<&[u8; 32]>) -> Result<bool, Error> {
+        let (mut hash, mut found, mut key) = (Sha256::new(), false, [0; 32]);
+        for place in self.range.clone().step_by(CHUNK).take(list.count.into()) {
+            self.flash.read(place, &mut key).map_err(|error| Error::Flash(error.kind()))?;
+            hash.update(key);
+            found |= x == Some(&key);
+        }
+        match list.digest == Digest::from(hash.finalize()) {
+            true => Ok(found),
+            false => Err(Error::Fault(FaultReason::List)),
+        }
     }
 
     /// Erases all of it, and looks whether that worked.

@@ -1,17 +1,12 @@
-//! The keys of the device list: bare x-coordinates in flash, in one of two halves of a range of its own.
+//! The device list without its keys, as the commit record has it.
 
 use cbor_schemas::{DeviceListClaims, ListMode};
-use embedded_storage::nor_flash::{NorFlash, NorFlashError as _};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Error, FaultReason,
-    half::{CHUNK, Half},
-    record::{Digest, Side},
-};
+use super::contents::{Digest, Side};
 use crate::LIST_KEYS;
 
-/// What is known of the device list without its keys.
+/// What the commit record says of the device list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List {
     /// Its version.
@@ -44,27 +39,5 @@ impl List {
 
     pub(super) fn on(self, side: Side) -> Self {
         List { side, ..self }
-    }
-}
-
-/// Bytes of the longest list.
-pub(super) const LIST_BYTES: usize = (LIST_KEYS as usize).saturating_mul(CHUNK);
-
-impl<F: NorFlash> Half<'_, F> {
-    /// Whether `x` is among the keys of `list`.
-    ///
-    /// # Errors
-    /// [`FaultReason::List`] if they are not what the record names: a revoked key must not get lost.
-    pub(super) fn contains(&mut self, list: &List, x: Option<&[u8; 32]>) -> Result<bool, Error> {
-        let (mut hash, mut found, mut key) = (Sha256::new(), false, [0; 32]);
-        for place in self.range.clone().step_by(CHUNK).take(list.count.into()) {
-            self.flash.read(place, &mut key).map_err(|error| Error::Flash(error.kind()))?;
-            hash.update(key);
-            found |= x == Some(&key);
-        }
-        match list.digest == Digest::from(hash.finalize()) {
-            true => Ok(found),
-            false => Err(Error::Fault(FaultReason::List)),
-        }
     }
 }

@@ -3,12 +3,12 @@
 use cbor_schemas::{KeyOrigin, ListMode, Watermarks};
 use minicbor::encode::write::{Cursor, EndOfSlice};
 use minicbor::{Decoder, Encoder, decode, encode};
-use sha2::{Digest as _, Sha256};
 
-use super::{Error, FaultReason, MAX_CONTENTS_LEN, Slot, list::List};
-
-/// SHA-256 of some bytes in storage.
-pub type Digest = [u8; 32];
+use super::{
+    contents::{Contents, Digest, Side, Slot, digest},
+    error::{Error, FaultReason},
+    list::List,
+};
 
 /// The whole durable state, as last read back from flash, without the private key, the slots' contents and the list's
 /// keys.
@@ -30,24 +30,6 @@ pub struct Snapshot {
     pub list: Option<List>,
     /// The values of the product held.
     pub values: Option<Contents>,
-}
-
-/// What a slot holds, by length and digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contents {
-    /// SHA-256 of the encoded contents, as a receipt shows it.
-    pub digest: Digest,
-    /// Length of the encoded contents, in bytes.
-    pub len: u16,
-    /// The item that holds them.
-    pub(super) side: Side,
-}
-
-/// Contents alternate between two items, so that the old ones last until a record names the new ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    A,
-    B,
 }
 
 /// The commit record.
@@ -213,33 +195,6 @@ impl Snapshot {
             Slot::Owner => &mut self.watermarks.owner,
         }
     }
-}
-
-impl Contents {
-    /// Names `bytes`, of which there have to be 1 to [`MAX_CONTENTS_LEN`].
-    pub(super) fn checked(bytes: &[u8], side: Side) -> Result<Self, Error> {
-        match u16::try_from(bytes.len()) {
-            Ok(len @ 1..) if bytes.len() <= MAX_CONTENTS_LEN => Ok(Contents { digest: digest(bytes), len, side }),
-            _ => Err(Error::ContentsLength),
-        }
-    }
-
-    pub(super) fn describes(&self, bytes: &[u8]) -> bool {
-        usize::from(self.len) == bytes.len() && self.digest == digest(bytes)
-    }
-}
-
-impl Side {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Side::A => Side::B,
-            Side::B => Side::A,
-        }
-    }
-}
-
-pub(super) fn digest(bytes: &[u8]) -> Digest {
-    Sha256::digest(bytes).into()
 }
 
 fn encode_contents(

@@ -10,7 +10,7 @@ use device::{
 
 const ROLES: [Role; 5] = [Role::Anyone, Role::Stranger, Role::Peer, Role::Factory, Role::Owner];
 
-const REQUESTS: [(&str, Request); 31] = [
+const REQUESTS: [(&str, Request); 33] = [
     ("discover", Request::Discover),
     ("read info", Request::ReadInfo),
     ("authenticate", Request::Authenticate),
@@ -18,11 +18,13 @@ const REQUESTS: [(&str, Request); 31] = [
     ("read slot state", Request::ReadSlotState),
     ("read factory slot", Request::ReadFactoryContents),
     ("read owner slot", Request::ReadOwnerContents),
+    ("begin to write factory slot", Request::BeginFactoryWrite),
     ("fill factory slot: certificate", Request::WriteFactory(FactoryWrite::Fill { certified: true })),
     ("fill factory slot: anchor alone", Request::WriteFactory(FactoryWrite::Fill { certified: false })),
     ("renew factory certificate", Request::WriteFactory(FactoryWrite::Renew)),
     ("repeat factory slot", Request::WriteFactory(FactoryWrite::Repeat)),
     ("replace factory slot", Request::WriteFactory(FactoryWrite::Replace)),
+    ("begin to write owner slot", Request::BeginOwnerWrite),
     ("write owner slot: certificate, other anchor", write_owner(true, false, None)),
     ("write owner slot: certificate, same anchor", write_owner(true, true, None)),
     ("write owner slot: other anchor alone", write_owner(false, false, None)),
@@ -200,6 +202,36 @@ fn nobody_without_a_role_changes_anything_but_by_what_the_state_offers() {
         };
         assert!(next == state || offered, "{role:?} {request:?} {state:?}");
     }
+}
+
+/// Before the body of a PUT is known, exactly those are refused who could write nothing, whatever the body was.
+#[test]
+fn a_write_is_refused_before_its_body_where_every_write_would_be() {
+    let writes = |is_write: fn(&Request) -> bool| REQUESTS.map(|(_, request)| request).into_iter().filter(is_write);
+    let factory = writes(|request| matches!(request, Request::WriteFactory(_)));
+    let owner = writes(|request| matches!(request, Request::WriteOwner(_)));
+    // Each with the write whose refusal they are told.
+    let slots = [
+        (Request::BeginFactoryWrite, factory, Request::WriteFactory(FactoryWrite::Fill { certified: true })),
+        (Request::BeginOwnerWrite, owner, write_owner(true, true, Some(Voucher::Factory))),
+    ];
+    let (mut begun, mut refused) = (0, 0);
+    for state in states().flat_map(|state| [7, u32::MAX].map(|claim_counter| State { claim_counter, ..state })) {
+        // Nobody has a role by an anchor that is not there.
+        for role in ROLES.into_iter().filter(|role| match role {
+            Role::Anyone | Role::Stranger => true,
+            Role::Factory => state.factory != SlotState::Empty,
+            Role::Peer | Role::Owner => state.owner != SlotState::Empty,
+        }) {
+            for (begin, writes, told) in slots.clone() {
+                let is_lawful = |write| decide(&state, role, write).is_ok();
+                let expected = if { writes }.any(is_lawful) { Ok(state) } else { decide(&state, role, told) };
+                assert_eq!(decide(&state, role, begin), expected, "{begin:?} {role:?} {state:?}");
+                if expected.is_ok() { begun += 1 } else { refused += 1 }
+            }
+        }
+    }
+    assert!(begun > 1000 && refused > 1000, "{begun} begun, {refused} refused");
 }
 
 #[test]
