@@ -4,8 +4,12 @@
 //! I/O, no clock and no random numbers of its own: time is an argument, in milliseconds that never go backwards, and the
 //! [`Party`](server::Party) is asked for the rest.
 
+pub mod client;
+mod delivery;
 pub mod server;
+pub mod session;
 pub mod sessions;
+pub mod transfer;
 
 use core::hash::Hash;
 

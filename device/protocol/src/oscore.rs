@@ -3,8 +3,9 @@
 //! There are two ways in, over the same core:
 //!
 //! - **In place**, for a device with one buffer for what comes in and one for what goes out.
-//!   [`Context::open_request`] decrypts the payload of a datagram where it lies; [`Context::respond`] gives a message
-//!   to fill in inside the outgoing datagram, and encrypts it there.
+//!   [`Context::open_request`] and [`Context::open_response`] decrypt the payload of a datagram where it lies;
+//!   [`Context::respond`] and [`Context::request`] give a message to fill in inside the outgoing datagram, and encrypt it
+//!   there.
 //! - **From message to message**, over the traits of `coap-message`: [`Context::protect_request`] and its siblings
 //!   serve in-memory messages and the packets of a CoAP library alike, at the price of a scratch buffer.
 //!
@@ -29,13 +30,13 @@
 
 mod context;
 mod error;
+mod in_place;
 mod message;
 mod option;
 mod replay;
-mod response;
 
 pub use context::{Context, Correlation, Inner, TAG_LENGTH};
 pub use error::Error;
+pub use in_place::Unsealed;
 pub use message::{request_kid, split_combined, split_combined_mut};
 pub use option::{Id, IdContext, OptionValue, PartialIv};
-pub use response::Response;
