@@ -81,6 +81,20 @@ impl<'r> Request<'r> {
         Self { content_format: Some(content_format), payload, ..Self::new(code::POST, path) }
     }
 
+    /// Composes the request as one message, whole and without protection, for who sends it in another way than by a
+    /// [`Transaction`]: to a group. Returns the length of the datagram.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn compose(&self, header: &Header, out: &mut [u8]) -> Result<usize, NoSpace> {
+        let piece = Piece::whole(self.payload);
+        let mut writer = Writer::new(out, header)?;
+        let mut message = writer.message();
+        self.write(&piece, &[], &mut message)?;
+        let len = message.finish().0;
+        writer.finish(len)
+    }
+
     /// Writes options and payload of the message that carries `piece`.
     fn write(&self, piece: &Piece<'_>, echo: &[u8], message: &mut MessageMut<'_>) -> Result<(), NoSpace> {
         let (path, query) = self.path.split_once('?').unwrap_or((self.path, ""));
@@ -216,8 +230,9 @@ pub struct Client<const DATAGRAM: usize> {
     echo: Echo,
     acknowledged: Acknowledged,
     delivery: Option<Delivery>,
+    /// An acknowledgement or a Reset, and until when it is of use.
     reply: [u8; 4],
-    has_reply: bool,
+    reply_until: Option<u64>,
     outgoing: [u8; DATAGRAM],
     len: usize,
 }
@@ -233,7 +248,7 @@ impl<const DATAGRAM: usize> Client<DATAGRAM> {
             acknowledged: Acknowledged::default(),
             delivery: None,
             reply: [0; 4],
-            has_reply: false,
+            reply_until: None,
             outgoing: [0; DATAGRAM],
             len: 0,
         }
@@ -257,7 +272,7 @@ impl<const DATAGRAM: usize> Client<DATAGRAM> {
 
     /// Begins a CoAP ping (RFC 7252 section 4.3). It is over with [`Sorted::Reset`] or [`Sorted::Acknowledged`]. Where it comes
     /// `again`, an answer to one of the pings before will do as well.
-    pub fn ping(&mut self, again: bool, rng: &mut dyn RngCore) {
+    pub fn ping(&mut self, again: bool, rng: &mut (impl RngCore + ?Sized)) {
         let before = self.delivery.as_ref().filter(|_| again).map(|delivery| delivery.message_ids().0);
         let message_id = self.next_message_id();
         let header = Header { type_: Type::Con, code: code::EMPTY, message_id, token: Token::EMPTY };
@@ -272,18 +287,16 @@ impl<const DATAGRAM: usize> Client<DATAGRAM> {
     }
 
     fn due(&mut self, now: u64) -> Due {
-        let delivery = self.delivery.as_mut();
-        match delivery {
-            Some(delivery) if self.has_reply => Due::Send { until: delivery.until().unwrap_or(u64::MAX) },
-            None if self.has_reply => Due::Send { until: u64::MAX },
-            Some(delivery) => delivery.due(now),
-            None => Due::GiveUp,
+        match (self.reply_until, &mut self.delivery) {
+            (Some(until), _) => Due::Send { until },
+            (None, Some(delivery)) => delivery.due(now),
+            (None, None) => Due::GiveUp,
         }
     }
 
     fn step(&mut self, due: Due) -> Step<'_> {
         match due {
-            Due::Send { until } if core::mem::take(&mut self.has_reply) => Step::Send { datagram: &self.reply, until },
+            Due::Send { until } if self.reply_until.take().is_some() => Step::Send { datagram: &self.reply, until },
             Due::Send { until } => Step::Send { datagram: self.outgoing.get(..self.len).unwrap_or_default(), until },
             Due::Wait { until } => Step::Wait { until },
             Due::GiveUp => Step::Done,
@@ -299,7 +312,9 @@ impl<const DATAGRAM: usize> Client<DATAGRAM> {
         let (sorted, reply) = self.acknowledged.sort(header, self.delivery.as_mut(), now);
         if let Some(type_) = reply {
             let header = Header { type_, code: code::EMPTY, message_id: header.message_id, token: Token::EMPTY };
-            self.has_reply = Writer::new(&mut self.reply, &header).is_ok();
+            let written = Writer::new(&mut self.reply, &header).is_ok();
+            let until = self.delivery.as_ref().and_then(Delivery::until);
+            self.reply_until = written.then(|| until.unwrap_or(now.saturating_add(self.timers.ack_timeout)));
         }
         sorted
     }
@@ -311,11 +326,11 @@ impl<const DATAGRAM: usize> Client<DATAGRAM> {
 }
 
 /// One whole request with its whole response.
-pub struct Transaction<'t, const DATAGRAM: usize> {
+pub struct Transaction<'t, R: ?Sized, const DATAGRAM: usize> {
     client: &'t mut Client<DATAGRAM>,
     session: Option<&'t mut Session>,
     request: Request<'t>,
-    rng: &'t mut dyn CryptoRngCore,
+    rng: &'t mut R,
     body: &'t mut [u8],
     transfer: Transfer,
     /// No message is begun after that.
@@ -327,14 +342,14 @@ pub struct Transaction<'t, const DATAGRAM: usize> {
     outcome: Option<Result<Response, Error>>,
 }
 
-impl<'t, const DATAGRAM: usize> Transaction<'t, DATAGRAM> {
+impl<'t, R: CryptoRngCore + ?Sized, const DATAGRAM: usize> Transaction<'t, R, DATAGRAM> {
     /// Begins a transaction, under protection if there is a `session`. The response's body goes into `body`, also of a refusal.
     /// No message is begun after `until`.
     pub fn new(
         client: &'t mut Client<DATAGRAM>,
         session: Option<&'t mut Session>,
         request: Request<'t>,
-        rng: &'t mut dyn CryptoRngCore,
+        rng: &'t mut R,
         body: &'t mut [u8],
         until: u64,
     ) -> Self {
@@ -361,7 +376,7 @@ impl<'t, const DATAGRAM: usize> Transaction<'t, DATAGRAM> {
 
     /// Says what is to be done at the time `now`.
     pub fn poll(&mut self, now: u64) -> Step<'_> {
-        if self.outcome.is_some() && !self.client.has_reply {
+        if self.outcome.is_some() && self.client.reply_until.is_none() {
             return Step::Done;
         }
         let due = self.client.due(now);
@@ -400,7 +415,7 @@ impl<'t, const DATAGRAM: usize> Transaction<'t, DATAGRAM> {
     /// What notifications will belong to (RFC 7641), if the response has an Observe option.
     pub fn observation(&self) -> Option<Observation> {
         let Some(Ok(Response { observe: Some(sequence), .. })) = self.outcome else { return None };
-        let Self { token, correlation, .. } = *self;
+        let (token, correlation) = (self.token, self.correlation);
         Some(Observation { token, correlation, sequence, partial_iv: None })
     }
 
@@ -408,8 +423,8 @@ impl<'t, const DATAGRAM: usize> Transaction<'t, DATAGRAM> {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn finish(self) -> Result<Response, Error> {
-        self.outcome.unwrap_or(Err(Error::NoAnswer))
+    pub fn finish(mut self) -> Result<Response, Error> {
+        self.outcome.take().unwrap_or(Err(Error::NoAnswer))
     }
 
     /// Bytes of message_3 in the message that is on its way.
@@ -512,6 +527,13 @@ impl<'t, const DATAGRAM: usize> Transaction<'t, DATAGRAM> {
             Progress::Next => Ok(None),
             Progress::Done(len) => Ok(Some(Response::of(message, len))),
         }
+    }
+}
+
+impl<R: ?Sized, const DATAGRAM: usize> Drop for Transaction<'_, R, DATAGRAM> {
+    fn drop(&mut self) {
+        // Nobody waits for an answer any more.
+        self.client.delivery = None;
     }
 }
 

@@ -64,12 +64,12 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// A request with this Message ID and token.
-    pub(super) fn request(message_id: u16, token: Token, timers: Timers, rng: &mut dyn RngCore) -> Self {
+    pub(super) fn request(message_id: u16, token: Token, timers: Timers, rng: &mut (impl RngCore + ?Sized)) -> Self {
         Self { token: Some(token), ..Self::ping((message_id, message_id), timers, rng) }
     }
 
     /// A ping with the second Message ID; those from the first one on were pings as well.
-    pub(super) fn ping(message_ids: (u16, u16), timers: Timers, rng: &mut dyn RngCore) -> Self {
+    pub(super) fn ping(message_ids: (u16, u16), timers: Timers, rng: &mut (impl RngCore + ?Sized)) -> Self {
         let stretch = u64::from(rng.next_u32()).saturating_mul(timers.spread) >> 32;
         Self {
             message_ids,
@@ -158,5 +158,26 @@ impl Acknowledged {
             self.0.remove(0);
         }
         let _ = self.0.push(message_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use rand_core::OsRng;
+
+    use super::*;
+
+    #[test]
+    fn the_first_wait_is_random_within_its_bounds() {
+        let timers = Timers { ack_timeout: 2_000, spread: 1_000, max_retransmit: 4, response: 60_000 };
+        let wait = |_| match Delivery::ping((1, 1), timers, &mut OsRng).due(5_000) {
+            Due::Send { until } => until - 5_000,
+            due => panic!("{due:?}"),
+        };
+        let waits: Vec<u64> = (0..200).map(wait).collect();
+        assert!(waits.iter().all(|wait| (2_000..=3_000).contains(wait)));
+        assert!(waits.iter().max().unwrap() - waits.iter().min().unwrap() > 500);
     }
 }

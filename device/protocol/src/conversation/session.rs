@@ -224,6 +224,11 @@ impl Session {
         payload(self.c_r.byte(), &core::mem::take(&mut self.message_3))
     }
 
+    /// Whether message_3 goes with the next request.
+    pub fn carries_message_3(&self) -> bool {
+        !self.message_3.is_empty()
+    }
+
     /// message_3 as long as no request was answered, and empty then.
     pub(super) fn message_3(&self) -> &[u8] {
         &self.message_3

@@ -49,7 +49,12 @@ pub struct Piece<'p> {
     tag: [u8; 4],
 }
 
-impl Piece<'_> {
+impl<'p> Piece<'p> {
+    /// A whole body.
+    pub(super) const fn whole(payload: &'p [u8]) -> Self {
+        Self { payload, block_1: None, block_2: None, tag: [0; 4] }
+    }
+
     /// Whether this is a request for a later block of the response.
     pub fn is_later(&self) -> bool {
         self.block_2.is_some()
