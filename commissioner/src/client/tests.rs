@@ -551,6 +551,14 @@ async fn each_message_is_recorded_with_its_sizes() {
     assert!(client.take_records().is_empty());
 }
 
+#[tokio::test]
+async fn a_body_that_is_longer_than_any_is_not_begun_with() {
+    let (mut client, _device) = client(EXACT);
+    client.record();
+    let result = client.request(&Request::put("/x", 60, vec![0; MAX_BODY + 1])).await;
+    assert!(matches!(result, Err(Error::TooLarge)) && client.take_records().is_empty());
+}
+
 #[test]
 fn a_request_names_its_path_query_and_formats() {
     let mut request = Request::get("/.well-known/core?rt=core.edhoc&x=1");
