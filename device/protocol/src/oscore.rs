@@ -20,8 +20,9 @@
 //! block-wise transfer makes the message a bad one, and this is no proxy.
 //!
 //! # Observe
-//! Is not supported. To protect a message with Observe is refused. In a received message an outer Observe is discarded,
-//! and an inner one is left to the application, which ignores it, as RFC 7641 allows for an elective option.
+//! Of a request, the option goes inside and outside, and FETCH is the outer code; of a response it keeps its value outside and
+//! has none inside, and 2.05 is the outer code (sections 4.1.3.5 and 4.2). Which of the two counts is for the
+//! [`conversation`](crate::conversation) to say.
 //!
 //! # After decryption
 //! What comes out is authentic, but not necessarily sensible. Before anything else, look for critical options that are
