@@ -267,7 +267,7 @@ impl Client {
     /// One request with its whole response, under protection if there is a session.
     pub(crate) async fn transact(
         &mut self,
-        session: Option<&mut conversation::session::Session>,
+        session: Option<&mut conversation::client::session::Session>,
         request: &Request,
     ) -> Result<Response, Failed> {
         if request.payload.len() > MAX_BODY {

@@ -4,7 +4,7 @@
 //! bits; only the first response that OSCORE verifies shows that the device also finished the handshake with us.
 //! [`Session::confirmed`] says whether there was one.
 
-use protocol::conversation::session::{self, Authenticated, EDHOC_PATH, Handshake, Refused, edhoc_message};
+use protocol::conversation::client::session::{self, Authenticated, EDHOC_PATH, Handshake, Refused, edhoc_message};
 use protocol::edhoc::{self, Ccs, PeerError};
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::oscore;

@@ -28,8 +28,10 @@ use embassy_time::{Instant, with_deadline};
 use protocol::{
     conversation::{
         self,
-        client::{Step, Timers, Transaction},
-        session::{Handshake, Refused, edhoc_message, edhoc_request},
+        client::{
+            Step, Timers, Transaction,
+            session::{Handshake, Refused, edhoc_message, edhoc_request},
+        },
     },
     edhoc::{self, Transfer},
     key::{PrivateKey, PublicKey},
@@ -155,7 +157,7 @@ impl<A: Copy + Eq, L: Link<A>, R: CryptoRngCore> Line<'_, L, A, R> {
     /// Makes a request, and waits for its response.
     async fn transact(
         &mut self,
-        session: Option<&mut conversation::session::Session>,
+        session: Option<&mut conversation::client::session::Session>,
         request: Request<'_>,
         body: &mut [u8],
     ) -> Result<Response, Failed<L::Error>> {
@@ -197,7 +199,7 @@ impl<E> From<Failed<E>> for Error<E> {
 /// An authenticated peer.
 pub struct Session<'l, L, A, R> {
     line: Line<'l, L, A, R>,
-    session: conversation::session::Session,
+    session: conversation::client::session::Session,
 }
 
 impl<A: Copy + Eq, L: Link<A>, R: CryptoRngCore> Session<'_, L, A, R> {

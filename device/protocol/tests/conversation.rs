@@ -9,10 +9,11 @@ use device_protocol::{
     coap::{Assembled, Assembly, Block, BlockSize, BodySlice, EchoKey, Message, MessageMut, NoSpace, is_path},
     conversation::{
         Source,
-        client::{Client, Error, Observation, Request, Response, Sorted, Step, Timers, Transaction},
-        server::{self, Incoming, Party, Reply},
-        session::{Handshake, Refused, Session, edhoc_message, edhoc_request},
-        sessions::Shares,
+        client::{
+            Client, Error, Observation, Request, Response, Sorted, Step, Timers, Transaction,
+            session::{Handshake, Refused, Session, edhoc_message, edhoc_request},
+        },
+        server::{self, Incoming, Party, Reply, sessions::Shares},
     },
     edhoc::{self, Transfer},
     key::{PrivateKey, PublicKey},

@@ -7,10 +7,11 @@ use protocol::{
     coap::{Datagram, Header, NoSpace, Token, Type, Writer, is_path},
     conversation::{
         Source,
-        client::{Client, Request, Step, Timers, Transaction},
-        server::{self, Incoming, Party},
-        session::{Handshake, Session},
-        sessions::Shares,
+        client::{
+            Client, Request, Step, Timers, Transaction,
+            session::{Handshake, Session},
+        },
+        server::{self, Incoming, Party, sessions::Shares},
     },
     edhoc::{ConnId, Initiator, Responder, Transfer},
     key::{PrivateKey, PublicKey},

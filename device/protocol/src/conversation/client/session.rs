@@ -13,7 +13,7 @@ use coap_numbers::code;
 use heapless::Vec;
 use rand_core::CryptoRngCore;
 
-use super::client::{Echo, Request, Response};
+use super::message::{Echo, Request, Response};
 use crate::coap::Message;
 use crate::edhoc::{self, Ccs, ConnId, IdCred, Initiator, PeerError, Pending, Transfer, parse_error};
 use crate::key::{PrivateKey, PublicKey};

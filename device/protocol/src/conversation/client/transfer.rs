@@ -12,7 +12,7 @@ use crate::coap::{Block, BlockSize, is_option_length};
 
 /// Why a body does not get through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
+pub(super) enum Error {
     /// The server does not keep to the protocol.
     Malformed(&'static str),
     /// The resource changed between two of its blocks.
@@ -22,7 +22,7 @@ pub enum Error {
 }
 
 /// A body that is sent, and the one that comes back.
-pub struct Transfer {
+pub(super) struct Transfer {
     tag: [u8; 4],
     /// The longest payload that goes without blocks: then the server needs no memory for what came before.
     whole: usize,
@@ -41,9 +41,9 @@ struct Received {
 
 /// What one message carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece<'p> {
+pub(super) struct Piece<'p> {
     /// A part of the request's body, or all of it.
-    pub payload: &'p [u8],
+    pub(super) payload: &'p [u8],
     block_1: Option<Block>,
     block_2: Option<Block>,
     tag: [u8; 4],
@@ -56,7 +56,7 @@ impl<'p> Piece<'p> {
     }
 
     /// Whether this is a request for a later block of the response.
-    pub fn is_later(&self) -> bool {
+    pub(super) fn is_later(&self) -> bool {
         self.block_2.is_some()
     }
 
@@ -74,7 +74,7 @@ impl<'p> Piece<'p> {
 
 /// How far a transfer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(super) enum Progress {
     /// Another message is to be sent.
     Next,
     /// The response is whole; its body has so many bytes.
@@ -84,7 +84,7 @@ pub enum Progress {
 impl Transfer {
     /// Begins with the request's body. `room` is the longest payload that fits a message, in bytes; `tag` tells the body from
     /// others.
-    pub fn new(room: usize, tag: [u8; 4]) -> Self {
+    pub(super) fn new(room: usize, tag: [u8; 4]) -> Self {
         let whole = room.min(BlockSize::MAX.bytes().into());
         Self { tag, whole, size: BlockSize::fitting(whole).unwrap_or(BlockSize::MIN), sent: 0, received: None }
     }
@@ -93,7 +93,7 @@ impl Transfer {
     ///
     /// # Errors
     /// [`Error::TooLarge`]
-    pub fn piece<'p>(&self, body: &'p [u8]) -> Result<Piece<'p>, Error> {
+    pub(super) fn piece<'p>(&self, body: &'p [u8]) -> Result<Piece<'p>, Error> {
         if let Some(received) = &self.received {
             let block_2 = Some(block_at(received.len, false, received.size)?);
             return Ok(Piece { payload: &[], block_1: None, block_2, tag: self.tag });
@@ -110,7 +110,7 @@ impl Transfer {
     ///
     /// # Errors
     /// [`Error`]
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         piece: &Piece<'_>,
         answer: &impl ReadableMessage,
