@@ -13,8 +13,10 @@ use protocol::key::PublicKey;
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
     lookup,
     record::{Device, KeyStatus, Policy},
 };

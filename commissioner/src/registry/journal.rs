@@ -18,11 +18,13 @@ use protocol::key::PublicKey;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
     lookup,
     record::{Certificate, CertificateStatus, CountsBy, Cti, Device, Key, KeyStatus, Policy, Provenance, Slot},
-    sql,
+    rows::columns,
     succession::may_become_active,
     times::certificate_time,
 };
@@ -318,7 +320,7 @@ impl Change {
             .bind(cti.0.to_vec())
             .fetch_optional(&mut *self.tx)
             .await?;
-        let id: DeviceId = sql::word(&row.ok_or(Error::UnknownCertificate(cti))?, "device")?;
+        let id: DeviceId = columns::word(&row.ok_or(Error::UnknownCertificate(cti))?, "device")?;
         let device = lookup::load(&mut self.tx, &id).await?.ok_or(Error::UnknownCertificate(cti))?;
         let found = device.keys.iter().find_map(|key| {
             key.certificates.iter().find(|certificate| certificate.cti == cti).map(|it| (key.clone(), it.clone()))
@@ -337,7 +339,7 @@ impl Change {
         .bind(key.x.to_vec())
         .bind(slot.as_str())
         .bind(status.as_str())
-        .bind(sql::signed(issued_at))
+        .bind(columns::signed(issued_at))
         .bind(key_origin.as_str())
         .bind(proof.as_str())
         .execute(&mut *self.tx)

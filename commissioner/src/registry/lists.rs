@@ -9,10 +9,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Error, Reading, Registry,
-    audit::{Change, Event},
-    mine::mine,
-    snapshot, sql, stations,
+    change::Change, error::Error, event::Event, handle::Registry, mine::mine, reading::Reading, rows::columns,
+    snapshot, stations,
 };
 
 /// The first list names members if there are no more than this: what devices take, unless their firmware says otherwise.
@@ -60,9 +58,9 @@ impl List {
 
     fn from_row(row: &AnyRow) -> Result<Self, Error> {
         Ok(Self {
-            version: sql::unsigned(row, "version")?,
-            mode: sql::word(row, "mode")?,
-            keys: usize::try_from(sql::unsigned(row, "keys")?).map_err(|_| Error::Corrupt("keys"))?,
+            version: columns::unsigned(row, "version")?,
+            mode: columns::word(row, "mode")?,
+            keys: usize::try_from(columns::unsigned(row, "keys")?).map_err(|_| Error::Corrupt("keys"))?,
             claims: row.try_get("claims")?,
             object: row.try_get("object")?,
         })
@@ -113,9 +111,9 @@ impl Registry {
         encoded.truncate(len);
         let list = List { version, mode: wanted.mode, keys: wanted.keys.len(), claims: encoded, object: None };
         sqlx::query("INSERT INTO lists (version, mode, keys, claims) VALUES ($1, $2, $3, $4)")
-            .bind(sql::signed(version))
+            .bind(columns::signed(version))
             .bind(list.mode.as_str())
-            .bind(sql::signed(list.keys as u64))
+            .bind(columns::signed(list.keys as u64))
             .bind(list.claims.clone())
             .execute(&mut *change.tx)
             .await?;
@@ -131,7 +129,7 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let updated = sqlx::query("UPDATE lists SET object = $1 WHERE version = $2 AND object IS NULL")
             .bind(object.to_vec())
-            .bind(sql::signed(version))
+            .bind(columns::signed(version))
             .execute(&mut *change.tx)
             .await?;
         if updated.rows_affected() == 0 {
@@ -190,6 +188,27 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// How many devices of ours, other than this one, hold a list that does not say what is true now; any list, if what is true
+    /// `has_changed` a moment ago.
+    pub async fn holders_of_older_lists(&self, but: &DeviceId, has_changed: bool) -> Result<u64, Error> {
+        let mut reading = self.read().await?;
+        let in_force = if has_changed { None } else { reading.list_in_force().await? };
+        let row = sqlx::query(concat!(
+            "SELECT COUNT(*) AS holders FROM devices WHERE list_version <> $2 AND device <> $1 \
+             AND EXISTS (SELECT 1 FROM keys WHERE keys.device = devices.device AND ",
+            mine!(),
+            ")"
+        ))
+        .bind(but.as_str())
+        // No list has this version.
+        .bind(in_force.map_or(-1, columns::signed))
+        .fetch_one(&mut *reading.0)
+        .await?;
+        columns::unsigned(&row, "holders")
+    }
+}
+
 impl Change {
     /// A list that our issuer signed somewhere else, or that the device made up: nothing is signed until that is settled.
     async fn unknown_list(mut self, device: &DeviceId, version: u64) -> Result<(), Error> {
@@ -224,7 +243,7 @@ impl Change {
             .fetch_optional(&mut *self.tx)
             .await?;
         let held: Option<i64> = held.map(|row| row.try_get("list_version")).transpose()?.flatten();
-        let seen = version.map(sql::signed);
+        let seen = version.map(columns::signed);
         if held == seen {
             return Ok(false);
         }
@@ -242,7 +261,7 @@ impl Change {
     pub(super) async fn knows_list(&mut self, version: u64) -> Result<bool, Error> {
         let known =
             sqlx::query("SELECT version FROM lists WHERE version = $1 OR (version > $1 AND elsewhere = 1) LIMIT 1")
-                .bind(sql::signed(version))
+                .bind(columns::signed(version))
                 .fetch_optional(&mut *self.tx)
                 .await?;
         Ok(known.is_some())
@@ -262,7 +281,7 @@ impl Reading {
     pub async fn list_in_force(&mut self) -> Result<Option<u64>, Error> {
         let Some(row) = sqlx::query(NEWEST).fetch_optional(&mut *self.0).await? else { return Ok(None) };
         let last = List::from_row(&row)?;
-        if sql::unsigned(&row, "elsewhere")? == 1 {
+        if columns::unsigned(&row, "elsewhere")? == 1 {
             return Ok(Some(last.version));
         }
         let said = Contents::decode(&last.claims)?;
@@ -284,8 +303,8 @@ impl Reading {
     pub async fn signed_list(&mut self, after: u64) -> Result<Option<(u64, Vec<u8>)>, Error> {
         let query =
             "SELECT version, object FROM lists WHERE version > $1 AND object IS NOT NULL ORDER BY version LIMIT 1";
-        match sqlx::query(query).bind(sql::signed(after)).fetch_optional(&mut *self.0).await? {
-            Some(row) => Ok(Some((sql::unsigned(&row, "version")?, row.try_get("object")?))),
+        match sqlx::query(query).bind(columns::signed(after)).fetch_optional(&mut *self.0).await? {
+            Some(row) => Ok(Some((columns::unsigned(&row, "version")?, row.try_get("object")?))),
             None => Ok(None),
         }
     }
@@ -314,9 +333,9 @@ impl Contents {
         };
         let (mut keys, mut unproven) = (Vec::new(), Vec::new());
         for row in sqlx::query(query).fetch_all(connection).await? {
-            let x = sql::bytes(&row, "x")?;
+            let x = columns::bytes(&row, "x")?;
             keys.push(x);
-            if mode == ListMode::Members && sql::word::<ProofLevel>(&row, "proof")? == ProofLevel::Unproven {
+            if mode == ListMode::Members && columns::word::<ProofLevel>(&row, "proof")? == ProofLevel::Unproven {
                 unproven.push(x);
             }
         }

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
-use sqlx::{Any, AnyConnection, Row, Transaction, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Error, Registry,
+    error::Error,
+    handle::Registry,
     mine::mine,
-    record::{Certificate, Cti, Device, DeviceRef, Key, Nickname, Revoked},
-    sql,
+    nickname::Nickname,
+    reading::Reading,
+    record::{Certificate, Cti, Device, DeviceRef, Key, LEAST, Revoked},
+    rows::columns,
 };
 use crate::text;
 
@@ -118,11 +121,6 @@ impl Registry {
     pub async fn each_device<E: From<Error>>(&self, take: impl FnMut(&Device) -> Result<(), E>) -> Result<(), E> {
         self.read().await?.each_device(take).await
     }
-
-    /// The registry as it is now, to be read in pieces: what others change meanwhile is not seen.
-    pub async fn read(&self) -> Result<Reading, Error> {
-        Ok(Reading(self.pool.begin().await?))
-    }
 }
 
 /// A device, and how the user named it.
@@ -135,9 +133,6 @@ pub struct Named {
     /// The key whose thumbprint was given, or the beginning of it.
     pub by_key: Option<[u8; 32]>,
 }
-
-/// The registry as it was at one time.
-pub struct Reading(pub(super) Transaction<'static, Any>);
 
 impl Reading {
     /// Takes all devices in the order of their IDs, in constant memory.
@@ -187,18 +182,16 @@ const AFTER_ASCII: char = '\u{7f}';
 const BY_PIECE: &str =
     "SELECT device, nickname FROM devices WHERE lower(device) LIKE '%' || $1 || '%' ESCAPE '!' ORDER BY device";
 
-/// The least of an ID or of a thumbprint that names a device, in characters.
-pub(super) const LEAST: usize = 4;
 /// How many devices are named where one is meant, at most.
 const MOST: usize = 100;
 
 /// Devices that may be meant, by ID, with their nicknames.
-type Found = BTreeMap<DeviceId, Option<String>>;
+pub(super) type Found = BTreeMap<DeviceId, Option<String>>;
 
 async fn ids(connection: &mut AnyConnection, query: &'static str, values: &[&str]) -> Result<Found, Error> {
     let query = values.iter().fold(sqlx::query(query), |query, value| query.bind((*value).to_owned()));
     let rows = query.fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((sql::word(row, "device")?, row.try_get("nickname")?))).collect()
+    rows.iter().map(|row| Ok((columns::word(row, "device")?, row.try_get("nickname")?))).collect()
 }
 
 /// The device that is meant, and whether it was named by its whole ID or its nickname.
@@ -239,7 +232,7 @@ fn whole(parts: &Found, name: &str) -> Option<(DeviceId, bool)> {
 }
 
 /// The devices of which `name` is a part, as [`Registry::named`] has it, however short.
-async fn by_part(connection: &mut AnyConnection, name: &str) -> Result<Found, Error> {
+pub(super) async fn by_part(connection: &mut AnyConnection, name: &str) -> Result<Found, Error> {
     let mut found = ids(connection, BY_THUMBPRINT, &[name, &format!("{name}{AFTER_ASCII}")]).await?;
     if name.len() <= DeviceId::MAX_TEXT_LEN {
         let part = name.to_ascii_lowercase();
@@ -278,43 +271,8 @@ impl Nicknames {
     }
 
     /// Who is called what reads so.
-    fn holders(&self, read: &str) -> Found {
+    pub(super) fn holders(&self, read: &str) -> Found {
         self.0.get(read).cloned().unwrap_or_default()
-    }
-}
-
-/// Whether a device may have a nickname.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Naming {
-    /// It has that one.
-    Already,
-    /// Nobody has it.
-    Free,
-}
-
-/// Whether `device` may be called `nickname`.
-///
-/// # Errors
-/// [`Error::NicknameTaken`]; [`Error::NicknameMisleads`] if it reads like another device, by its ID or a key.
-pub(super) async fn nickname_is_free(
-    connection: &mut AnyConnection,
-    nicknames: &Nicknames,
-    device: &DeviceId,
-    nickname: &Nickname,
-) -> Result<Naming, Error> {
-    let (name, read) = (nickname.as_str(), nickname.folded());
-    let holders = nicknames.holders(&read);
-    if let Some(holder) = holders.keys().find(|holder| *holder != device) {
-        return Err(Error::NicknameTaken { nickname: name.to_owned(), device: holder.to_string() });
-    }
-    if holders.get(device).is_some_and(|held| held.as_deref() == Some(name)) {
-        return Ok(Naming::Already);
-    }
-    let likely = read.len() >= LEAST && read.bytes().all(|byte| byte.is_ascii_graphic());
-    let others = if likely { by_part(connection, &read).await? } else { Found::new() };
-    match others.into_keys().find(|other| other != device) {
-        Some(other) => Err(Error::NicknameMisleads { nickname: name.to_owned(), device: other.to_string() }),
-        None => Ok(Naming::Free),
     }
 }
 
@@ -359,7 +317,7 @@ pub(super) async fn load(connection: &mut AnyConnection, id: &DeviceId) -> Resul
 /// The ID under which a key is known.
 pub(super) async fn holder(connection: &mut AnyConnection, key: &PublicKey) -> Result<Option<DeviceId>, Error> {
     let row = sqlx::query(BY_KEY).bind(key.x().to_vec()).fetch_optional(&mut *connection).await?;
-    row.map(|row| sql::word(&row, "device")).transpose()
+    row.map(|row| columns::word(&row, "device")).transpose()
 }
 
 /// Puts keys to their devices and certificates to their keys; all three in the order of [`queries`].
@@ -381,13 +339,13 @@ fn assemble(devices: &[AnyRow], keys: &[AnyRow], certificates: &[AnyRow]) -> Res
 
 fn device_from(row: &AnyRow) -> Result<Device, Error> {
     Ok(Device {
-        id: sql::word(row, "device")?,
+        id: columns::word(row, "device")?,
         nickname: row.try_get("nickname")?,
-        profile: sql::word(row, "profile")?,
-        first_seen: sql::unsigned(row, "first_seen")?,
-        last_seen: sql::unsigned(row, "last_seen")?,
+        profile: columns::word(row, "profile")?,
+        first_seen: columns::unsigned(row, "first_seen")?,
+        last_seen: columns::unsigned(row, "last_seen")?,
         list_version: row.try_get::<Option<i64>, _>("list_version")?.and_then(|version| u64::try_from(version).ok()),
-        policy: sql::word(row, "policy")?,
+        policy: columns::word(row, "policy")?,
         keys: Vec::new(),
     })
 }
@@ -395,40 +353,40 @@ fn device_from(row: &AnyRow) -> Result<Device, Error> {
 fn key_from(row: &AnyRow) -> Result<(DeviceId, Key), Error> {
     let revoked = match row.try_get::<Option<i64>, _>("revoked_at")? {
         Some(_) => Some(Revoked {
-            at: sql::unsigned(row, "revoked_at")?,
+            at: columns::unsigned(row, "revoked_at")?,
             reason: row.try_get::<Option<String>, _>("revoked_reason")?.unwrap_or_default(),
         }),
         None => None,
     };
     let key = Key {
-        x: sql::bytes(row, "x")?,
+        x: columns::bytes(row, "x")?,
         thumbprint: row.try_get("thumbprint")?,
-        status: sql::word(row, "status")?,
-        counts_by: sql::word(row, "counts_by")?,
-        mine: sql::unsigned(row, "mine")? == 1,
-        provenance: sql::word(row, "provenance")?,
-        proof: sql::word(row, "proof")?,
-        generation: sql::unsigned(row, "generation")?.try_into().map_err(|_| Error::Corrupt("generation"))?,
-        first_seen: sql::unsigned(row, "first_seen")?,
-        last_seen: sql::unsigned(row, "last_seen")?,
+        status: columns::word(row, "status")?,
+        counts_by: columns::word(row, "counts_by")?,
+        mine: columns::unsigned(row, "mine")? == 1,
+        provenance: columns::word(row, "provenance")?,
+        proof: columns::word(row, "proof")?,
+        generation: columns::unsigned(row, "generation")?.try_into().map_err(|_| Error::Corrupt("generation"))?,
+        first_seen: columns::unsigned(row, "first_seen")?,
+        last_seen: columns::unsigned(row, "last_seen")?,
         revoked,
-        escrowed: sql::unsigned(row, "copies")? > 0,
+        escrowed: columns::unsigned(row, "copies")? > 0,
         certificates: Vec::new(),
     };
-    Ok((sql::word(row, "device")?, key))
+    Ok((columns::word(row, "device")?, key))
 }
 
 fn certificate_from(row: &AnyRow) -> Result<([u8; 32], Certificate), Error> {
     let certificate = Certificate {
-        cti: Cti(sql::bytes(row, "cti")?),
-        slot: sql::word(row, "slot")?,
-        status: sql::word(row, "status")?,
-        issued_at: sql::unsigned(row, "issued_at")?,
-        key_origin: sql::word(row, "key_origin")?,
-        proof: sql::word(row, "proof")?,
+        cti: Cti(columns::bytes(row, "cti")?),
+        slot: columns::word(row, "slot")?,
+        status: columns::word(row, "status")?,
+        issued_at: columns::unsigned(row, "issued_at")?,
+        key_origin: columns::word(row, "key_origin")?,
+        proof: columns::word(row, "proof")?,
         object: row.try_get("object")?,
     };
-    Ok((sql::bytes(row, "x")?, certificate))
+    Ok((columns::bytes(row, "x")?, certificate))
 }
 
 #[cfg(test)]

@@ -15,11 +15,15 @@ use serde_json::Value;
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    Conflict, Error, Reading, Registry,
-    audit::{Change, Event},
+    change::Change,
+    conflict::Conflict,
+    error::Error,
+    event::Event,
+    handle::Registry,
     lookup,
+    reading::Reading,
     record::{CertificateStatus, CountsBy, Key, KeyStatus, Slot},
-    sql,
+    rows::columns,
 };
 use crate::progress::short;
 
@@ -79,7 +83,7 @@ impl Reading {
     /// The keys of my devices.
     pub async fn my_keys(&mut self) -> Result<Vec<PublicKey>, Error> {
         let rows = sqlx::query(concat!("SELECT x FROM keys WHERE ", mine!())).fetch_all(&mut *self.0).await?;
-        let key = |row| PublicKey::from_x(&sql::bytes(row, "x")?).map_err(|_| Error::Corrupt("x"));
+        let key = |row| PublicKey::from_x(&columns::bytes(row, "x")?).map_err(|_| Error::Corrupt("x"));
         rows.iter().map(key).collect()
     }
 }
@@ -447,7 +451,7 @@ mod tests {
         fixture.registry.rekeyed(&device, &old, &given_up, 2).await.unwrap();
         fixture.registry.released(&device, &given_up).await.unwrap();
         fixture.proved(&active, &key()).await.unwrap_err();
-        let version_7 = include_str!("migrations/0007_counts_by.sql").split(';').next().unwrap();
+        let version_7 = include_str!("rows/migrations/0007_counts_by.sql").split(';').next().unwrap();
         // Others of the pool would see the schema of before.
         let mut connection = fixture.registry.pool.acquire().await.unwrap();
         for undone in [

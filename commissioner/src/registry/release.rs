@@ -6,12 +6,7 @@ use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
 use sqlx::Row;
 
-use super::{
-    Error, Registry,
-    audit::{Change, Event},
-    record::Slot,
-    sql,
-};
+use super::{change::Change, error::Error, event::Event, handle::Registry, record::Slot, rows::columns};
 use crate::clock::rfc3339;
 
 /// How a device left us.
@@ -43,7 +38,7 @@ impl Registry {
         .fetch_all(&self.pool)
         .await?;
         for row in &rows {
-            let (time, payload): (_, String) = (sql::unsigned(row, "time")?, row.try_get("payload")?);
+            let (time, payload): (_, String) = (columns::unsigned(row, "time")?, row.try_get("payload")?);
             match row.try_get::<String, _>("event")?.as_str() {
                 "released" => return Ok(Some(Parting::Reset(time))),
                 // One of the maker is not ours to miss.

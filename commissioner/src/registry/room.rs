@@ -15,7 +15,7 @@ use std::sync::{
 
 use sqlx::{AnyConnection, Connection};
 
-use super::{Error, Registry};
+use super::{error::Error, handle::Registry};
 
 /// The pages that one change may come to. Each row and each entry of an index that it touches is a page, in a registry of any
 /// size; now and then one is split. Twice what `a_change_takes_far_less_than_its_room` sees.

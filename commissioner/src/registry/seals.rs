@@ -11,9 +11,7 @@ use p256::ecdsa::{Signature, VerifyingKey, signature::Verifier};
 use sqlx::{AnyConnection, Row};
 
 use super::{
-    AuditSummary, Error, Registry,
-    audit::{Change, Event},
-    import, sql,
+    audit::AuditSummary, change::Change, error::Error, event::Event, handle::Registry, history, rows::columns,
 };
 use crate::clock::rfc3339;
 use crate::cose::protected_as;
@@ -107,7 +105,7 @@ impl Registry {
     /// Keeps a signed seal.
     pub async fn sealed(&self, seal: &Seal, object: &[u8]) -> Result<(), Error> {
         sqlx::query("INSERT INTO seals (seq, object) VALUES ($1, $2)")
-            .bind(sql::signed(seal.seq))
+            .bind(columns::signed(seal.seq))
             .bind(object.to_vec())
             .execute(&self.pool)
             .await?;
@@ -151,7 +149,7 @@ impl Registry {
         let seq = match entry_with(connection, &head).await? {
             Some(seq) => seq,
             // It vouches for a history that was imported.
-            None if import::is_known(connection, &hex::encode(head)).await? => return Ok(()),
+            None if history::is_known(connection, &hex::encode(head)).await? => return Ok(()),
             None => return Err(Error::Rewritten { by: name.to_owned(), time: rfc3339(issued_at) }),
         };
         if verdict.sealed.as_ref().is_none_or(|before| before.seq < seq) {
@@ -184,7 +182,7 @@ async fn entry_with(connection: &mut AnyConnection, head: &[u8; 32]) -> Result<O
         .bind(hex::encode(head))
         .fetch_optional(&mut *connection)
         .await?;
-    row.as_ref().map(|row| sql::unsigned(row, "seq")).transpose()
+    row.as_ref().map(|row| columns::unsigned(row, "seq")).transpose()
 }
 
 #[cfg(test)]
@@ -227,10 +225,10 @@ mod tests {
             let AuditEntry { time, previous: before, .. } = entry.clone();
             previous = entry.computed_hash();
             sqlx::query("UPDATE audit SET time = $1, previous = $2, hash = $3 WHERE seq = $4")
-                .bind(sql::signed(time))
+                .bind(columns::signed(time))
                 .bind(before)
                 .bind(previous.clone())
-                .bind(sql::signed(entry.seq))
+                .bind(columns::signed(entry.seq))
                 .execute(pool)
                 .await
                 .unwrap();

@@ -5,9 +5,14 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 use sqlx::AnyConnection;
 
 use super::{
-    Error, META_ISSUER, Reading, Registry, Verdict,
-    audit::{Change, Event},
-    issuer_of, schema,
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
+    open::{META_ISSUER, issuer_of},
+    reading::Reading,
+    rows::schema,
+    seals::Verdict,
 };
 use crate::{clock::Clock, state_dir};
 

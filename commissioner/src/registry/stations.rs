@@ -15,12 +15,15 @@ use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Error, Reading, Registry,
-    audit::{Change, Event},
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
     journal::TokenGrant,
     lookup,
+    reading::Reading,
     record::{CertificateStatus, Cti, StationScope},
-    sql,
+    rows::columns,
 };
 use crate::certificate;
 
@@ -106,8 +109,8 @@ impl Registry {
             .bind(token.id.clone())
             .bind(token.station.clone())
             .bind(scope.as_str())
-            .bind(sql::signed(token.issued_at))
-            .bind(sql::signed(token.expires_at))
+            .bind(columns::signed(token.issued_at))
+            .bind(columns::signed(token.expires_at))
             .execute(&mut *change.tx)
             .await?;
         let claims = StationTokenClaims {
@@ -168,7 +171,7 @@ impl Registry {
 
         let mut change = Change::begin(self).await?;
         sqlx::query("UPDATE tokens SET revoked_at = $1 WHERE station = $2 AND revoked_at IS NULL")
-            .bind(sql::signed(change.now))
+            .bind(columns::signed(change.now))
             .bind(station.clone())
             .execute(&mut *change.tx)
             .await?;
@@ -201,15 +204,15 @@ impl Registry {
         .await?;
         let request = |row: &AnyRow| {
             Ok(CertificateRequest {
-                request: Cti(sql::bytes(row, "cti")?).to_string(),
+                request: Cti(columns::bytes(row, "cti")?).to_string(),
                 device: row.try_get("device")?,
-                key: hex::encode(sql::bytes::<32>(row, "x")?),
-                generation: u32::try_from(sql::unsigned(row, "generation")?)
+                key: hex::encode(columns::bytes::<32>(row, "x")?),
+                generation: u32::try_from(columns::unsigned(row, "generation")?)
                     .map_err(|_| Error::Corrupt("generation"))?,
                 key_origin: row.try_get("key_origin")?,
                 slot: row.try_get("slot")?,
-                requested_at: crate::clock::rfc3339(sql::unsigned(row, "issued_at")?),
-                transcript: hex::encode(sql::bytes::<32>(row, "transcript")?),
+                requested_at: crate::clock::rfc3339(columns::unsigned(row, "issued_at")?),
+                transcript: hex::encode(columns::bytes::<32>(row, "transcript")?),
             })
         };
         rows.iter().map(request).collect()
@@ -234,8 +237,9 @@ impl Registry {
         .fetch_optional(&mut *change.tx)
         .await?;
         let row = row.ok_or_else(|| refuse("it was not requested here"))?;
-        let (device, status): (DeviceId, CertificateStatus) = (sql::word(&row, "device")?, sql::word(&row, "status")?);
-        let key = PublicKey::from_x(&sql::bytes(&row, "x")?).map_err(|_| Error::Corrupt("x"))?;
+        let (device, status): (DeviceId, CertificateStatus) =
+            (columns::word(&row, "device")?, columns::word(&row, "status")?);
+        let key = PublicKey::from_x(&columns::bytes(&row, "x")?).map_err(|_| Error::Corrupt("x"))?;
         certificate::check(object, &self.issuer, &device, &key).map_err(|flaw| {
             refuse(if flaw.is_of_others() { "this issuer did not sign it" } else { "it is not what was requested" })
         })?;
@@ -251,7 +255,7 @@ impl Registry {
         let cti = Cti(claims.cti);
         sqlx::query("UPDATE certificates SET status = 'issued', object = $1, issued_at = $2 WHERE cti = $3")
             .bind(object.to_vec())
-            .bind(sql::signed(claims.issued_at))
+            .bind(columns::signed(claims.issued_at))
             .bind(cti.0.to_vec())
             .execute(&mut *change.tx)
             .await?;
@@ -278,9 +282,9 @@ impl Registry {
             "INSERT INTO lists (version, mode, keys, claims, object, elsewhere) VALUES ($1, $2, $3, $4, $5, 1) \
              ON CONFLICT (version) DO NOTHING",
         )
-        .bind(sql::signed(claims.version))
+        .bind(columns::signed(claims.version))
         .bind(claims.mode.as_str())
-        .bind(sql::signed(claims.keys.len() as u64))
+        .bind(columns::signed(claims.keys.len() as u64))
         .bind(signed.payload.to_vec())
         .bind(object.to_vec())
         .execute(&mut *change.tx)
@@ -300,7 +304,7 @@ impl Reading {
     pub async fn revoked_tokens(&mut self, now: u64) -> Result<Vec<Vec<u8>>, Error> {
         let query =
             "SELECT object FROM tokens WHERE revoked_at IS NOT NULL AND object IS NOT NULL AND expires_at >= $1";
-        let rows = sqlx::query(query).bind(sql::signed(now)).fetch_all(&mut *self.0).await?;
+        let rows = sqlx::query(query).bind(columns::signed(now)).fetch_all(&mut *self.0).await?;
         rows.iter().map(|row| Ok(row.try_get("object")?)).collect()
     }
 }
@@ -316,9 +320,9 @@ impl StationToken {
         Ok(Self {
             id: row.try_get("id")?,
             station: row.try_get("station")?,
-            scope: sql::word(row, "scope")?,
-            issued_at: sql::unsigned(row, "issued_at")?,
-            expires_at: sql::unsigned(row, "expires_at")?,
+            scope: columns::word(row, "scope")?,
+            issued_at: columns::unsigned(row, "issued_at")?,
+            expires_at: columns::unsigned(row, "expires_at")?,
             revoked_at: revoked_at.map(u64::try_from).transpose().map_err(|_| Error::Corrupt("revoked_at"))?,
         })
     }
@@ -339,7 +343,7 @@ impl Change {
             .bind(cti.0.to_vec())
             .fetch_optional(&mut *self.tx)
             .await?;
-        sql::word(&row.ok_or(Error::UnknownCertificate(cti))?, "device")
+        columns::word(&row.ok_or(Error::UnknownCertificate(cti))?, "device")
     }
 }
 

@@ -34,10 +34,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
     record::{Cti, Key, Slot},
-    sql, stations,
+    rows::columns,
+    stations,
 };
 use crate::{
     clock::{rfc3339, span},
@@ -161,7 +164,7 @@ impl Registry {
         let mut tx = self.pool.begin().await?;
         let now = self.now();
         let head = sqlx::query("SELECT believed FROM audit_head WHERE id = 1").fetch_one(&mut *tx).await?;
-        let believed = Some(sql::unsigned(&head, "believed")?).filter(|believed| *believed > 0);
+        let believed = Some(columns::unsigned(&head, "believed")?).filter(|believed| *believed > 0);
         let beginning = beginning(&mut tx).await?.unwrap_or(now);
         let min_iat = newest_min_iat(&mut tx).await?;
         Ok(ClockView {
@@ -222,11 +225,11 @@ impl Change {
     /// When something for `device` ends that bears `time` and is to be good for so many seconds.
     pub(super) async fn expiry(&mut self, device: &DeviceId, time: u64, seconds: u64) -> Result<u64, Error> {
         let newest = sqlx::query(newest!("AND device = $2"))
-            .bind(sql::signed(time))
+            .bind(columns::signed(time))
             .bind(device.as_str())
             .fetch_optional(&mut *self.tx)
             .await?;
-        let newest = newest.map(|row| sql::unsigned(&row, "newest")).transpose()?;
+        let newest = newest.map(|row| columns::unsigned(&row, "newest")).transpose()?;
         Ok(newest.unwrap_or(time).saturating_add(seconds))
     }
 
@@ -261,7 +264,7 @@ fn tell_of_clock(now: u64, last: u64) {
 
 async fn beginning(connection: &mut AnyConnection) -> Result<Option<u64>, Error> {
     let first = sqlx::query("SELECT time FROM audit WHERE seq = 1").fetch_optional(connection).await?;
-    first.map(|row| sql::unsigned(&row, "time")).transpose()
+    first.map(|row| columns::unsigned(&row, "time")).transpose()
 }
 
 /// The newest `min_iat` of a list that is there, or that will be.
@@ -276,13 +279,13 @@ async fn newest_min_iat(connection: &mut AnyConnection) -> Result<u64, Error> {
 
 async fn held_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<(DeviceId, HeldAhead)>, Error> {
     let mut held = BTreeMap::new();
-    for row in sqlx::query(newest!("")).bind(sql::signed(now)).fetch_all(&mut *connection).await? {
-        let (until, made) = (sql::unsigned(&row, "newest")?, sql::unsigned(&row, "made")? > 0);
-        held.insert(sql::word(&row, "device")?, HeldAhead { until, made });
+    for row in sqlx::query(newest!("")).bind(columns::signed(now)).fetch_all(&mut *connection).await? {
+        let (until, made) = (columns::unsigned(&row, "newest")?, columns::unsigned(&row, "made")? > 0);
+        held.insert(columns::word(&row, "device")?, HeldAhead { until, made });
     }
     // Whoever put a list on a device may have had a token of another time. Versions are not less than the times of signing.
     let lists = sqlx::query("SELECT version, claims FROM lists WHERE version > $1 ORDER BY version")
-        .bind(sql::signed(now))
+        .bind(columns::signed(now))
         .fetch_all(&mut *connection)
         .await?;
     for list in &lists {
@@ -295,7 +298,7 @@ async fn held_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<(Dev
             .fetch_all(&mut *connection)
             .await?;
         for holder in &holders {
-            let held = held.entry(sql::word(holder, "device")?).or_insert(HeldAhead { until, made: false });
+            let held = held.entry(columns::word(holder, "device")?).or_insert(HeldAhead { until, made: false });
             held.until = held.until.max(until);
         }
     }
@@ -307,24 +310,24 @@ async fn granted_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<G
         "SELECT station, issued_at, expires_at FROM tokens WHERE revoked_at IS NULL AND issued_at > $1 ORDER BY station, id",
     );
     let mut granted = Vec::new();
-    for row in tokens.bind(sql::signed(now)).fetch_all(&mut *connection).await? {
+    for row in tokens.bind(columns::signed(now)).fetch_all(&mut *connection).await? {
         granted.push(GrantAhead {
             what: Granted::Token { station: row.try_get("station")? },
-            issued_at: sql::unsigned(&row, "issued_at")?,
-            expires_at: sql::unsigned(&row, "expires_at")?,
+            issued_at: columns::unsigned(&row, "issued_at")?,
+            expires_at: columns::unsigned(&row, "expires_at")?,
         });
     }
     let vouchers = sqlx::query(
         "SELECT device, time, payload FROM audit a WHERE time > $1 AND event = 'voucher-intended' AND NOT EXISTS \
          (SELECT 1 FROM audit r WHERE r.device = a.device AND r.event = 'released' AND r.seq > a.seq) ORDER BY device, seq",
     );
-    for row in vouchers.bind(sql::signed(now)).fetch_all(&mut *connection).await? {
+    for row in vouchers.bind(columns::signed(now)).fetch_all(&mut *connection).await? {
         let voucher: VoucherEntry =
             serde_json::from_str(row.try_get("payload")?).map_err(|_| Error::Corrupt("a voucher's entry"))?;
         // The others end by their use.
         if let Some(expires_at) = voucher.expires_at {
-            let what = Granted::Voucher { device: sql::word(&row, "device")?, owner: voucher.owner };
-            granted.push(GrantAhead { what, issued_at: sql::unsigned(&row, "time")?, expires_at });
+            let what = Granted::Voucher { device: columns::word(&row, "device")?, owner: voucher.owner };
+            granted.push(GrantAhead { what, issued_at: columns::unsigned(&row, "time")?, expires_at });
         }
     }
     Ok(granted)

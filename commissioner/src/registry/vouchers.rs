@@ -8,11 +8,13 @@ use protocol::key::PublicKey;
 use sqlx::Row;
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
     lookup,
     record::{CertificateStatus, KeyStatus, Slot},
-    sql,
+    rows::columns,
 };
 
 /// A voucher that is wanted.
@@ -106,7 +108,7 @@ impl Registry {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(|row| sql::word(row, "device")).collect()
+        rows.iter().map(|row| columns::word(row, "device")).collect()
     }
 }
 
@@ -120,7 +122,8 @@ impl Change {
             .await?;
         let mut newest = None;
         for row in &rows {
-            let (slot, status): (Slot, CertificateStatus) = (sql::word(row, "slot")?, sql::word(row, "status")?);
+            let (slot, status): (Slot, CertificateStatus) =
+                (columns::word(row, "slot")?, columns::word(row, "status")?);
             let receipt = match row.try_get::<Option<Vec<u8>>, _>("receipt")? {
                 Some(receipt) => Receipt::decode(&receipt).map_err(|_| Error::Corrupt("receipt"))?,
                 None if status == CertificateStatus::Installed => return Ok(None),

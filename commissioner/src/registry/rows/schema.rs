@@ -13,9 +13,10 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{Error, failure::Hindrance};
+use super::failure::Hindrance;
 use crate::{
     files::{self, BESIDE_DATABASE},
+    registry::Error,
     state_dir::{self, Found, Lock, StateDir},
 };
 
@@ -39,15 +40,15 @@ const DURABLE: &str = "PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000;";
 const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000;";
 
 /// A database that is open, and whose schema is right.
-pub(super) struct Connected {
-    pub(super) pool: AnyPool,
+pub(crate) struct Connected {
+    pub(crate) pool: AnyPool,
     /// It is read as it is now, whatever becomes of it.
-    pub(super) is_frozen: bool,
+    pub(crate) is_frozen: bool,
 }
 
 /// What may be done to a database whose schema is not of this program's version.
 #[derive(Clone, Copy)]
-pub(super) enum Purpose<'l> {
+pub(crate) enum Purpose<'l> {
     /// Nothing.
     Look,
     /// It is brought up to date, if it is one that `init` has finished.
@@ -60,7 +61,7 @@ pub(super) enum Purpose<'l> {
 ///
 /// # Errors
 /// [`state_dir::Error::Lost`] if tables are missing that were there.
-pub(super) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Option<Connected>, Error> {
+pub(crate) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Option<Connected>, Error> {
     sqlx::any::install_default_drivers();
     // SQLite gives its -wal and -shm files the mode of the main file.
     dir.keep_registry_private()?;
@@ -105,7 +106,7 @@ async fn bring_up_to_date(dir: &StateDir, pool: &AnyPool, purpose: Purpose<'_>) 
 }
 
 /// The error for a registry that is less than it was.
-pub(super) fn lost(dir: &StateDir, what: &str) -> state_dir::Error {
+pub(crate) fn lost(dir: &StateDir, what: &str) -> state_dir::Error {
     state_dir::Error::Lost { path: dir.registry(), what: what.to_owned() }
 }
 
@@ -223,7 +224,7 @@ impl Opening {
 }
 
 /// Opens a database that nobody else has open to look at it: it is not changed, and nothing is made beside it.
-pub(super) async fn look_at(path: &Path) -> Result<AnyPool, Error> {
+pub(crate) async fn look_at(path: &Path) -> Result<AnyPool, Error> {
     sqlx::any::install_default_drivers();
     let url = format!("{}?mode=ro&immutable=true", sqlite_url(path));
     let mut first = AnyConnection::connect(&url).await?;

@@ -1,0 +1,5 @@
+//! The database behind the registry.
+
+pub(super) mod columns;
+mod failure;
+pub(super) mod schema;
