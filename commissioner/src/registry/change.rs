@@ -3,35 +3,36 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use cbor_schemas::DeviceId;
-use sqlx::{Any, Row, Transaction};
+use protocol::key::PublicKey;
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
-use super::{entry::AuditEntry, error::Error, event::Event, handle::Registry, rows::columns};
+use super::{
+    conflict::Conflict,
+    draft::Draft,
+    entry::AuditEntry,
+    error::Error,
+    event::Event,
+    handle::Registry,
+    record::{Cti, Device},
+    rows::{Head, Rows},
+};
 use crate::crash::{self, Point};
 
 /// How long another writer is waited for without a word. A change takes some milliseconds.
 const SILENT_WAIT: Duration = Duration::from_secs(1);
 
-/// A change to the registry: everything in it happens together with its audit entries, or not at all.
+/// A change to the registry: everything in it happens together with its audit entries, or not at all. All writing goes through
+/// one, and from its beginning on nobody else writes: see [`Rows`] for what that asks of a database.
 pub(super) struct Change {
-    pub(super) tx: Transaction<'static, Any>,
+    pub(super) rows: Rows,
     /// The time of the change, Unix seconds: what the clock says, or once something is signed in it, the time that the
     /// signature bears.
     pub(super) now: u64,
     pub(super) clock_ok: bool,
-    /// The newest time that a signature bears; 0 before the first one.
-    pub(super) believed: u64,
-    head: Head,
-    /// The list that a device showed and that is unknown here, and the device.
-    newer_list: Option<(u64, String)>,
+    /// The end of the chain. What is said in it of `believed` is written with the next entry.
+    pub(super) head: Head,
     /// Others of this process wait for it.
     _turn: OwnedMutexGuard<()>,
-}
-
-/// The end of the chain.
-struct Head {
-    seq: u64,
-    hash: String,
 }
 
 impl Change {
@@ -39,25 +40,18 @@ impl Change {
     /// write.
     pub(super) async fn begin(registry: &Registry) -> Result<Self, Error> {
         let turn = Arc::clone(&registry.turn).lock_owned().await;
-        let mut tx = registry.pool.begin().await?;
-        let row = {
-            let mut first =
-                pin!(sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING *").fetch_one(&mut *tx));
+        let mut rows = registry.database.write().await?;
+        let head = {
+            let mut first = pin!(rows.lock_head());
             match timeout(SILENT_WAIT, &mut first).await {
-                Ok(row) => row?,
+                Ok(head) => head?,
                 Err(_) => {
                     tracing::warn!("another commissioner is changing the registry; waiting until it is done");
                     first.await?
                 }
             }
         };
-        let head = Head { seq: columns::unsigned(&row, "seq")?, hash: row.try_get("hash")? };
-        let believed = columns::unsigned(&row, "believed")?;
-        let newer_list = match row.try_get::<Option<String>, _>("newer_list_at")? {
-            Some(device) => Some((columns::unsigned(&row, "newer_list")?, device)),
-            None => None,
-        };
-        Ok(Self { tx, now: registry.clock.now(), clock_ok: registry.clock_ok, believed, head, newer_list, _turn: turn })
+        Ok(Self { rows, now: registry.clock.now(), clock_ok: registry.clock_ok, head, _turn: turn })
     }
 
     /// Whether anything may be signed, as far as lists are concerned.
@@ -65,37 +59,85 @@ impl Change {
     /// # Errors
     /// [`Error::NewerList`].
     pub(super) fn signing_is_open(&self) -> Result<(), Error> {
-        match &self.newer_list {
+        match &self.head.newer_list {
             Some((version, device)) => Err(Error::NewerList { device: device.clone(), version: *version }),
             None => Ok(()),
         }
     }
 
+    /// The device with this ID, to be changed.
+    pub(super) async fn draft(&mut self, device: &DeviceId) -> Result<Option<Draft>, Error> {
+        let device = self.rows.device(device).await?;
+        Ok(device.map(|device| Draft::of(device, self.now)))
+    }
+
+    /// A device to be changed, one of whose keys is this one.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`].
+    pub(super) async fn draft_with(&mut self, device: &DeviceId, key: &PublicKey) -> Result<Draft, Error> {
+        let draft = self.draft(device).await?.filter(|draft| draft.device.key(key).is_some());
+        draft.ok_or_else(|| Error::UnknownKey { device: *device, key: key.thumbprint().to_string() })
+    }
+
+    /// The device that a certificate is about, to be changed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCertificate`].
+    pub(super) async fn draft_about(&mut self, cti: Cti) -> Result<Draft, Error> {
+        let unknown = || Error::UnknownCertificate(cti);
+        let device = self.rows.subject(cti).await?.ok_or_else(unknown)?;
+        self.draft(&device).await?.ok_or_else(unknown)
+    }
+
+    /// Writes what became of a device, and adds what happened to the trail.
+    pub(super) async fn save(&mut self, draft: &Draft) -> Result<(), Error> {
+        let Device { id, .. } = draft.device;
+        if let Some(device) = draft.changed_device() {
+            self.rows.put_device(device).await?;
+        }
+        for (ordinal, key) in draft.changed_keys() {
+            self.rows.put_key(&id, ordinal, key).await?;
+        }
+        for (x, certificate) in draft.changed_certificates() {
+            self.rows.put_certificate(x, certificate).await?;
+        }
+        for note in draft.notes() {
+            self.append(Some(&id), &note.event, note.time, note.is_once).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a change that is about one device, if there is anything to write.
+    pub(super) async fn keep(mut self, draft: &Draft) -> Result<(), Error> {
+        if draft.is_blank() {
+            return Ok(());
+        }
+        self.save(draft).await?;
+        self.commit().await
+    }
+
+    /// Ends a change with a conflict: on record, and an error.
+    pub(super) async fn refuse<T>(
+        mut self,
+        device: &DeviceId,
+        key: &PublicKey,
+        conflict: Conflict,
+    ) -> Result<T, Error> {
+        let event = Event::KeyConflict { key: key.thumbprint().to_string(), conflict: conflict.to_string() };
+        self.record_once(device, &event).await?;
+        self.commit().await?;
+        Err(conflict.into())
+    }
+
     /// Adds an entry about `device`.
     pub(super) async fn record(&mut self, device: Option<&DeviceId>, event: &Event) -> Result<(), Error> {
-        let (name, payload) = event.parts()?;
-        self.append(device, name, payload).await
+        self.append(device, event, self.now, false).await
     }
 
     /// Adds an entry, unless the last one about this device says the same.
     pub(super) async fn record_once(&mut self, device: &DeviceId, event: &Event) -> Result<(), Error> {
-        let (name, payload) = event.parts()?;
-        let last = sqlx::query("SELECT event, payload FROM audit WHERE device = $1 ORDER BY seq DESC LIMIT 1")
-            .bind(device.as_str())
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        if let Some(last) = last
-            && last.try_get::<String, _>("event")? == name
-            && last.try_get::<String, _>("payload")? == payload
-        {
-            return Ok(());
-        }
-        self.append(Some(device), name, payload).await
-    }
-
-    /// The number of the last entry.
-    pub(super) fn head_seq(&self) -> u64 {
-        self.head.seq
+        self.append(Some(device), event, self.now, true).await
     }
 
     /// The hash of the last entry.
@@ -107,60 +149,56 @@ impl Change {
 
     /// From now on nothing is signed, because of a list that `device` holds.
     pub(super) async fn block_signing(&mut self, device: &DeviceId, version: u64) -> Result<(), Error> {
-        self.set_newer_list(Some((version, device.to_string()))).await?;
+        self.head.newer_list = Some((version, device.to_string()));
+        self.rows.put_head(&self.head).await?;
         self.record_once(device, &Event::NewerListSeen { version }).await
     }
 
     /// What `device` said does not count any more.
     pub(super) async fn unblock_signing(&mut self, device: &DeviceId) -> Result<(), Error> {
-        match self.newer_list.take_if(|(_, blocking)| blocking == device.as_str()) {
-            Some((version, _)) => {
-                self.set_newer_list(None).await?;
-                self.record(Some(device), &Event::NewerListSettled { version }).await
-            }
+        match self.head.newer_list.take_if(|(_, blocking)| blocking == device.as_str()) {
+            Some((version, _)) => self.record(Some(device), &Event::NewerListSettled { version }).await,
             None => Ok(()),
         }
     }
 
     /// Lists up to version `newest` are known now: what a device holds of them is no riddle any more.
     pub(super) async fn list_is_known(&mut self, newest: u64) -> Result<(), Error> {
-        let blocking = self.newer_list.as_ref().map(|(version, _)| *version).filter(|version| *version <= newest);
-        let is_known = match blocking {
-            Some(version) => self.knows_list(version).await?,
-            None => false,
+        let Some((version, _)) = self.head.newer_list.clone().filter(|(version, _)| *version <= newest) else {
+            return Ok(());
         };
-        match self.newer_list.take_if(|_| is_known) {
-            Some((version, _)) => {
-                self.set_newer_list(None).await?;
-                self.record(None, &Event::NewerListSettled { version }).await
-            }
-            None => Ok(()),
+        if !self.rows.has_list(version).await? {
+            return Ok(());
         }
-    }
-
-    async fn set_newer_list(&mut self, newer_list: Option<(u64, String)>) -> Result<(), Error> {
-        self.newer_list = newer_list;
-        let (version, device) = self.newer_list.clone().unzip();
-        sqlx::query("UPDATE audit_head SET newer_list = $1, newer_list_at = $2 WHERE id = 1")
-            .bind(version.map(columns::signed))
-            .bind(device)
-            .execute(&mut *self.tx)
-            .await?;
-        Ok(())
+        self.head.newer_list = None;
+        self.record(None, &Event::NewerListSettled { version }).await
     }
 
     /// Makes the change durable.
     pub(super) async fn commit(self) -> Result<(), Error> {
         crash::at(Point::BeforeCommit);
-        self.tx.commit().await?;
+        self.rows.commit().await?;
         crash::at(Point::AfterCommit);
         Ok(())
     }
 
-    async fn append(&mut self, device: Option<&DeviceId>, event: String, payload: String) -> Result<(), Error> {
+    async fn append(
+        &mut self,
+        device: Option<&DeviceId>,
+        event: &Event,
+        time: u64,
+        is_once: bool,
+    ) -> Result<(), Error> {
+        let (event, payload) = event.parts()?;
+        if let Some(device) = device.filter(|_| is_once)
+            && let Some(last) = self.rows.last_about(device).await?
+            && (&last.event, &last.payload) == (&event, &payload)
+        {
+            return Ok(());
+        }
         let mut entry = AuditEntry {
             seq: self.head.seq + 1,
-            time: self.now,
+            time,
             device: device.map(|id| id.as_str().to_owned()).unwrap_or_default(),
             event,
             payload,
@@ -169,27 +207,9 @@ impl Change {
             elsewhere: false,
         };
         entry.hash = entry.computed_hash();
-        sqlx::query(
-            "INSERT INTO audit (seq, time, device, event, payload, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(columns::signed(entry.seq))
-        .bind(columns::signed(entry.time))
-        .bind(entry.device)
-        .bind(entry.event)
-        .bind(entry.payload)
-        .bind(entry.previous)
-        .bind(entry.hash.clone())
-        .execute(&mut *self.tx)
-        .await?;
-        sqlx::query("UPDATE audit_head SET seq = $1, hash = $2, believed = $3 WHERE id = 1")
-            .bind(columns::signed(entry.seq))
-            .bind(entry.hash.clone())
-            .bind(columns::signed(self.believed))
-            .execute(&mut *self.tx)
-            .await?;
-        self.head.seq = entry.seq;
-        self.head.hash = entry.hash;
-        Ok(())
+        self.rows.put_entry(&entry).await?;
+        (self.head.seq, self.head.hash) = (entry.seq, entry.hash);
+        self.rows.put_head(&self.head).await
     }
 }
 

@@ -17,9 +17,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{Row, any::AnyRow};
 
-use super::{error::Error, rows::columns};
 use crate::clock::rfc3339;
 
 /// What stands for the hash before the first entry.
@@ -78,18 +76,39 @@ impl AuditEntry {
         }
         hex::encode(hash.finalize())
     }
+}
 
-    pub(super) fn from_row(row: &AnyRow) -> Result<Self, Error> {
-        Ok(Self {
-            seq: columns::unsigned(row, "seq")?,
-            time: columns::unsigned(row, "time")?,
-            device: row.try_get("device")?,
-            event: row.try_get("event")?,
-            payload: row.try_get("payload")?,
-            previous: row.try_get("previous")?,
-            hash: row.try_get("hash")?,
-            elsewhere: row.try_get::<i64, _>("elsewhere").is_ok_and(|elsewhere| elsewhere == 1),
-        })
+/// A chain that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditSummary {
+    /// How many entries there are.
+    pub entries: u64,
+    /// The hash of the last, hex.
+    pub head: String,
+}
+
+impl AuditSummary {
+    /// The chain without an entry.
+    pub(super) fn empty() -> Self {
+        Self { entries: 0, head: BEFORE_FIRST.to_owned() }
+    }
+
+    /// Adds the next entry.
+    ///
+    /// # Errors
+    /// What is wrong with the entry, or with one before it.
+    pub(super) fn follow(&mut self, entry: &AuditEntry) -> Result<(), Tampering> {
+        if entry.seq != self.entries + 1 {
+            return Err(Tampering::Missing);
+        }
+        if entry.hash != entry.computed_hash() {
+            return Err(Tampering::Changed);
+        }
+        if entry.previous != self.head {
+            return Err(Tampering::Unconnected);
+        }
+        *self = Self { entries: entry.seq, head: entry.hash.clone() };
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::{
-    audit::AuditSummary,
+    entry::AuditSummary,
     error::Error,
     export_lines::{FORMAT, Written},
     handle::Registry,

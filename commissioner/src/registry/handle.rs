@@ -4,15 +4,15 @@ use std::sync::{Arc, atomic::AtomicI64};
 
 use cbor_schemas::IssuerId;
 use protocol::key::PublicKey;
-use sqlx::AnyPool;
 use tokio::sync::Mutex;
 
+use super::rows::Database;
 use crate::clock::Clock;
 
 /// The registry of one issuer. Cheap to share by reference; commissioners in several processes may have it open at once.
 #[derive(Debug)]
 pub struct Registry {
-    pub(super) pool: AnyPool,
+    pub(super) database: Database,
     pub(super) clock: Clock,
     pub(super) clock_ok: bool,
     pub(super) issuer: PublicKey,
@@ -26,7 +26,7 @@ pub struct Registry {
 /// Closes a registry at the end of a program, of which the database knows nothing else: its threads may be faster than the end
 /// or not, and leave an empty `-wal` file then.
 #[derive(Debug)]
-pub struct Closer(AnyPool);
+pub struct Closer(Database);
 
 impl Closer {
     /// Closes it, if it is still open.
@@ -43,12 +43,12 @@ impl Registry {
 
     /// Gives back the database, which whoever opens it next may need.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.database.close().await;
     }
 
     /// Closes it for whoever has it by then.
     pub fn closer(&self) -> Closer {
-        Closer(self.pool.clone())
+        Closer(self.database.clone())
     }
 
     /// Whether it is seen as it was when it was opened: where nothing can be written, changes by others are not noticed.

@@ -11,6 +11,7 @@
 pub mod audit;
 mod change;
 mod conflict;
+mod draft;
 mod entry;
 mod error;
 pub mod escrow;
@@ -21,11 +22,13 @@ mod handle;
 mod history;
 pub mod import;
 pub mod journal;
+mod judge;
 pub mod lists;
 mod lookup;
 mod mine;
 mod naming;
 mod nickname;
+mod observation;
 mod open;
 mod reading;
 mod record;
@@ -39,29 +42,29 @@ pub mod succession;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod times;
+mod tokens;
 pub mod vouchers;
 
 pub use self::{
-    audit::AuditSummary,
     conflict::Conflict,
-    entry::{AuditEntry, Tampering},
+    entry::{AuditEntry, AuditSummary, Tampering},
     error::Error,
     handle::{Closer, Registry},
     import::Imported,
-    journal::{INTENT_LIFETIME, Intent, NewCertificate, REQUEST_LIFETIME, TokenGrant, TokenRequest, Validity},
-    lists::List,
+    journal::{INTENT_LIFETIME, Intent, NewCertificate, REQUEST_LIFETIME},
     lookup::Named,
     nickname::{BadNickname, Nickname},
+    observation::{Observation, Place, Revocation, Succession},
     reading::Reading,
     record::{
         Certificate, CertificateStatus, CountsBy, Cti, Device, DeviceRecord, DeviceRef, EmptyName, FullRecord, Key,
-        KeyStatus, Policy, Provenance, Revoked, Slot, StationScope, UnknownWord,
+        KeyStatus, List, Policy, Provenance, Revoked, Slot, StationScope, StationToken, UnknownWord,
     },
     release::Parting,
     room::Room,
     seals::{Seal, Sealed, Verdict},
-    stations::{CertificateRequest, StationToken},
-    succession::{Observation, Place, Revocation, Succession},
+    stations::CertificateRequest,
     times::{ClockView, GrantAhead, Granted, HeldAhead, Standing},
+    tokens::{TokenGrant, TokenRequest, Validity},
     vouchers::{VoucherGrant, VoucherRequest},
 };

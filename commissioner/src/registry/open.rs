@@ -4,11 +4,16 @@ use std::{fs, sync::Arc};
 
 use cbor_schemas::IssuerId;
 use protocol::key::PublicKey;
-use sqlx::AnyPool;
 
 use super::{
-    change::Change, error::Error, event::Event, handle::Registry, rows::schema, rows::schema::Connected,
-    rows::schema::Purpose,
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
+    rows::{
+        Database,
+        schema::{self, Connected, Purpose},
+    },
 };
 use crate::{
     clock::Clock,
@@ -20,10 +25,8 @@ use crate::{
 pub(super) const META_ISSUER: &str = "issuer";
 
 /// Whose registry is in a database; none if it was not given to an issuer yet.
-pub(super) async fn issuer_of(pool: &AnyPool) -> Result<Option<PublicKey>, Error> {
-    let issuer: Option<(String,)> =
-        sqlx::query_as("SELECT value FROM meta WHERE name = $1").bind(META_ISSUER).fetch_optional(pool).await?;
-    let Some((issuer,)) = issuer else { return Ok(None) };
+pub(super) async fn issuer_of(database: &Database) -> Result<Option<PublicKey>, Error> {
+    let Some(issuer) = database.read().await?.meta(META_ISSUER).await? else { return Ok(None) };
     let mut x = [0; 32];
     hex::decode_to_slice(issuer, &mut x).map_err(|_| Error::Corrupt(META_ISSUER))?;
     PublicKey::from_x(&x).map(Some).map_err(|_| Error::Corrupt(META_ISSUER))
@@ -58,10 +61,10 @@ impl Registry {
             return Ok(None);
         }
         let opened = schema::connect(dir, purpose).await.map_err(|error| error.at(&dir.registry()))?;
-        let Some(Connected { pool, is_frozen }) = opened else { return Ok(None) };
-        let issuer = issuer_of(&pool).await;
+        let Some(Connected { database, is_frozen }) = opened else { return Ok(None) };
+        let issuer = issuer_of(&database).await;
         if !matches!(issuer, Ok(Some(_))) {
-            pool.close().await;
+            database.close().await;
         }
         let Some(issuer) = issuer? else {
             return match found {
@@ -81,7 +84,7 @@ impl Registry {
             // It was complete but for that. Where it cannot be done, a later run does it.
             let _ = dir.complete();
         }
-        Ok(Some(Self { pool, clock, clock_ok, issuer, is_frozen, reserved: Arc::default(), turn: Arc::default() }))
+        Ok(Some(Self { database, clock, clock_ok, issuer, is_frozen, reserved: Arc::default(), turn: Arc::default() }))
     }
 
     /// Notes that the state is being made, and makes the registry's file and its schema, so that keys made from now on have a
@@ -90,7 +93,7 @@ impl Registry {
         dir.begin(lock)?;
         dir.make_registry(lock)?;
         if let Some(connected) = schema::connect(dir, Purpose::Make(lock)).await? {
-            connected.pool.close().await;
+            connected.database.close().await;
         }
         Ok(())
     }
@@ -104,15 +107,19 @@ impl Registry {
         station: PublicKey,
     ) -> Result<Self, Error> {
         let connected = schema::connect(dir, Purpose::Make(lock)).await?;
-        let Connected { pool, is_frozen } = connected.ok_or_else(|| Error::NotInitialised(dir.path().to_owned()))?;
-        let registry =
-            Self { pool, clock, clock_ok: false, issuer, is_frozen, reserved: Arc::default(), turn: Arc::default() };
+        let Connected { database, is_frozen } =
+            connected.ok_or_else(|| Error::NotInitialised(dir.path().to_owned()))?;
+        let registry = Self {
+            database,
+            clock,
+            clock_ok: false,
+            issuer,
+            is_frozen,
+            reserved: Arc::default(),
+            turn: Arc::default(),
+        };
         let mut change = Change::begin(&registry).await?;
-        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2)")
-            .bind(META_ISSUER)
-            .bind(hex::encode(issuer.x()))
-            .execute(&mut *change.tx)
-            .await?;
+        change.rows.put_meta(META_ISSUER, hex::encode(issuer.x())).await?;
         let event =
             Event::Initialised { issuer: issuer.thumbprint().to_string(), station: station.thumbprint().to_string() };
         change.record(None, &event).await?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use cbor_schemas::{DeviceId, KeyOrigin, Profile, ProofLevel};
+use cbor_schemas::{DeviceId, KeyOrigin, ListMode, Profile, ProofLevel};
 use protocol::key::PublicKey;
 use rand_core::CryptoRngCore;
 use serde::{Serialize, Serializer};
@@ -192,7 +192,7 @@ impl Serialize for Cti {
 }
 
 /// A device with all its keys, oldest first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The device ID.
     pub id: DeviceId,
@@ -265,7 +265,7 @@ impl Device {
 }
 
 /// A key of a device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The x-coordinate, which names the key.
     pub x: [u8; 32],
@@ -345,7 +345,7 @@ pub struct Revoked {
 }
 
 /// A device certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// Its ID.
     pub cti: Cti,
@@ -361,6 +361,10 @@ pub struct Certificate {
     pub proof: ProofLevel,
     /// The signed object; none while it is [`CertificateStatus::Intended`].
     pub object: Option<Vec<u8>>,
+    /// The device's receipt, CBOR.
+    pub receipt: Option<Vec<u8>>,
+    /// The handshake that proved the key of a certificate that is to be signed elsewhere: its TH_4 (RFC 9528).
+    pub transcript: Option<[u8; 32]>,
 }
 
 impl Certificate {
@@ -372,6 +376,62 @@ impl Certificate {
             status: self.status,
             proof: self.proof.as_str(),
         }
+    }
+}
+
+/// A list that may be signed, or is: it is in the registry, durably.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Its version.
+    pub version: u64,
+    /// What its keys mean.
+    pub mode: ListMode,
+    /// How many keys it has.
+    pub keys: usize,
+    pub(super) claims: Vec<u8>,
+    pub(super) object: Option<Vec<u8>>,
+    /// Whether it was signed elsewhere: then it vouches for the audit trail there, and not for ours.
+    pub(super) is_elsewhere: bool,
+}
+
+impl List {
+    /// What to sign: the encoded claims.
+    pub fn claims(&self) -> &[u8] {
+        &self.claims
+    }
+
+    /// The signed list, if it is signed.
+    pub fn object(&self) -> Option<&[u8]> {
+        self.object.as_deref()
+    }
+
+    /// The list with its signature.
+    pub fn with_object(self, object: Vec<u8>) -> Self {
+        Self { object: Some(object), ..self }
+    }
+}
+
+/// A token for a station elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StationToken {
+    /// Names it in the registry.
+    pub id: String,
+    /// The thumbprint of the station's key.
+    pub station: String,
+    /// What it allows.
+    pub scope: StationScope,
+    /// Unix seconds.
+    pub issued_at: u64,
+    /// Unix seconds.
+    pub expires_at: u64,
+    /// Unix seconds.
+    pub revoked_at: Option<u64>,
+}
+
+impl StationToken {
+    /// Whether it is neither over nor revoked.
+    pub fn is_valid(&self, now: u64) -> bool {
+        self.revoked_at.is_none() && self.expires_at >= now
     }
 }
 

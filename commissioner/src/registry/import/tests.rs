@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use cbor_schemas::ProofLevel;
+
 use super::*;
 use crate::{
     issuer::Issuer,
     keys::IssuerKey,
     registry::{
-        Place, Succession,
+        CertificateStatus, CountsBy, Cti, Key, KeyStatus, Place, Policy, Provenance, Succession,
         export_lines::Written,
         testing::{Fixture, NOON, id, key, receipt, seen, wanted},
     },
@@ -129,12 +131,8 @@ async fn a_nickname_that_would_mislead_is_left_out_and_told() {
     {
         stations.commission(&a, device, key).await;
         // Registries of before took them.
-        sqlx::query("UPDATE devices SET nickname = $1 WHERE device = $2")
-            .bind(nickname)
-            .bind(device.as_str())
-            .execute(&a.registry.pool)
-            .await
-            .unwrap();
+        let renamed = format!("UPDATE devices SET nickname = '{nickname}' WHERE device = '{device}'");
+        a.registry.database.run(&renamed).await;
     }
     for _ in 0..2 {
         let imported = import(&a, &b).await;
@@ -492,7 +490,7 @@ async fn an_imported_history_cannot_be_changed_unseen() {
     ] {
         let into = stations.station().await;
         import(&from, &into).await;
-        sqlx::query(tampering).execute(&into.registry.pool).await.unwrap();
+        into.registry.database.run(tampering).await;
         let error = into.registry.verify_audit().await.unwrap_err();
         assert!(matches!(error, Error::TamperedImport { .. }), "{tampering}: {error}");
     }
@@ -506,7 +504,7 @@ async fn histories_with_a_common_beginning_share_it() {
     let copy = a.dir.path().join("copy.sqlite");
     a.registry.snapshot(&copy).await.unwrap();
     let b = stations.station().await;
-    b.registry.pool.close().await;
+    b.registry.close().await;
     std::fs::rename(&copy, b.dir.registry()).unwrap();
     for name in ["registry.sqlite-wal", "registry.sqlite-shm"] {
         let _ = std::fs::remove_file(b.dir.path().join(name));

@@ -13,7 +13,7 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::failure::Hindrance;
+use super::{failure::Hindrance, transaction::Database};
 use crate::{
     files::{self, BESIDE_DATABASE},
     registry::Error,
@@ -41,7 +41,7 @@ const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL;
 
 /// A database that is open, and whose schema is right.
 pub(crate) struct Connected {
-    pub(crate) pool: AnyPool,
+    pub(crate) database: Database,
     /// It is read as it is now, whatever becomes of it.
     pub(crate) is_frozen: bool,
 }
@@ -69,7 +69,7 @@ pub(crate) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Opti
     let pool = opening.pool().await?;
     let outcome = bring_up_to_date(dir, &pool, purpose).await;
     match outcome {
-        Ok(true) => Ok(Some(Connected { pool, is_frozen: opening.is_frozen })),
+        Ok(true) => Ok(Some(Connected { database: Database(pool), is_frozen: opening.is_frozen })),
         // Whoever fails leaves nothing beside the database, which is there until it is closed.
         outcome => {
             pool.close().await;
@@ -224,13 +224,13 @@ impl Opening {
 }
 
 /// Opens a database that nobody else has open to look at it: it is not changed, and nothing is made beside it.
-pub(crate) async fn look_at(path: &Path) -> Result<AnyPool, Error> {
+pub(crate) async fn look_at(path: &Path) -> Result<Database, Error> {
     sqlx::any::install_default_drivers();
     let url = format!("{}?mode=ro&immutable=true", sqlite_url(path));
     let mut first = AnyConnection::connect(&url).await?;
     first.ping().await?;
     first.close().await?;
-    Ok(AnyPoolOptions::new().max_connections(1).connect(&url).await?)
+    Ok(Database(AnyPoolOptions::new().max_connections(1).connect(&url).await?))
 }
 
 async fn configure(connection: &mut AnyConnection, settings: &'static str) -> Result<(), sqlx::Error> {
@@ -327,7 +327,7 @@ mod tests {
     async fn commits_are_synchronised() {
         let fixture = Fixture::new().await;
         let pragma = async |name: &'static str| -> String {
-            let row = sqlx::query(name).fetch_one(&fixture.registry.pool).await.unwrap();
+            let row = sqlx::query(name).fetch_one(&fixture.registry.database.0).await.unwrap();
             sqlx::Row::try_get::<String, _>(&row, 0)
                 .unwrap_or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).unwrap().to_string())
         };
@@ -344,7 +344,7 @@ mod tests {
              VALUES (99, 'from the future', TRUE, $1, 0)",
         )
         .bind(vec![0u8; 48])
-        .execute(&fixture.registry.pool)
+        .execute(&fixture.registry.database.0)
         .await
         .unwrap();
         let error = Registry::open(&fixture.dir, Clock::manual(0), false).await.unwrap_err();
@@ -357,7 +357,7 @@ mod tests {
         let fixture = Fixture::new().await;
         sqlx::query("UPDATE _sqlx_migrations SET checksum = $1 WHERE version = 1")
             .bind(vec![0u8; 48])
-            .execute(&fixture.registry.pool)
+            .execute(&fixture.registry.database.0)
             .await
             .unwrap();
         let error = Registry::open(&fixture.dir, Clock::manual(0), false).await.unwrap_err();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     async fn execute(fixture: &Fixture, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(&fixture.registry.pool).await.unwrap();
+        sqlx::raw_sql(sql).execute(&fixture.registry.database.0).await.unwrap();
     }
 
     fn is_a_loss(error: &Error, fixture: &Fixture) {
@@ -388,7 +388,7 @@ mod tests {
         for table in made.into_iter().chain([VERSIONS]) {
             let fixture = Fixture::new().await;
             let drop = format!("PRAGMA foreign_keys = OFF; DROP TABLE {table};");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&fixture.registry.pool).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&fixture.registry.database.0).await.unwrap();
             let error = opened(&fixture).await.unwrap_err();
             assert!(matches!(error, Error::StateDir(state_dir::Error::Lost { .. })), "{table}: {error}");
             is_a_loss(&error, &fixture);
@@ -488,7 +488,7 @@ mod tests {
         let (_temp, dir) = copied(&fixture, &["", "-wal"]);
         let error = read_only(&dir).map(drop).unwrap_err();
         assert!(matches!(error, Error::Unmerged(_)), "{error}");
-        fixture.registry.pool.close().await;
+        fixture.registry.close().await;
         let (_temp, dir) = copied(&fixture, &[""]);
         assert_eq!(devices_at(&read_only(&dir).unwrap()).await, 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was written");

@@ -1,10 +1,15 @@
 //! What the registry takes of keys that are seen.
 
+use cbor_schemas::Profile;
+
 use super::*;
-use crate::progress::short;
-use crate::registry::{
-    CertificateStatus,
-    testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+use crate::{
+    progress::short,
+    registry::{
+        CertificateStatus, KeyStatus, Provenance,
+        record::better,
+        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+    },
 };
 
 /// What the registry knows of the ID before.
