@@ -215,8 +215,13 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
+    use cbor_schemas::{Profile, ProofLevel};
+
     use super::*;
-    use crate::registry::testing::Fixture;
+    use crate::registry::{
+        CertificateStatus, CountsBy, Key, KeyStatus, Policy, Provenance, Slot,
+        testing::{Fixture, NOON, id, key, on_record},
+    };
 
     /// Whoever waits for itself does not blame another one.
     #[tokio::test]
@@ -255,5 +260,55 @@ mod tests {
         change.record(None, &Event::Nickname { nickname: "nobody".to_owned() }).await.unwrap();
         drop(change);
         assert_eq!(fixture.registry.verify_audit().await.unwrap(), before);
+    }
+
+    /// All that a record has is in its rows: when it is new, and when it is changed.
+    #[tokio::test]
+    async fn what_is_saved_is_what_is_loaded() {
+        let fixture = Fixture::new().await;
+        let (device, [old, new, other]) = (id("device"), [key(), key(), key()]);
+        let mut change = Change::begin(&fixture.registry).await.unwrap();
+        let mut draft = Draft::new(device, Profile::Minimal, NOON, NOON);
+        draft.device.keys = vec![
+            on_record(&old, KeyStatus::Revoked, CountsBy::Word).with(
+                Cti([1; 8]),
+                Slot::Factory,
+                CertificateStatus::Void,
+            ),
+            on_record(&new, KeyStatus::Active, CountsBy::Certificate)
+                .with(Cti([2; 8]), Slot::Owner, CertificateStatus::Installed)
+                .with(Cti([3; 8]), Slot::Owner, CertificateStatus::Intended),
+        ];
+        draft.device.keys[1].mine = true;
+        change.save(&draft).await.unwrap();
+        let mut again = change.draft(&device).await.unwrap().unwrap();
+        assert_eq!(again.device, draft.device);
+
+        let changed = &mut again.device;
+        (changed.profile, changed.policy) = (Profile::Full, Policy::Derive);
+        (changed.first_seen, changed.last_seen, changed.list_version) = (1, 2, Some(3));
+        changed.nickname = Some("kitchen".to_owned());
+        changed.keys[1] = Key {
+            provenance: Provenance::Programming,
+            proof: ProofLevel::Unproven,
+            generation: 4,
+            first_seen: 5,
+            last_seen: 6,
+            counts_by: CountsBy::Report,
+            ..changed.keys[1].clone()
+        };
+        let open = &mut changed.keys[1].certificates[1];
+        (open.status, open.object) = (CertificateStatus::Issued, Some(b"signed".to_vec()));
+        (open.receipt, open.transcript) = (Some(b"receipt".to_vec()), Some([7; 32]));
+        changed.keys.push(on_record(&other, KeyStatus::Pending, CountsBy::GivenUp));
+        change.save(&again).await.unwrap();
+        assert_eq!(change.draft(&device).await.unwrap().unwrap().device, again.device);
+
+        // A key hands over to another one in one change, though one at a time is active.
+        let mut handed_over = change.draft(&device).await.unwrap().unwrap();
+        handed_over.settle(other.x(), CountsBy::Report, "why").unwrap();
+        change.save(&handed_over).await.unwrap();
+        let known = change.rows.device(&device).await.unwrap().unwrap();
+        assert_eq!(known.active().map(|key| key.x), Some(*other.x()));
     }
 }

@@ -354,3 +354,119 @@ pub(super) fn thumbprint_of(x: &[u8; 32]) -> Result<Thumbprint, Error> {
 pub(super) fn public_key(x: &[u8; 32]) -> Result<PublicKey, Error> {
     PublicKey::from_x(x).map_err(|_| Error::Corrupt("x"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::testing::{NOON, device_of, id, key, noted, on_record};
+
+    const STATUSES: [KeyStatus; 3] = [KeyStatus::Active, KeyStatus::Pending, KeyStatus::Revoked];
+    const ALL_BY: [CountsBy; 5] =
+        [CountsBy::Nothing, CountsBy::Word, CountsBy::GivenUp, CountsBy::Report, CountsBy::Certificate];
+
+    fn draft_of(keys: Vec<Key>) -> Draft {
+        Draft::of(device_of(&id("device"), keys), NOON + 1)
+    }
+
+    #[test]
+    fn a_pending_key_becomes_active_by_a_report_or_by_its_certificate_and_by_nothing_else() {
+        let key = key();
+        for status in STATUSES {
+            for by in ALL_BY {
+                for certificate in [None, Some(CertificateStatus::Issued), Some(CertificateStatus::Installed)] {
+                    let record = on_record(&key, status, by);
+                    let record = match certificate {
+                        Some(certificate) => record.with(Cti([1; 8]), Slot::Owner, certificate),
+                        None => record,
+                    };
+                    let mut draft = draft_of(vec![record]);
+                    let is_installed = certificate == Some(CertificateStatus::Installed);
+                    let expected = status == KeyStatus::Pending
+                        && (by == CountsBy::Report || (by == CountsBy::Certificate && is_installed));
+                    assert_eq!(draft.activate(key.x(), "why"), expected, "{status} {by} {certificate:?}");
+                    assert_eq!(draft.is_blank(), !expected, "{status} {by} {certificate:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_settled_puts_out_all_others_once() {
+        let [settled, active, revoked] = [key(), key(), key()];
+        let mut draft = draft_of(vec![
+            on_record(&revoked, KeyStatus::Revoked, CountsBy::Certificate),
+            on_record(&active, KeyStatus::Active, CountsBy::Certificate)
+                .with(Cti([1; 8]), Slot::Owner, CertificateStatus::Installed)
+                .with(Cti([2; 8]), Slot::Owner, CertificateStatus::Replaced),
+            on_record(&settled, KeyStatus::Pending, CountsBy::Nothing),
+        ]);
+        assert_eq!(draft.settle(settled.x(), CountsBy::Report, "why").unwrap(), [active.thumbprint()]);
+        let statuses: Vec<_> = draft.device.keys.iter().map(|key| key.status).collect();
+        assert_eq!(statuses, [KeyStatus::Revoked, KeyStatus::Revoked, KeyStatus::Active]);
+        let certificates = draft.device.keys[1].certificates.iter().map(|it| it.status);
+        assert!(certificates.eq([CertificateStatus::Revoked, CertificateStatus::Replaced]));
+        assert_eq!(noted(&draft), ["key-revoked", "key-active"]);
+        assert_eq!(draft.device.keys[1].revoked.as_ref().unwrap().at, NOON + 1);
+    }
+
+    #[test]
+    fn an_emptied_slot_gives_up_a_key_that_has_no_other_or_had_the_owners() {
+        use CertificateStatus::Installed;
+        let key = key();
+        let [factory, owner] = [Slot::Factory, Slot::Owner];
+        // What is installed, what is emptied, what is said.
+        let table: [(&[Slot], &[Slot], &[&str]); 6] = [
+            (&[owner], &[owner], &["list-held", "released"]),
+            (&[owner], &[factory], &[]),
+            (&[factory, owner], &[owner], &["list-held", "released"]),
+            (&[factory, owner], &[factory], &[]),
+            (&[factory], &[factory], &["released"]),
+            (&[], &[factory, owner], &["list-held"]),
+        ];
+        for (installed, emptied, said) in table {
+            let mut record = on_record(&key, KeyStatus::Active, CountsBy::Certificate);
+            for (number, slot) in installed.iter().enumerate() {
+                record = record.with(Cti([number as u8; 8]), *slot, Installed);
+            }
+            let mut device = device_of(&id("device"), vec![record]);
+            device.list_version = Some(7);
+            let mut draft = Draft::of(device, NOON);
+            draft.empty(key.x(), emptied);
+            assert_eq!(noted(&draft), said, "{installed:?} {emptied:?}");
+            let is_given_up = draft.device.keys[0].counts_by == CountsBy::GivenUp;
+            assert_eq!(is_given_up, said.contains(&"released"), "{installed:?} {emptied:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_other_than_before_is_written_and_the_active_key_last() {
+        let [old, new, third] = [key(), key(), key()];
+        let certified = |key| {
+            on_record(key, KeyStatus::Active, CountsBy::Certificate).with(
+                Cti([1; 8]),
+                Slot::Owner,
+                CertificateStatus::Installed,
+            )
+        };
+        let draft = || {
+            draft_of(vec![
+                on_record(&new, KeyStatus::Pending, CountsBy::Report),
+                on_record(&third, KeyStatus::Revoked, CountsBy::Nothing),
+                certified(&old),
+            ])
+        };
+        let blank = draft();
+        assert!(blank.is_blank() && blank.changed_device().is_none());
+        assert_eq!((blank.changed_keys().count(), blank.changed_certificates().count()), (0, 0));
+        let mut draft = draft();
+        draft.settle(new.x(), CountsBy::Report, "why").unwrap();
+        let written: Vec<_> = draft.changed_keys().map(|(ordinal, key)| (ordinal, key.status)).collect();
+        assert_eq!(written, [(2, KeyStatus::Revoked), (0, KeyStatus::Active)]);
+        let certificates: Vec<_> = draft.changed_certificates().map(|(x, it)| (*x, it.status)).collect();
+        assert_eq!(certificates, [(*old.x(), CertificateStatus::Revoked)]);
+        assert!(draft.changed_device().is_none());
+        draft.set_policy(Policy::Keep);
+        assert!(draft.changed_device().is_some());
+        assert!(Draft::new(id("new"), Profile::Full, NOON, NOON).changed_device().is_some());
+    }
+}

@@ -134,8 +134,8 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Conflict, Place, Succession,
-        testing::{Fixture, id, key, receipt, seen, wanted},
+        Conflict, CountsBy, Key, Place, Succession,
+        testing::{Fixture, NOON, device_of, id, key, noted, on_record, receipt, seen, wanted},
     };
 
     const SEALED: &[u8] = b"sealed";
@@ -310,5 +310,41 @@ mod tests {
         let again = crate::registry::NewCertificate { key_origin: KeyOrigin::Derived, ..wanted(&device, &derived) };
         fixture.registry.begin_issue(&again).await.unwrap();
         assert_eq!(fixture.device(&device).await.policy, Policy::Rotate);
+    }
+
+    #[test]
+    fn what_a_device_had_in_between_is_out_and_nothing_else() {
+        let [kept, between, other] = [key(), key(), key()];
+        let pending = |key| on_record(key, KeyStatus::Pending, CountsBy::Nothing);
+        let active = on_record(&kept, KeyStatus::Active, CountsBy::Certificate);
+        let mut device = device_of(&id("device"), vec![active, pending(&between), pending(&other)]);
+        device.list_version = Some(7);
+        for (names, statuses, said) in [
+            (vec![], [KeyStatus::Pending; 2], &[][..]),
+            (
+                vec![between.thumbprint().to_string(), kept.thumbprint().to_string()],
+                [KeyStatus::Revoked, KeyStatus::Pending],
+                &["key-revoked", "list-held", "restored"],
+            ),
+        ] {
+            let mut draft = Draft::of(device.clone(), NOON);
+            restored(&mut draft, &kept, &names);
+            assert_eq!([draft.device.keys[1].status, draft.device.keys[2].status], statuses);
+            assert_eq!(noted(&draft), said);
+            assert_eq!(draft.device.keys[0].status, KeyStatus::Active);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_needs_a_copy_is_refused_without_one() {
+        for (escrowed, settled) in [(true, true), (true, false), (false, true)] {
+            let by = if settled { CountsBy::Certificate } else { CountsBy::Nothing };
+            let record = Key { escrowed, ..on_record(&key(), KeyStatus::Pending, by) };
+            let device = device_of(&id("device"), vec![record]);
+            let mut draft = Draft::of(device.clone(), NOON);
+            assert_eq!(choose_policy(&mut draft, Policy::Restore).is_ok(), escrowed && settled);
+            assert_eq!(draft.is_blank(), !(escrowed && settled));
+            choose_policy(&mut Draft::of(device, NOON), Policy::Derive).unwrap();
+        }
     }
 }

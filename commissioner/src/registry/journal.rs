@@ -326,7 +326,7 @@ mod tests {
     use super::*;
     use crate::registry::{
         Observation, Place, Succession, TokenRequest, Validity,
-        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+        testing::{Fixture, NOON, device_of, id, key, on_record, receipt, seen, wanted},
         times::TOLERANCE,
     };
 
@@ -556,5 +556,43 @@ mod tests {
         assert_eq!((grant.claims().issued_at, grant.claims().expires_at), (NOON + 9 * DAY, Some(NOON + 9 * DAY + 600)));
         fixture.registry.begin_issue(&wanted(&device, &key)).await.unwrap();
         assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "token-intended").count(), 4);
+    }
+
+    /// Each step from each status: what the certificate is afterwards, or that the step is out of order.
+    #[test]
+    fn the_steps() {
+        use CertificateStatus::{Installed, Intended, Issued, Removed, Replaced, Revoked, Void};
+        const CTI: Cti = Cti([1; 8]);
+        let key = key();
+        let about = |status| {
+            let record = on_record(&key, KeyStatus::Pending, CountsBy::Nothing).with(CTI, Slot::Owner, status);
+            Draft::of(device_of(&id("device"), vec![record]), NOON)
+        };
+        let after = |step: &dyn Fn(&mut Draft) -> Result<(), Error>, status| {
+            let mut draft = about(status);
+            match step(&mut draft) {
+                Ok(()) => Some(draft.certificate(CTI).unwrap().1.status),
+                Err(Error::OutOfOrder { status: told, .. }) => {
+                    assert!(told == status && draft.is_blank());
+                    None
+                }
+                Err(other) => panic!("{other}"),
+            }
+        };
+        for (status, issued, installed, void) in [
+            (Intended, Some(Issued), None, Some(Void)),
+            (Issued, Some(Issued), Some(Installed), Some(Void)),
+            (Installed, None, Some(Installed), None),
+            (Replaced, None, Some(Installed), None),
+            (Removed, None, Some(Installed), None),
+            (Revoked, None, Some(Revoked), Some(Revoked)),
+            (Void, None, Some(Installed), Some(Void)),
+        ] {
+            assert_eq!(after(&|draft| issue(draft, CTI, b"signed"), status), issued, "{status}");
+            assert_eq!(after(&|draft| install(draft, CTI, None).map(drop), status), installed, "{status}");
+            assert_eq!(after(&|draft| give_up(draft, CTI, "why"), status), void, "{status}");
+        }
+        let other = issue(&mut about(Issued), CTI, b"signed otherwise");
+        assert!(matches!(other, Err(Error::OutOfOrder { .. })), "{other:?}");
     }
 }

@@ -252,3 +252,97 @@ fn note_key(draft: &mut Draft, seen: &Observation, from: Provenance, at: u64) {
 fn seen_between(first: u64, last: u64, at: u64, now: u64) -> [u64; 2] {
     [first.min(at), if at == now { at } else { last.max(at) }]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::testing::{NOON, device_of, id, key, noted, on_record, seen};
+
+    const STRANGER: Facts = Facts { holder: None, own: None, is_made_here: false };
+
+    fn observed(known: &Device, facts: &Facts, seen: &Observation, by: CountsBy) -> Outcome {
+        observe(Some(known.clone()), facts, seen, by, [NOON, NOON]).unwrap()
+    }
+
+    /// A device whose key is active, with a copy of it or without, by each policy: whether another key counts at once.
+    #[test]
+    fn a_policy_holds_on_to_the_key_where_devices_are_programmed() {
+        let (device, old, new) = (id("device"), key(), key());
+        for (policy, escrowed, counts) in [
+            (Policy::Rotate, false, true),
+            (Policy::Rotate, true, true),
+            (Policy::Keep, false, false),
+            (Policy::Derive, false, false),
+            (Policy::Restore, false, true),
+            (Policy::Restore, true, false),
+        ] {
+            let mut known = device_of(&device, vec![on_record(&old, KeyStatus::Active, CountsBy::Certificate)]);
+            (known.policy, known.keys[0].escrowed) = (policy, escrowed);
+            let seen = |place| seen(&device, &new, place, ProofLevel::Proved);
+            let trusted = observed(&known, &STRANGER, &seen(Place::Trusted), CountsBy::Certificate);
+            assert_eq!(trusted.succession.is_ok(), counts, "{policy} {escrowed}");
+            let elsewhere = observed(&known, &STRANGER, &seen(Place::Elsewhere), CountsBy::Certificate);
+            let told = if policy == Policy::Restore && !escrowed { Policy::Rotate } else { policy };
+            assert!(
+                matches!(elsewhere.succession, Err(Conflict::KeyChange { policy, .. }) if policy == told),
+                "{policy} {escrowed}"
+            );
+            // Once the key is out there is nothing to hold on to.
+            known.keys[0] = on_record(&old, KeyStatus::Revoked, CountsBy::Certificate);
+            let trusted = observed(&known, &STRANGER, &seen(Place::Trusted), CountsBy::Certificate);
+            assert!(trusted.succession.is_ok(), "{policy} {escrowed}");
+        }
+    }
+
+    #[test]
+    fn an_alarm_changes_nothing() {
+        let (device, known_key, other) = (id("device"), key(), key());
+        let known = device_of(&device, vec![on_record(&known_key, KeyStatus::Active, CountsBy::Certificate)]);
+        let minimal = Observation {
+            profile: Profile::Minimal,
+            ..seen(&device, &known_key, Place::Trusted, ProofLevel::Unproven)
+        };
+        let new = seen(&device, &other, Place::Trusted, ProofLevel::Proved);
+        for (facts, seen) in [
+            (Facts { own: Some("station"), ..STRANGER }, new),
+            (Facts { holder: Some(id("other")), ..STRANGER }, new),
+            (Facts { is_made_here: true, own: Some("issuer"), ..STRANGER }, new),
+            (STRANGER, minimal),
+        ] {
+            let outcome = observed(&known, &facts, &seen, CountsBy::Certificate);
+            assert!(outcome.draft.is_none() && outcome.succession.is_err(), "{:?}", outcome.succession);
+            let outcome = observe(None, &facts, &seen, CountsBy::Certificate, [NOON, NOON]).unwrap();
+            assert_eq!(outcome.draft.is_none(), facts.own.or(facts.holder.map(|_| "")).is_some());
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_made_here_counts_once_it_is_proved() {
+        let (device, old, new) = (id("device"), key(), key());
+        let known = device_of(&device, vec![on_record(&old, KeyStatus::Active, CountsBy::Certificate)]);
+        let facts = Facts { is_made_here: true, ..STRANGER };
+        for (proof, counts) in [(ProofLevel::Proved, true), (ProofLevel::Unproven, false)] {
+            let seen = seen(&device, &new, Place::Elsewhere, proof);
+            let outcome = observed(&known, &facts, &seen, CountsBy::Certificate);
+            assert_eq!(outcome.succession.is_ok(), counts, "{proof:?}");
+            let draft = outcome.draft.unwrap();
+            assert_eq!(draft.device.policy == Policy::Restore, counts, "{proof:?}");
+            assert_eq!(draft.device.keys[0].status == KeyStatus::Revoked, counts, "{proof:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_device_names_in_a_session_waits_for_the_users_word() {
+        let (device, old, new) = (id("device"), key(), key());
+        let known = device_of(&device, vec![on_record(&old, KeyStatus::Revoked, CountsBy::Certificate)]);
+        let seen = seen(&device, &new, Place::Elsewhere, ProofLevel::Proved);
+        for (by, counts_by) in [(CountsBy::Word, CountsBy::Word), (CountsBy::Certificate, CountsBy::Nothing)] {
+            let outcome = observed(&known, &STRANGER, &seen, by);
+            assert!(matches!(outcome.succession, Err(Conflict::KeyChange { .. })), "{by}");
+            let mut draft = outcome.draft.unwrap();
+            assert_eq!(draft.device.keys[1].counts_by, counts_by);
+            assert_eq!(noted(&draft), ["key-seen"]);
+            assert!(matches!(accept(&mut draft, &new), Ok(Succession::Settled { .. })));
+        }
+    }
+}

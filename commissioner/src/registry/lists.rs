@@ -463,4 +463,16 @@ mod tests {
         let events = fixture.events(&device).await;
         assert!(events.ends_with(&["newer-list-seen".into(), "key-revoked".into(), "newer-list-settled".into()]));
     }
+
+    #[test]
+    fn a_first_list_has_members_unless_they_are_too_many() {
+        for (members, mode) in [(0, ListMode::Members), (64, ListMode::Members), (65, ListMode::Revoked)] {
+            assert_eq!(first_mode(members), mode, "{members}");
+        }
+        let keys = [([1; 32], ProofLevel::Proved), ([2; 32], ProofLevel::Unproven)];
+        for (mode, unproven) in [(ListMode::Members, vec![[2; 32]]), (ListMode::Revoked, vec![])] {
+            let contents = Contents::of(mode, 7, &keys);
+            assert_eq!((contents.keys, contents.unproven), (vec![[1; 32], [2; 32]], unproven), "{mode:?}");
+        }
+    }
 }

@@ -6,7 +6,8 @@
 //! - [`journal`]: nothing is signed before the intent is durable, nothing is sent before the signed bytes are;
 //! - [`audit`]: every change leaves an entry in a hash chain, in the same transaction.
 //!
-//! The SQL is one text for SQLite and PostgreSQL, so it keeps to TEXT, BIGINT and BYTEA.
+//! The rules are functions of records: a device that is changed is a `draft`, and what a rule leaves in it is written, and said in
+//! the audit trail, by a `change`. Reading goes through a [`Reading`]. Both are transactions over the `rows`, which have all SQL.
 
 pub mod audit;
 mod change;

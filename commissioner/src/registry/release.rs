@@ -116,9 +116,10 @@ fn release(draft: &mut Draft, key: &PublicKey) -> Result<(), Error> {
 mod tests {
     use cbor_schemas::ProofLevel;
 
+    use super::*;
     use crate::registry::{
-        CertificateStatus, Conflict, Error, KeyStatus, Parting, Place, Slot, Succession, VoucherRequest,
-        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+        CertificateStatus, Conflict, CountsBy, Cti, KeyStatus, Place, Succession, VoucherRequest,
+        testing::{Fixture, NOON, device_of, id, key, noted, on_record, receipt, seen, wanted},
     };
 
     #[tokio::test]
@@ -256,5 +257,64 @@ mod tests {
         fixture.registry.issued(again, b"signed again").await.unwrap();
         fixture.registry.installed(again, Some(&receipt(&own))).await.unwrap();
         assert_eq!(fixture.registry.parting(&device).await.unwrap(), None);
+    }
+
+    /// What happened, newest first.
+    fn entries(events: &[(&str, &str)]) -> Vec<AuditEntry> {
+        let entry = |(event, payload): &(&str, &str)| AuditEntry {
+            seq: 1,
+            time: NOON,
+            device: String::new(),
+            event: (*event).to_owned(),
+            payload: (*payload).to_owned(),
+            previous: String::new(),
+            hash: String::new(),
+            elsewhere: false,
+        };
+        events.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn the_last_that_happened_says_how_a_device_left_us() {
+        let (maker, owner) =
+            (("voucher-intended", r#"{"slot":"factory"}"#), ("voucher-intended", r#"{"slot":"owner"}"#));
+        let (released, installed) = (("released", "{}"), ("certificate-installed", "{}"));
+        let table = [
+            (vec![], None),
+            (vec![released, owner], Some(Parting::Reset(NOON))),
+            (vec![owner, released], Some(Parting::HandedOn(NOON))),
+            (vec![maker], None),
+            (vec![maker, released], Some(Parting::Reset(NOON))),
+            (vec![installed, released, owner], None),
+        ];
+        for (events, parting) in table {
+            assert_eq!(parting_by(&entries(&events)), parting, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_released_by_what_it_was() {
+        use CountsBy::{Certificate, GivenUp, Nothing, Word};
+        use KeyStatus::{Active, Pending, Revoked};
+        let key = key();
+        for (status, by, installed, said, expected) in [
+            (Active, Certificate, true, &["released"][..], (Pending, GivenUp)),
+            (Pending, Certificate, false, &["released"], (Pending, GivenUp)),
+            (Pending, Nothing, true, &["released"], (Pending, GivenUp)),
+            (Pending, Nothing, false, &[], (Pending, Nothing)),
+            (Pending, Word, false, &["released"], (Pending, Word)),
+            (Revoked, Certificate, false, &["released"], (Revoked, Certificate)),
+        ] {
+            let record = on_record(&key, status, by);
+            let record = match installed {
+                true => record.with(Cti([1; 8]), Slot::Owner, CertificateStatus::Installed),
+                false => record,
+            };
+            let mut draft = Draft::of(device_of(&id("device"), vec![record]), NOON);
+            release(&mut draft, &key).unwrap();
+            let after = &draft.device.keys[0];
+            assert_eq!((after.status, after.counts_by), expected, "{status} {by} {installed}");
+            assert_eq!(noted(&draft), said, "{status} {by} {installed}");
+        }
     }
 }

@@ -230,3 +230,130 @@ fn rank(status: CertificateStatus) -> u8 {
         CertificateStatus::Revoked => 6,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cbor_schemas::KeyOrigin;
+    use protocol::key::PublicKey;
+
+    use super::*;
+    use crate::registry::{
+        Cti, Policy, Provenance,
+        testing::{NOON, device_of, id, key, noted, on_record},
+    };
+
+    const CTI: Cti = Cti([1; 8]);
+
+    /// A key as it is there; `certificate` is about its owner slot.
+    fn there(key: &PublicKey, status: KeyStatus, by: CountsBy, certificate: Option<CertificateStatus>) -> Theirs {
+        let signed = |status| Signed {
+            cti: CTI,
+            slot: Slot::Owner,
+            status,
+            issued_at: NOON,
+            key_origin: KeyOrigin::Generated,
+            proof: ProofLevel::Proved,
+            object: b"signed".to_vec(),
+        };
+        Theirs {
+            key: *key,
+            generation: 1,
+            status,
+            counts_by: by,
+            provenance: Provenance::Proved,
+            proof: ProofLevel::Proved,
+            first_seen: NOON - 1,
+            last_seen: NOON + 1,
+            revoked: (status == KeyStatus::Revoked).then(|| (NOON, "lost".to_owned())),
+            certificates: certificate.map(signed).into_iter().collect(),
+        }
+    }
+
+    fn device_there(keys: Vec<Theirs>) -> TheirDevice {
+        let (profile, policy) = (Profile::Full, Policy::Keep);
+        TheirDevice { id: id("device"), profile, nickname: None, policy, list_version: None, keys }
+    }
+
+    fn here(key: &PublicKey, status: KeyStatus, by: CountsBy, certificate: Option<CertificateStatus>) -> Key {
+        let record = on_record(key, status, by);
+        match certificate {
+            Some(certificate) => record.with(CTI, Slot::Owner, certificate),
+            None => record,
+        }
+    }
+
+    /// One key as it is here and there, and what it is afterwards.
+    #[test]
+    fn a_key_that_both_know() {
+        use CertificateStatus::{Installed, Issued, Removed};
+        use CountsBy::{Certificate, GivenUp, Nothing, Report, Word};
+        use KeyStatus::{Active, Pending, Revoked};
+        let key = key();
+        for (ours, theirs, expected) in [
+            // What is out in either is out.
+            ((Active, Certificate, Some(Installed)), (Revoked, Certificate, Some(Installed)), (Revoked, Certificate)),
+            ((Revoked, Certificate, None), (Active, Certificate, Some(Installed)), (Revoked, Certificate)),
+            // What is settled there is settled, and active by what it counts by.
+            ((Pending, Nothing, None), (Active, Certificate, Some(Installed)), (Active, Certificate)),
+            ((Pending, Nothing, None), (Active, Report, None), (Active, Report)),
+            ((Pending, Nothing, None), (Pending, Certificate, Some(Issued)), (Pending, Certificate)),
+            ((Pending, Word, None), (Active, Certificate, Some(Installed)), (Active, Certificate)),
+            // What was given up there is pending; what was given up here stays so.
+            ((Active, Certificate, Some(Installed)), (Pending, GivenUp, Some(Removed)), (Pending, GivenUp)),
+            ((Pending, GivenUp, Some(Removed)), (Active, Certificate, Some(Installed)), (Pending, GivenUp)),
+            // What nobody vouches for here is what it is there.
+            ((Pending, Nothing, None), (Pending, Word, None), (Pending, Word)),
+            ((Pending, Word, None), (Pending, GivenUp, None), (Pending, Word)),
+            ((Active, Certificate, Some(Installed)), (Pending, Nothing, None), (Active, Certificate)),
+        ] {
+            let (status, by, certificate) = ours;
+            let known = device_of(&id("device"), vec![here(&key, status, by, certificate)]);
+            let (status, by, certificate) = theirs;
+            let theirs_device = device_there(vec![there(&key, status, by, certificate)]);
+            let mut outcome = Imported::default();
+            let draft = merge(Some(known), &theirs_device, vec![None], NOON, &mut outcome);
+            let merged = &draft.device.keys[0];
+            assert_eq!((merged.status, merged.counts_by), expected, "{ours:?} {theirs:?}");
+            assert_eq!((merged.first_seen, merged.last_seen), (NOON - 1, NOON + 1));
+            assert_eq!(draft.device.policy, Policy::Rotate, "ours, if we have one");
+            assert!(outcome.conflicts.is_empty(), "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_here_is_as_it_is_there() {
+        use CertificateStatus::{Installed, Issued};
+        let [old, new] = [key(), key()];
+        let theirs = device_there(vec![
+            there(&old, KeyStatus::Revoked, CountsBy::Certificate, Some(Issued)),
+            there(&new, KeyStatus::Active, CountsBy::Certificate, Some(Installed)),
+        ]);
+        let mut outcome = Imported::default();
+        let draft = merge(None, &theirs, vec![None, None], NOON, &mut outcome);
+        let keys: Vec<_> = draft.device.keys.iter().map(|key| (key.status, key.certificates[0].status)).collect();
+        let expected = [(KeyStatus::Revoked, CertificateStatus::Revoked), (KeyStatus::Active, Installed)];
+        assert_eq!((keys, draft.device.policy), (expected.to_vec(), Policy::Keep));
+        let said =
+            ["key-seen", "key-revoked", "certificate-imported", "key-seen", "certificate-imported", "key-active"];
+        assert_eq!(noted(&draft), said);
+        let expected = Imported { devices: 1, keys: 2, activated: 1, certificates: 2, ..Imported::default() };
+        assert_eq!(outcome, expected);
+    }
+
+    #[test]
+    fn two_keys_that_are_settled_are_a_conflict_and_ours_stays() {
+        let [ours, theirs] = [key(), key()];
+        let (active, by, installed) = (KeyStatus::Active, CountsBy::Certificate, Some(CertificateStatus::Installed));
+        let known = device_of(&id("device"), vec![here(&ours, active, by, installed)]);
+        let mut merged = device_there(vec![there(&theirs, active, by, installed)]);
+        merged.keys[0].certificates[0].cti = Cti([2; 8]);
+        let mut outcome = Imported::default();
+        let draft = merge(Some(known.clone()), &merged, vec![None], NOON, &mut outcome);
+        let statuses: Vec<_> = draft.device.keys.iter().map(|key| key.status).collect();
+        assert_eq!((statuses, outcome.conflicts.len()), (vec![active, KeyStatus::Pending], 1));
+        // One that is left out is on record, and is not a key of the device.
+        let conflict = Conflict::own_key(&merged.id, &theirs, "issuer");
+        let draft = merge(Some(known), &merged, vec![Some(conflict)], NOON, &mut outcome);
+        assert_eq!((draft.device.keys.len(), noted(&draft)), (1, vec!["key-conflict".to_owned()]));
+    }
+}
