@@ -127,8 +127,8 @@ impl Rows {
     pub(crate) async fn history(&mut self, device: &DeviceId) -> Result<Vec<AuditEntry>, Error> {
         const COLUMNS: &str = "seq, time, device, event, payload, previous, hash";
         let query = format!(
-            "SELECT {COLUMNS}, 0 AS elsewhere FROM audit WHERE device = $1 UNION ALL \
-             SELECT {COLUMNS}, 1 AS elsewhere FROM imported WHERE device = $1 ORDER BY time, elsewhere DESC, seq"
+            "SELECT {COLUMNS}, CAST(0 AS BIGINT) AS elsewhere FROM audit WHERE device = $1 UNION ALL \
+             SELECT {COLUMNS}, CAST(1 AS BIGINT) AS elsewhere FROM imported WHERE device = $1 ORDER BY time, elsewhere DESC, seq"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(query)).bind(device.as_str());
         query.fetch_all(self.connection()).await?.iter().map(entry_from).collect()
