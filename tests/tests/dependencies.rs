@@ -91,9 +91,8 @@ fn all_sql_is_in_the_rows() {
             continue;
         }
         others += 1;
-        for call in ["sqlx::query(", "sqlx::query_", "sqlx::raw_sql", "use sqlx"] {
-            assert!(!text.contains(call), "{path} has {call}");
-        }
+        // What it logs is filtered in main.rs.
+        assert!(path == "main.rs" || !text.contains("sqlx::"), "{path} stands on the database");
         let code = if path.ends_with("tests.rs") { "" } else { text.split("#[cfg(test)]").next().unwrap_or_default() };
         for statement in ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "PRAGMA "] {
             assert!(!code.contains(statement), "{path} has SQL: {statement}");

@@ -1,6 +1,9 @@
 //! Why the registry did not do it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    error,
+    path::{Path, PathBuf},
+};
 
 use cbor_schemas::{DeviceId, IssuerId};
 
@@ -29,6 +32,9 @@ fn way_out(file: Option<&Path>) -> String {
     }
 }
 
+/// What the database itself said.
+pub type Fault = Box<dyn error::Error + Send + Sync>;
+
 /// Why the registry did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,10 +58,10 @@ pub enum Error {
     #[error(
         "the registry's database failed: {0}; see to it that the disk has room and works, then repeat the command: it goes on from what is on record"
     )]
-    Database(#[source] sqlx::Error),
+    Database(#[source] Fault),
     /// The registry's file, or what it is on, takes no changes.
     #[error("the registry cannot be written to here: {0}; have the state directory where it can be")]
-    ReadOnly(#[source] sqlx::Error),
+    ReadOnly(#[source] Fault),
     /// The database is not whole, which the statement that came upon it may be the first to notice.
     #[error("the registry {} is damaged: {what}. {}", name(file.as_deref()), way_out(file.as_deref()))]
     Damaged {
@@ -86,7 +92,7 @@ pub enum Error {
     Unmerged(PathBuf),
     /// The schema could not be brought up to date.
     #[error("the registry's schema could not be brought up to date: {0}. {advice}", advice = way_out(None))]
-    Migration(#[source] sqlx::migrate::MigrateError),
+    Migration(#[source] Fault),
     /// Something is in the database that was never written by this program.
     #[error("the registry holds an impossible value for {0}. {advice}", advice = way_out(None))]
     Corrupt(&'static str),

@@ -49,7 +49,7 @@ pub mod vouchers;
 pub use self::{
     conflict::Conflict,
     entry::{AuditEntry, AuditSummary, Tampering},
-    error::Error,
+    error::{Error, Fault},
     handle::{Closer, Registry},
     import::Imported,
     journal::{INTENT_LIFETIME, Intent, NewCertificate, REQUEST_LIFETIME},

@@ -55,8 +55,8 @@ impl From<sqlx::Error> for Error {
         };
         match code(&error).map(|code| code & 0xff) {
             _ if is_damage => Self::Damaged { file: None, what: error.to_string() },
-            Some(READ_ONLY) => Self::ReadOnly(error),
-            _ => Self::Database(error),
+            Some(READ_ONLY) => Self::ReadOnly(error.into()),
+            _ => Self::Database(error.into()),
         }
     }
 }

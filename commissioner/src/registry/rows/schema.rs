@@ -101,7 +101,7 @@ async fn bring_up_to_date(dir: &StateDir, pool: &AnyPool, purpose: Purpose<'_>) 
         Err(MigrateError::VersionMissing(version)) => Err(Error::Newer { path: dir.registry(), version }),
         // Such as a full disk.
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(error.into()),
-        Err(other) => Err(Error::Migration(other)),
+        Err(other) => Err(Error::Migration(other.into())),
     }
 }
 
