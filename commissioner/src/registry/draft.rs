@@ -201,9 +201,8 @@ impl Draft {
         let Some(key) = self.key_mut(x) else { return Ok(Vec::new()) };
         key.counts_by = by;
         let thumbprint = key.thumbprint.clone();
-        let older: Vec<_> =
-            self.device.keys.iter().filter(|key| key.x != *x && key.status != KeyStatus::Revoked).collect();
-        let older: Vec<_> = older.iter().map(|key| key.x).collect();
+        let older = self.device.keys.iter().filter(|key| key.x != *x && key.status != KeyStatus::Revoked);
+        let older: Vec<_> = older.map(|key| key.x).collect();
         for older in &older {
             self.revoke(older, &format!("succeeded by key {}", short(&thumbprint)));
         }

@@ -93,9 +93,8 @@ impl Registry {
     /// [`Error::NotIssuable`] for a key that may not have a certificate; [`Error::ClockBehind`], [`Error::ClockAhead`].
     pub async fn begin_issue(&self, wanted: &NewCertificate) -> Result<Intent, Error> {
         let mut change = Change::begin(self).await?;
-        let now = change.signing_time().await?;
+        change.signing_time().await?;
         let mut draft = change.draft_with(&wanted.device, &wanted.key).await?;
-        draft.now = now;
         let Intended { certificate, is_resumed } = intend(&mut draft, wanted)?;
         let intent = self.intent(wanted.device, &wanted.key, &certificate, is_resumed);
         if !is_resumed {
@@ -322,10 +321,12 @@ fn encode_receipt(receipt: &Receipt) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use cbor_schemas::{Aif, Audience};
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
     use crate::registry::{
         Observation, Place, Succession, TokenRequest, Validity,
+        judge::{self, Facts},
         testing::{Fixture, NOON, device_of, id, key, on_record, receipt, seen, wanted},
         times::TOLERANCE,
     };
@@ -594,5 +595,76 @@ mod tests {
         }
         let other = issue(&mut about(Issued), CTI, b"signed otherwise");
         assert!(matches!(other, Err(Error::OutOfOrder { .. })), "{other:?}");
+    }
+
+    /// Something that happens to a device and one of its keys.
+    fn happens(draft: &mut Draft, what: u8, key: &PublicKey, place: Place, proof: ProofLevel, time: u64) {
+        const STRANGER: Facts = Facts { holder: None, own: None, is_made_here: false };
+        let seen =
+            Observation { device: draft.device.id, key: *key, generation: 1, profile: Profile::Full, place, proof };
+        let cti = Cti(time.to_be_bytes());
+        let wanted = NewCertificate { cti, ..wanted(&draft.device.id, key) };
+        let by = if proof == ProofLevel::Proved { CountsBy::Certificate } else { CountsBy::Report };
+        let now = |device: &Device| Draft::of(device.clone(), time);
+        let mut next = now(&draft.device);
+        let is_known = next.device.key(key).is_some();
+        match what {
+            0 | 1 => {
+                let outcome = judge::observe(Some(next.device), &STRANGER, &seen, by, [time, time]);
+                next = outcome.unwrap().draft.unwrap_or_else(|| now(&draft.device));
+            }
+            2 if next.device.settled().is_some_and(|settled| settled.x != *key.x()) => {
+                let outcome = judge::rekeyed(next.device, &STRANGER, &seen, time);
+                next = outcome.unwrap().draft.unwrap_or_else(|| now(&draft.device));
+            }
+            3 if is_known => drop(judge::accept(&mut next, key)),
+            4 if is_known => drop(intend(&mut next, &wanted)),
+            5 | 6 => {
+                let open = next.device.key(key).and_then(|key| open_certificates(key).next()).map(|it| it.cti);
+                if let Some(open) = open {
+                    issue(&mut next, open, b"signed").unwrap();
+                    drop(if what == 5 {
+                        install(&mut next, open, None).map(drop)
+                    } else {
+                        give_up(&mut next, open, "")
+                    });
+                }
+            }
+            7 => next.empty(key.x(), &[Slot::Owner]),
+            8 => next.counts_no_more_by_report(key.x()),
+            9 => drop(judge::revoke(&mut next, "lost")),
+            _ => {}
+        }
+        *draft = next;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever happens in whatever order.
+        #[test]
+        fn one_key_is_settled_and_none_comes_back(
+            happenings in vec((0..10_u8, 0..3_usize, any::<bool>(), any::<bool>()), 1..40),
+        ) {
+            let keys = [key(), key(), key()];
+            let mut draft = Draft::new(id("device"), Profile::Full, NOON, NOON);
+            for (number, (what, which, trusted, proved)) in happenings.into_iter().enumerate() {
+                let before = draft.device.clone();
+                let place = if trusted { Place::Trusted } else { Place::Elsewhere };
+                let proof = if proved { ProofLevel::Proved } else { ProofLevel::Unproven };
+                happens(&mut draft, what, &keys[which], place, proof, NOON + number as u64);
+                let after = &draft.device.keys;
+                prop_assert!(after.iter().filter(|key| key.is_settled()).count() <= 1, "{after:?}");
+                for key in after {
+                    let is_certified = key.installed(Slot::Owner).is_some();
+                    let counts = key.counts_by == CountsBy::Report || is_certified;
+                    prop_assert!(key.status != KeyStatus::Active || (key.is_settled() && counts), "{key:?}");
+                }
+                for old in &before.keys {
+                    let new = after.iter().find(|key| key.x == old.x).unwrap();
+                    prop_assert!(old.revoked.is_none() || new.revoked == old.revoked, "{old:?} {new:?}");
+                }
+            }
+        }
     }
 }

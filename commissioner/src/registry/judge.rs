@@ -45,10 +45,10 @@ pub(super) fn observe(
     by: CountsBy,
     [at, now]: [u64; 2],
 ) -> Result<Outcome, Error> {
-    let verdict = judge(known.as_ref(), facts, seen);
-    if let Verdict::Alarm(conflict) = verdict {
-        return Ok(Outcome { draft: None, succession: Err(conflict) });
-    }
+    let verdict = match judge(known.as_ref(), facts, seen) {
+        Ok(verdict) => verdict,
+        Err(alarm) => return Ok(Outcome { draft: None, succession: Err(alarm) }),
+    };
     // Once it was proved, a certificate was meant for it.
     let was_visited =
         known.as_ref().and_then(|device| device.key(&seen.key)).is_some_and(|key| key.proof == ProofLevel::Proved);
@@ -83,15 +83,14 @@ pub(super) fn observe(
             }
             Err(conflict)
         }
-        Verdict::Alarm(conflict) => Err(conflict),
     };
     Ok(Outcome { draft: Some(draft), succession })
 }
 
 /// What follows from a key that a device names, under the key that is settled, as its key from now on.
 pub(super) fn rekeyed(known: Device, facts: &Facts, seen: &Observation, now: u64) -> Result<Outcome, Error> {
-    if let Verdict::Alarm(conflict) = judge(Some(&known), facts, seen) {
-        return Ok(Outcome { draft: None, succession: Err(conflict) });
+    if let Err(alarm) = judge(Some(&known), facts, seen) {
+        return Ok(Outcome { draft: None, succession: Err(alarm) });
     }
     let mut draft = Draft::of(known, now);
     // The old key vouches for the new one; but it was not learned in the trusted place.
@@ -158,47 +157,48 @@ enum Verdict {
     Await,
     /// The key does not count until somebody vouches for it.
     Change(Conflict),
-    /// Something is wrong.
-    Alarm(Conflict),
 }
 
 /// The table of `succession.rs`.
-fn judge(known: Option<&Device>, facts: &Facts, seen: &Observation) -> Verdict {
+///
+/// # Errors
+/// An alarm: something is wrong.
+fn judge(known: Option<&Device>, facts: &Facts, seen: &Observation) -> Result<Verdict, Conflict> {
     let is_ours = facts.is_ours(seen);
     if let Some(whose) = facts.own {
-        return Verdict::Alarm(Conflict::own_key(&seen.device, &seen.key, whose));
+        return Err(Conflict::own_key(&seen.device, &seen.key, whose));
     }
     let (device, thumbprint) = (seen.device.to_string(), seen.key.thumbprint().to_string());
     if let Some(other) = facts.holder.filter(|holder| *holder != seen.device) {
-        return Verdict::Alarm(Conflict::SharedKey { device, key: thumbprint, other: other.to_string() });
+        return Err(Conflict::SharedKey { device, key: thumbprint, other: other.to_string() });
     }
     let Some(known) = known else {
-        return if seen.place == Place::Trusted { Verdict::Settle } else { Verdict::Await };
+        return Ok(if seen.place == Place::Trusted { Verdict::Settle } else { Verdict::Await });
     };
     let key = known.key(&seen.key);
     if let Some(revoked) = key.and_then(|key| key.revoked.clone()) {
         let (at, reason) = (revoked.at, revoked.reason);
-        return Verdict::Alarm(Conflict::RevokedKey { device, key: thumbprint, at, reason });
+        return Err(Conflict::RevokedKey { device, key: thumbprint, at, reason });
     }
     if seen.profile == Profile::Minimal && known.profile == Profile::Full {
-        return Verdict::Alarm(Conflict::Downgrade { device, key: thumbprint });
+        return Err(Conflict::Downgrade { device, key: thumbprint });
     }
     if key.is_some_and(|key| key.status == KeyStatus::Active) {
-        return Verdict::Known;
+        return Ok(Verdict::Known);
     }
     if key.is_some_and(Key::is_settled) {
-        return Verdict::Await;
+        return Ok(Verdict::Await);
     }
     if is_ours || (seen.place == Place::Trusted && !holds_on(known)) {
-        return Verdict::Settle;
+        return Ok(Verdict::Settle);
     }
-    match others(known, seen.key.x()) {
+    Ok(match others(known, seen.key.x()) {
         older if older.is_empty() || key.is_some_and(Key::was_given_up) => Verdict::Await,
         older => {
             let policy = if holds_on(known) { known.policy } else { Policy::Rotate };
             Verdict::Change(Conflict::KeyChange { device, key: thumbprint, older, policy })
         }
-    }
+    })
 }
 
 /// Whether the device's key stays until the user gives it up, even where devices are programmed.
