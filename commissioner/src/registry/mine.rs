@@ -33,9 +33,9 @@ impl Registry {
     /// # Errors
     /// [`Conflict::OwnKey`], which is on record then.
     pub async fn refuse_own_key(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
-        let mut change = Change::begin(self).await?;
-        match own_key(&mut change.rows, &self.issuer, key).await? {
-            Some(whose) => change.refuse(device, key, Conflict::own_key(device, key, whose)).await,
+        let whose = own_key(&mut self.read().await?.rows, &self.issuer, key).await?;
+        match whose {
+            Some(whose) => Change::begin(self).await?.refuse(device, key, Conflict::own_key(device, key, whose)).await,
             None => Ok(()),
         }
     }
@@ -76,7 +76,10 @@ pub(super) async fn own_key(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use cbor_schemas::{Profile, ProofLevel};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::{
@@ -370,5 +373,17 @@ mod tests {
         assert_eq!((active.x, active.provenance), (*new.x(), Provenance::Programming));
         let pending = known.keys.iter().filter(|key| key.status == KeyStatus::Pending).count();
         assert_eq!(pending, 1, "nobody settled that one");
+    }
+
+    /// Who finds nothing to write waits for no writer, and needs no registry that can be written to.
+    #[tokio::test]
+    async fn what_refuses_nothing_takes_no_lock() {
+        let fixture = Fixture::new().await;
+        let _writer = Change::begin(&fixture.registry).await.unwrap();
+        let patience = Duration::from_secs(5);
+        let (device, key) = (id("device"), key());
+        timeout(patience, fixture.registry.refuse_own_key(&device, &key)).await.expect("no wait").unwrap();
+        let nobody = timeout(patience, fixture.registry.revoke_station("zz")).await.expect("no wait");
+        assert!(matches!(nobody, Err(Error::NoStation { found: 0, .. })), "{nobody:?}");
     }
 }

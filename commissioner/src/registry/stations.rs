@@ -128,9 +128,8 @@ impl Registry {
     /// # Errors
     /// [`Error::NoStation`] if that is not exactly one station with a token that is not over.
     pub async fn revoke_station(&self, prefix: &str) -> Result<(String, BTreeSet<String>), Error> {
+        let (station, others) = meant_station(&self.station_tokens().await?, prefix, self.now())?;
         let mut change = Change::begin(self).await?;
-        let tokens = change.rows.tokens().await?;
-        let (station, others) = meant_station(&tokens, prefix, change.now)?;
         change.rows.revoke_tokens(&station, change.now).await?;
         change.record(None, &Event::StationRevoked { station: station.clone() }).await?;
         change.commit().await?;
