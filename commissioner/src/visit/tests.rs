@@ -337,7 +337,7 @@ async fn an_account_that_differs_under_protection_ends_the_visit() {
 fn only_tokens_move_a_watermark_and_never_back() {
     let account = |owner| {
         let info = DeviceInfo { watermarks: Watermarks { factory: None, owner }, ..info(None) };
-        Account { bytes: encode(&info), key: None }
+        Account::of(&info)
     };
     let differences = |before, after, token| account(before).differences(&account(after), token);
     assert!(differences(None, Some(5), Some(5)).is_empty());
