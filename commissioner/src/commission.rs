@@ -13,77 +13,32 @@
 //! A run that dies anywhere is finished or voided by the next one, which begins at the top and finds out how far the
 //! device got.
 
-use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceInfo, Profile, ProofLevel, Receipt, SlotContents, SlotRequest, SlotState, SlotView,
-};
+mod error;
+mod plan;
+
+use cbor_schemas::{Condition, Profile, ProofLevel, Receipt, SlotContents, SlotRequest, SlotState, SlotView};
 use protocol::key::PublicKey;
 use rand_core::OsRng;
 use sha2::{Digest, Sha256};
 
-use crate::certificate::{self, Flaw};
-use crate::client::{Client, Refusal, Request, content_format};
+use crate::certificate;
+use crate::client::{Client, Request, content_format};
 use crate::crash::{self, Point};
-use crate::deed::{self, Deed};
-use crate::escrow;
-use crate::issuer;
+use crate::deed::Deed;
 use crate::progress::{Progress, Step};
 use crate::registry::{
-    self, CertificateStatus, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate,
-    Observation, Parting, Place, REQUEST_LIFETIME, Slot, Succession, VoucherRequest,
+    self, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate, Observation, Place,
+    REQUEST_LIFETIME, Slot, Succession, VoucherRequest,
 };
-use crate::visit::{self, Account, Station, Visit};
-use crate::voucher::{Unfit, Voucher};
+use crate::visit::{Account, Station, Visit};
+use crate::voucher::Unfit;
+
+pub use error::Error;
+pub use plan::Terms;
+use plan::{has_ours, may_be_ours, wants_voucher};
 
 const FACTORY: &str = "/comm/factory";
 const OWNER: &str = "/comm/owner";
-
-/// Under which circumstances a device is commissioned.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms<'v> {
-    /// Where we are: `--trusted` or not.
-    pub place: Place,
-    /// `--accept-new-key`.
-    pub accept_new_key: bool,
-    /// `--as`: whether we are its maker or its owner.
-    pub slot: Slot,
-    /// `--voucher`: what may let us in as the owner. Empty if we have none.
-    pub vouchers: &'v [Voucher],
-    /// Whether the link is the cable that one device is programmed over, as the user says: then a device of the minimal
-    /// profile is taken at its word.
-    pub programming_cable: bool,
-}
-
-impl Terms<'_> {
-    /// As the owner, in the field, with nothing but our own word.
-    pub const OWNER: Self = Terms {
-        place: Place::Elsewhere,
-        accept_new_key: false,
-        slot: Slot::Owner,
-        vouchers: &[],
-        programming_cable: false,
-    };
-
-    /// The slot of this device that is meant: whatever the terms say, one without an owner slot has only the other.
-    pub fn slot_of(&self, info: &DeviceInfo<'_>) -> Slot {
-        if info.has_owner_slot() { self.slot } else { Slot::Factory }
-    }
-}
-
-/// What becomes of a device whose key is out.
-fn mending(owner: SlotState, was_ours: bool) -> &'static str {
-    match owner {
-        _ if !was_ours => ". By this key it never was one of your devices: erase it before you use it",
-        SlotState::Empty => {
-            ". Nobody owns it now. If you hold it in your hand: `commissioner rekey` with its link has it make a new key, and \
-             `commissioner commission --accept-new-key` then makes it yours again"
-        }
-        _ => {
-            ". If you hold it in your hand and it is still yours: `commissioner rekey` with its link has it make a new key, and \
-             `commissioner commission --accept-new-key` then makes it yours again; `commissioner reset` gives it up. If it has \
-             another owner, that one has to reset it first"
-        }
-    }
-}
 
 /// From so many milliseconds for a P-256 operation on, it is said that the device is checking a signature.
 const SLOW_MS: u32 = 500;
@@ -97,136 +52,6 @@ pub enum Outcome {
     AlreadyDone,
     /// Its certificate is to be signed where the issuer's key is.
     Requested,
-}
-
-/// Why a device was not commissioned.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The visit failed.
-    #[error(transparent)]
-    Visit(#[from] visit::Error),
-    /// The registry objects, or cannot remember.
-    #[error(transparent)]
-    Registry(#[from] registry::Error),
-    /// The device was not asked, or what it did is not on record.
-    #[error(transparent)]
-    Deed(deed::Error),
-    /// The certificate was not signed.
-    #[error(transparent)]
-    Issuer(#[from] issuer::Error),
-    /// The device's storage is damaged.
-    #[error("the device reports damaged storage and accepts nothing; erase its flash and program it again")]
-    Fault,
-    /// Somebody else owns the device.
-    #[error(
-        "the device has an owner, and this registry does not know it as ours; its owner has to reset it before it can be yours"
-    )]
-    Owned,
-    /// The device's key is out.
-    #[error("{conflict}{}{}", .parting.map(|parting| format!("; {parting}")).unwrap_or_default(), mending(*.owner, *.was_ours))]
-    Revoked {
-        /// Which key, since when and why.
-        conflict: Conflict,
-        /// How the device left us, if it did.
-        parting: Option<Parting>,
-        /// Whether anybody owns it now.
-        owner: SlotState,
-        /// Whether it was ever ours.
-        was_ours: bool,
-    },
-    /// Nobody owns the device, and it cannot be claimed to make another key.
-    #[error(
-        "nobody owns the device, and it does not let us claim it to make a new key: {0}; erase its flash, then commission it with \
-         --accept-new-key"
-    )]
-    NotTakenBack(Refusal),
-    /// Somebody else made the device.
-    #[error("the device's factory slot belongs to another maker, for good; this issuer cannot be its factory")]
-    OtherFactory,
-    /// The device names us as its maker, and we do not remember.
-    #[error(
-        "the device says that this issuer made it, and this registry does not know it as such; merge the one that does \
-         (`commissioner import`)"
-    )]
-    NotMadeHere,
-    /// The device takes a voucher.
-    #[error(
-        "the device takes a voucher of its maker; ask for one for the key that `commissioner issuer show` prints, then repeat \
-         the command with --voucher FILE"
-    )]
-    NeedsVoucher,
-    /// The voucher will not let us in.
-    #[error(transparent)]
-    Voucher(#[from] Unfit),
-    /// The device cannot do EDHOC, and this is no place to do without.
-    #[error(
-        "the device has the minimal profile and cannot prove its key; commission it alone, at the serial line that it is \
-         programmed over, with --trusted, if you trust whoever has access to that line"
-    )]
-    Unproven,
-    /// What takes an owner slot.
-    #[error(
-        "the device has no owner slot: it takes no voucher and no key, and gets the certificate of its maker alone"
-    )]
-    NoOwnerSlot,
-    /// A certificate request has to say what was proved.
-    #[error("nothing is proved of a device of the minimal profile, so it is commissioned where the issuer's key is")]
-    NoRequest,
-    /// What is in the slot cannot be ours.
-    #[error(
-        "the certificate in the device's slot is not what this issuer signed ({0}); reset the device, then commission it again"
-    )]
-    ForeignCertificate(Flaw),
-    /// The device refused the certificate.
-    #[error("the device refused its certificate: {0}")]
-    Refused(Refusal),
-    /// The device keeps its owner.
-    #[error("the device keeps its owner: {0}; nothing was changed")]
-    NoReset(Refusal),
-    /// The device keeps its key.
-    #[error("the device makes no new key: {0}; the one that it has stays")]
-    NoRekey(Refusal),
-    /// The device did something for good, and what was to follow did not work out.
-    #[error("the device {done}; once what stopped it is mended, {next} goes on from there. It was: {source}")]
-    Unfinished {
-        /// What it did.
-        done: String,
-        /// The command that does the rest.
-        next: &'static str,
-        /// What stopped it.
-        source: Box<Self>,
-    },
-    /// The device does not take a key.
-    #[error("the device takes no key from its owner: {0}; the one that it has stays, and no copy of it is kept")]
-    NoInjection(Refusal),
-    /// The key that the device named is not the one that it was sent.
-    #[error("the device took another key than it was sent; find out what it is, and erase it before you use it")]
-    OtherKey,
-    /// The key was not sealed.
-    #[error(transparent)]
-    Escrow(#[from] escrow::Error),
-    /// What the device answered is no receipt.
-    #[error("the device's receipt cannot be read: {0}; repeat the command to find out what it stored")]
-    Malformed(#[from] cbor_schemas::Error),
-    /// The receipt is about something else.
-    #[error("the device's receipt does not fit what it was sent ({0}); repeat the command to find out what it stored")]
-    WrongReceipt(&'static str),
-}
-
-impl Error {
-    /// Whether the device, which had proved its key, takes no certificate of ours: it is somebody else's, or wants more than
-    /// we have.
-    fn is_refusal(&self) -> bool {
-        match self {
-            Self::Owned | Self::OtherFactory | Self::NotMadeHere | Self::NeedsVoucher | Self::ForeignCertificate(_) => {
-                true
-            }
-            Self::Refused(_) => true,
-            // Not one that is busy with what others ask of it: that has an error of its own.
-            Self::Visit(visit::Error::TokenRefused(_) | visit::Error::GivenAway(..)) => true,
-            _ => false,
-        }
-    }
 }
 
 /// Makes the device at the other end of `client` one of "my devices". `seen` is what it says to anyone.
@@ -391,15 +216,6 @@ async fn commission_minimal(
     }
 }
 
-/// Whether a device that nobody owns takes a voucher to be claimed.
-fn wants_voucher(info: &DeviceInfo<'_>) -> bool {
-    match info.claim_policy {
-        ClaimPolicy::Voucher | ClaimPolicy::VoucherAndPresence => true,
-        ClaimPolicy::Open => info.factory != SlotState::Empty,
-        ClaimPolicy::Presence => false,
-    }
-}
-
 /// A voucher of ours for ourselves, where we are the maker of the device and would be its owner, too.
 async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Station) -> Result<Option<Vec<u8>>, Error> {
     let info = visit.account().info();
@@ -417,19 +233,6 @@ async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Statio
     };
     let grant = station.registry.grant_voucher(&wanted).await?;
     Ok(Some(station.issuer.voucher(&grant)?))
-}
-
-/// Whether the owner slot may hold our anchor. Only then does the device see the station's key: a stranger's never does.
-fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
-    seen.info().owner != SlotState::Empty && seen.key().is_some_and(|key| has_ours(known, key))
-}
-
-/// Whether a key is a device's of ours, or may have a certificate of ours: one that was sent, and perhaps stored.
-fn has_ours(known: Option<&Device>, key: &PublicKey) -> bool {
-    let claimed = |status| matches!(status, CertificateStatus::Issued | CertificateStatus::Installed);
-    known
-        .and_then(|known| known.key(key))
-        .is_some_and(|key| key.is_settled() || key.certificates.iter().any(|certificate| claimed(certificate.status)))
 }
 
 /// Tells the registry which key was proved, and where, and lets the user overrule a key change.
@@ -632,17 +435,6 @@ pub(crate) fn check_receipt(
         Err(Error::WrongReceipt("the contents"))
     } else {
         Ok(())
-    }
-}
-
-impl From<deed::Error> for Error {
-    /// What has nothing to do with the deed is what it is without one.
-    fn from(error: deed::Error) -> Self {
-        match error {
-            deed::Error::Visit(error) => error.into(),
-            deed::Error::Registry(error) => error.into(),
-            of_deed => Self::Deed(of_deed),
-        }
     }
 }
 
