@@ -16,7 +16,7 @@
 mod error;
 mod plan;
 
-use cbor_schemas::{Condition, Profile, ProofLevel, Receipt, SlotContents, SlotRequest, SlotState, SlotView};
+use cbor_schemas::{ProofLevel, Receipt, SlotContents, SlotRequest, SlotState, SlotView};
 use protocol::key::PublicKey;
 use rand_core::OsRng;
 use sha2::{Digest, Sha256};
@@ -27,18 +27,14 @@ use crate::crash::{self, Point};
 use crate::deed::Deed;
 use crate::progress::{Progress, Step};
 use crate::registry::{
-    self, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate, Observation, Place,
+    self, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate, Observation,
     REQUEST_LIFETIME, Slot, Succession, VoucherRequest,
 };
 use crate::visit::{Account, Station, Visit};
-use crate::voucher::Unfit;
 
 pub use error::Error;
 pub use plan::Terms;
-use plan::{has_ours, may_be_ours, wants_voucher};
-
-const FACTORY: &str = "/comm/factory";
-const OWNER: &str = "/comm/owner";
+use plan::{Then, Visitor, after_reading, plan};
 
 /// From so many milliseconds for a P-256 operation on, it is said that the device is checking a signature.
 const SLOW_MS: u32 = 500;
@@ -69,7 +65,7 @@ pub async fn commission(
     if let Some(key) = seen.key() {
         station.registry.refuse_own_key(&device, key).await?;
     }
-    let outcome = by_profile(client, seen, station, terms, progress).await;
+    let outcome = carry_out(client, seen, station, terms, progress).await;
     if let (Err(error), Some(key)) = (&outcome, seen.key())
         && error.is_refusal()
     {
@@ -78,161 +74,63 @@ pub async fn commission(
     outcome
 }
 
-async fn by_profile(
+/// Visits the device as often as its plan says, and does there what it says.
+async fn carry_out(
     client: &mut Client,
     seen: &Account,
     station: &Station,
     terms: &Terms<'_>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let info = seen.info();
-    if info.condition == Condition::Fault {
-        return Err(Error::Fault);
-    }
-    if !info.has_owner_slot() && !terms.vouchers.is_empty() {
-        return Err(Error::NoOwnerSlot);
-    }
-    if info.profile == Profile::Minimal {
-        return commission_minimal(client, seen, station, terms, progress).await;
-    }
-    let known = station.registry.device_by_id(&info.device).await?;
-    if terms.slot_of(&info) == Slot::Factory {
-        return commission_as_factory(client, seen, known.as_ref(), station, terms, progress).await;
-    }
-    let is_ours = may_be_ours(known.as_ref(), seen);
-    if !terms.vouchers.is_empty() {
-        let anchor = station.issuer.anchor();
-        let fits = terms.vouchers.iter().find(|voucher| voucher.claims().subject == info.device);
-        let voucher = fits.ok_or(Unfit::OtherDevice(info.device))?;
-        match voucher.fits(&info, &anchor, station.registry.now()) {
-            Ok(()) => {
-                let visit = Visit::stranger(client, seen, progress).await?;
-                settle_key(&visit, station, terms, progress).await?;
-                return install(visit, Slot::Owner, Some(voucher.object()), station, progress).await;
-            }
-            // By us, perhaps, and the answer got lost.
-            Err(Unfit::Used { .. }) if is_ours => {}
-            Err(unfit) => return Err(unfit.into()),
-        }
-    }
-    if is_ours {
-        let visit = Visit::station(client, seen, station, progress).await?;
-        settle_key(&visit, station, terms, progress).await?;
-        return renew(visit, station, progress).await;
-    }
-
-    let visit = Visit::stranger(client, seen, progress).await?;
-    if info.owner == SlotState::Empty {
-        settle_key(&visit, station, terms, progress).await?;
-        let own = match info.factory == SlotState::Empty {
-            true => None,
-            false => own_voucher(&visit, known.as_ref(), station).await?,
+    let (registry, anchor) = (&station.registry, station.issuer.anchor());
+    let known = registry.device_by_id(&seen.info().device).await?;
+    let mut plan = plan(seen, known.as_ref(), terms, &anchor, registry.now())?;
+    loop {
+        let mut visit = match plan.visitor {
+            Visitor::Stranger => Visit::stranger(client, seen, progress).await?,
+            Visitor::Station => Visit::station(client, seen, station, progress).await?,
+            Visitor::Programmer => Visit::unproven(client, seen)?,
         };
-        // Before anything is signed for nothing.
-        if own.is_none() && wants_voucher(&info) {
-            return Err(Error::NeedsVoucher);
+        if plan.observes {
+            settle_key(&visit, station, terms, progress).await?;
         }
-        return install(visit, Slot::Owner, own.as_deref(), station, progress).await;
-    }
-    // Owned, and not by us under this key. With an ID that we know, it is a key change before anything else.
-    if known.is_none() {
-        return Err(Error::Owned);
-    }
-    settle_key(&visit, station, terms, progress).await?;
-    drop(visit);
-    let visit = Visit::station(client, seen, station, progress).await?;
-    renew(visit, station, progress).await
-}
-
-/// Makes us the maker of the device: fills its factory slot, or renews our certificate there.
-async fn commission_as_factory(
-    client: &mut Client,
-    seen: &Account,
-    known: Option<&Device>,
-    station: &Station,
-    terms: &Terms<'_>,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    let info = seen.info();
-    if info.factory == SlotState::Empty && info.owner != SlotState::Empty {
-        if !may_be_ours(known, seen) {
-            if known.is_some() {
-                // Whose word that is matters, for what is known of it.
-                let visit = Visit::stranger(client, seen, progress).await?;
-                settle_key(&visit, station, terms, progress).await?;
-            }
-            return Err(Error::Owned);
-        }
-        let visit = Visit::station(client, seen, station, progress).await?;
-        settle_key(&visit, station, terms, progress).await?;
-        return install(visit, Slot::Factory, None, station, progress).await;
-    }
-    let mut visit = Visit::stranger(client, seen, progress).await?;
-    settle_key(&visit, station, terms, progress).await?;
-    if info.factory == SlotState::Empty {
-        return install(visit, Slot::Factory, None, station, progress).await;
-    }
-    let contents = read_slot(&mut visit, FACTORY).await?;
-    let view = SlotView::decode(&contents)?;
-    if view.anchor != Some(station.issuer.anchor()) {
-        return Err(Error::OtherFactory);
-    }
-    // Anybody may say that our anchor is there: devices that are new to us do not see the station's key.
-    if !has_ours(known, visit.key()) {
-        return Err(Error::NotMadeHere);
-    }
-    if let Some(certificate) = view.certificate {
-        return settle_certificate(certificate, Slot::Factory, &visit, station, progress).await;
-    }
-    drop(visit);
-    let visit = Visit::station(client, seen, station, progress).await?;
-    install(visit, Slot::Factory, None, station, progress).await
-}
-
-/// The certificate of its maker for a device that cannot do EDHOC. Nothing that it says is proved: everything rests on the
-/// cable and on the place, and certificate and registry say *unproven*.
-async fn commission_minimal(
-    client: &mut Client,
-    seen: &Account,
-    station: &Station,
-    terms: &Terms<'_>,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    if terms.place != Place::Trusted || !terms.programming_cable {
-        return Err(Error::Unproven);
-    }
-    let mut visit = Visit::unproven(client, seen)?;
-    settle_key(&visit, station, terms, progress).await?;
-    if seen.info().factory == SlotState::Empty {
-        return install(visit, Slot::Factory, None, station, progress).await;
-    }
-    let contents = read_slot(&mut visit, FACTORY).await?;
-    let view = SlotView::decode(&contents)?;
-    match view.certificate {
-        Some(certificate) if view.anchor == Some(station.issuer.anchor()) => {
-            settle_certificate(certificate, Slot::Factory, &visit, station, progress).await
-        }
-        _ => Err(Error::OtherFactory),
+        let mut then = plan.then;
+        plan = loop {
+            then = match then {
+                Then::Refuse(error) => return Err(error),
+                Then::Install(slot) => return install(visit, slot, None, station, progress).await,
+                Then::InstallBy(voucher) => {
+                    return install(visit, Slot::Owner, Some(voucher.object()), station, progress).await;
+                }
+                Then::InstallByOwn => {
+                    let own = own_voucher(&visit, station).await?;
+                    return install(visit, Slot::Owner, Some(&own), station, progress).await;
+                }
+                Then::Read(slot) => {
+                    let contents = read_slot(&mut visit, slot).await?;
+                    after_reading(slot, &SlotView::decode(&contents)?, seen, known.as_ref(), &anchor)
+                }
+                Then::Keep(slot, certificate) => {
+                    return settle_certificate(&certificate, slot, &visit, station, progress).await;
+                }
+                Then::Visit(next) => break *next,
+            };
+        };
     }
 }
 
-/// A voucher of ours for ourselves, where we are the maker of the device and would be its owner, too.
-async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Station) -> Result<Option<Vec<u8>>, Error> {
+/// A voucher of ours for ourselves, as the maker of the device.
+async fn own_voucher(visit: &Visit<'_>, station: &Station) -> Result<Vec<u8>, Error> {
     let info = visit.account().info();
-    let key = known.and_then(|known| known.key(visit.key()));
-    let is_made_here =
-        key.is_some_and(|key| key.status != KeyStatus::Revoked && key.installed(Slot::Factory).is_some());
-    let owner = PublicKey::from_cose(&station.issuer.anchor());
-    let (true, Ok(owner)) = (is_made_here, owner) else { return Ok(None) };
     let wanted = VoucherRequest {
         device: info.device,
         slot: Slot::Factory,
-        owner,
+        owner: *station.registry.issuer(),
         lifetime: None,
         claim_counter: Some(info.claim_counter),
     };
     let grant = station.registry.grant_voucher(&wanted).await?;
-    Ok(Some(station.issuer.voucher(&grant)?))
+    Ok(station.issuer.voucher(&grant)?)
 }
 
 /// Tells the registry which key was proved, and where, and lets the user overrule a key change.
@@ -282,22 +180,9 @@ pub(crate) fn tell(succession: &Succession, key: &PublicKey, progress: &Progress
     }
 }
 
-/// For a device that we own: takes the certificate that it has into account, or gives it one.
-async fn renew(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> Result<Outcome, Error> {
-    let contents = read_slot(&mut visit, OWNER).await?;
-    let view = SlotView::decode(&contents)?;
-    if view.anchor != Some(station.issuer.anchor()) {
-        return Err(Error::Owned);
-    }
-    match view.certificate {
-        Some(certificate) => settle_certificate(certificate, Slot::Owner, &visit, station, progress).await,
-        None => install(visit, Slot::Owner, None, station, progress).await,
-    }
-}
-
 /// What a slot shows of itself: an encoded [`SlotView`].
-async fn read_slot(visit: &mut Visit<'_>, path: &str) -> Result<Vec<u8>, Error> {
-    let response = visit.request(&Request::get(path)).await?.success().map_err(Error::Refused)?;
+async fn read_slot(visit: &mut Visit<'_>, slot: Slot) -> Result<Vec<u8>, Error> {
+    let response = visit.request(&Request::get(path(slot))).await?.success().map_err(Error::Refused)?;
     Ok(response.payload)
 }
 
@@ -392,11 +277,14 @@ pub(crate) fn put_slot(slot: Slot, request: &SlotRequest<'_>) -> Result<Request,
     let mut body = vec![0; SlotRequest::MAX_LEN];
     let len = request.encode(&mut body)?;
     body.truncate(len);
-    let path = match slot {
-        Slot::Factory => FACTORY,
-        Slot::Owner => OWNER,
-    };
-    Ok(Request::put(path, content_format::CBOR, body))
+    Ok(Request::put(path(slot), content_format::CBOR, body))
+}
+
+const fn path(slot: Slot) -> &'static str {
+    match slot {
+        Slot::Factory => "/comm/factory",
+        Slot::Owner => "/comm/owner",
+    }
 }
 
 /// The signed certificate, durable before it is returned.

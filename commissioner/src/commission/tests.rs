@@ -5,7 +5,7 @@ use super::liar::{Host, INSTALLED, Liar, encoded, other_key, sign};
 use super::*;
 use crate::cmd::exit::{CommandError, ExitCode};
 use crate::keys::IssuerKey;
-use crate::registry::CertificateStatus;
+use crate::registry::{CertificateStatus, Place};
 use crate::visit::tests::{self as visits, with_other_y};
 
 fn exit(error: Error) -> ExitCode {
