@@ -9,13 +9,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use cbor_schemas::{
-    Aif, Audience, DeviceInfo, Kind, Method, Profile, ProofLevel, Sign1, StationTokenClaims, Watermarks,
-};
+use cbor_schemas::{Aif, Audience, DeviceInfo, Method, Profile, ProofLevel, StationTokenClaims, Watermarks};
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
 use tokio::time::{Instant, timeout};
 
+use crate::certificate;
 use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
 use crate::clock::rfc3339;
 use crate::crash::{self, Point};
@@ -263,11 +262,9 @@ pub struct InstalledToken {
 impl InstalledToken {
     /// Takes the signed `object`, if `issuer` signed it for the station with the key `station`.
     pub fn new(object: Vec<u8>, issuer: &PublicKey, station: &PublicKey) -> Option<Self> {
-        let signed = Sign1::decode_as(Kind::StationToken, &object).ok()?;
-        protocol::sign1::verify(issuer, &signed).ok()?;
-        let claims = StationTokenClaims::decode(signed.payload).ok()?;
+        let (_, claims) = certificate::verified::<StationTokenClaims>(&object, issuer).ok()?;
         let (issued_at, expires_at, scope) = (claims.issued_at, claims.expires_at?, claims.scope);
-        (claims.key.x == *station.x()).then_some(Self { object, issued_at, expires_at, scope })
+        (claims.key == station.cose_key()).then_some(Self { object, issued_at, expires_at, scope })
     }
 
     /// The signed token.

@@ -1,8 +1,7 @@
 //! Why a device was not commissioned, or what its owner wanted of it was not done.
 
-use cbor_schemas::SlotState;
+use cbor_schemas::{Flaw, SlotState};
 
-use crate::certificate::Flaw;
 use crate::client::Refusal;
 use crate::deed;
 use crate::escrow;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use cbor_schemas::{
-    CoseKey, DeviceCertificateClaims, Kind, Receipt, RekeyResponse, Sign1, SlotContents, SlotRequest, SlotState,
-    SlotView, StationTokenClaims, Watermarks,
+    CoseKey, Kind, Receipt, RekeyResponse, Sign1, SlotContents, SlotRequest, SlotState, SlotView, StationTokenClaims,
+    Watermarks,
 };
 use coap_lite::Packet;
 use protocol::key::{PrivateKey, PublicKey};
@@ -152,20 +152,9 @@ impl Host {
         let [certificate] = &key.certificates[..] else { panic!("{key:?}") };
         (key.status, certificate.status)
     }
-
-    pub(crate) fn sign(&self, kind: Kind, claims: &DeviceCertificateClaims) -> Vec<u8> {
-        sign(&self.issuer, kind, &encoded(|out| claims.encode(out)))
-    }
 }
 
 pub(crate) const INSTALLED: (KeyStatus, CertificateStatus) = (KeyStatus::Active, CertificateStatus::Installed);
-
-pub(crate) fn sign(issuer: &IssuerKey, kind: Kind, payload: &[u8]) -> Vec<u8> {
-    let mut to_be_signed = Vec::new();
-    Sign1::to_be_signed(kind, payload, &mut |bytes| to_be_signed.extend_from_slice(bytes));
-    let object = Sign1 { kind, payload, signature: issuer.sign(&to_be_signed).unwrap() };
-    encoded(|out| object.encode(out))
-}
 
 /// What `encode` writes.
 pub(crate) fn encoded<E: std::fmt::Debug>(encode: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Vec<u8> {

@@ -24,7 +24,7 @@ use std::{
     io::{BufRead, Read as _},
 };
 
-use cbor_schemas::{DeviceCertificateClaims, DeviceId, DeviceListClaims, KeyOrigin, Kind, Profile, ProofLevel, Sign1};
+use cbor_schemas::{DeviceCertificateClaims, DeviceId, DeviceListClaims, Flaw, KeyOrigin, Profile, ProofLevel};
 use protocol::key::PublicKey;
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
@@ -434,14 +434,15 @@ impl Import<'_> {
     async fn take_list(&mut self, object: &str) -> Result<Result<(), String>, Error> {
         let refused = |what: &str| Ok(Err(what.to_owned()));
         let Ok(object) = hex::decode(object) else { return refused("a list is not in hex") };
-        let Ok(signed) = Sign1::decode_as(Kind::DeviceList, &object) else {
-            return refused("what is signed is not a device list (COSE_Sign1)");
-        };
-        if protocol::sign1::verify(&self.registry.issuer, &signed).is_err() {
-            return refused("our issuer did not sign a list");
-        }
-        let Ok(claims) = DeviceListClaims::decode(signed.payload) else {
-            return refused("the claims of a list cannot be read; it may be a newer commissioner's");
+        let (signed, claims) = match certificate::verified::<DeviceListClaims<'_>>(&object, &self.registry.issuer) {
+            Ok(verified) => verified,
+            Err(Flaw::NotSigned | Flaw::OtherKind) => {
+                return refused("what is signed is not a device list (COSE_Sign1)");
+            }
+            Err(Flaw::Claims) => {
+                return refused("the claims of a list cannot be read; it may be a newer commissioner's");
+            }
+            Err(_) => return refused("our issuer did not sign a list"),
         };
         let tx = &mut self.change.tx;
         if let Some(head) = claims.audit_head
@@ -793,6 +794,8 @@ pub(super) async fn verify(connection: &mut AnyConnection, head: &str, checked: 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use cbor_schemas::{Kind, Sign1};
 
     use super::*;
     use crate::{

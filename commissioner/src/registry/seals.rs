@@ -4,7 +4,7 @@
 //! and so does a seal. Whoever rewrites an entry before such a head has to forge a signature, or to hide every list and
 //! seal that there is: those that devices and others hold can be held against the registry, too.
 
-use cbor_schemas::{DeviceListClaims, IssuerId, Kind, Sign1};
+use cbor_schemas::{DeviceListClaims, IssuerId};
 use coset::{CborSerializable as _, CoseSign1, TaggedCborSerializable};
 use minicbor::{Decoder, Encoder};
 use p256::ecdsa::{Signature, VerifyingKey, signature::Verifier};
@@ -15,6 +15,7 @@ use super::{
     audit::{Change, Event},
     import, sql,
 };
+use crate::certificate;
 use crate::clock::rfc3339;
 use crate::cose::protected_as;
 
@@ -162,9 +163,7 @@ impl Registry {
 
     /// When a list or a seal of our issuer was signed, and over which head.
     fn signed_head(&self, object: &[u8]) -> Option<(u64, [u8; 32])> {
-        if let Ok(list) = Sign1::decode_as(Kind::DeviceList, object) {
-            protocol::sign1::verify(&self.issuer, &list).ok()?;
-            let claims = DeviceListClaims::decode(list.payload).ok()?;
+        if let Ok((_, claims)) = certificate::verified::<DeviceListClaims<'_>>(object, &self.issuer) {
             return Some((claims.issued_at, claims.audit_head?));
         }
         let seal = CoseSign1::from_tagged_slice(object).ok()?;
@@ -189,6 +188,8 @@ async fn entry_with(connection: &mut AnyConnection, head: &[u8; 32]) -> Result<O
 
 #[cfg(test)]
 mod tests {
+    use cbor_schemas::Kind;
+
     use super::*;
     use crate::{
         issuer::Issuer,
