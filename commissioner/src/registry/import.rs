@@ -24,7 +24,7 @@ mod theirs;
 
 use std::io::BufRead;
 
-use cbor_schemas::{DeviceId, DeviceListClaims, Kind, Sign1};
+use cbor_schemas::{DeviceId, DeviceListClaims, Flaw};
 use protocol::key::PublicKey;
 
 pub use self::merge::Imported;
@@ -47,7 +47,7 @@ use super::{
     nickname::Nickname,
     record::List,
 };
-use crate::text;
+use crate::{certificate, text};
 
 impl Registry {
     /// Merges an export with history, all of it or nothing. Conflicts are left as they are here, and told.
@@ -145,14 +145,15 @@ impl Import<'_> {
     async fn take_list(&mut self, object: &str) -> Result<Result<(), String>, Error> {
         let refused = |what: &str| Ok(Err(what.to_owned()));
         let Ok(object) = hex::decode(object) else { return refused("a list is not in hex") };
-        let Ok(signed) = Sign1::decode_as(Kind::DeviceList, &object) else {
-            return refused("what is signed is not a device list (COSE_Sign1)");
-        };
-        if protocol::sign1::verify(&self.registry.issuer, &signed).is_err() {
-            return refused("our issuer did not sign a list");
-        }
-        let Ok(claims) = DeviceListClaims::decode(signed.payload) else {
-            return refused("the claims of a list cannot be read; it may be a newer commissioner's");
+        let (signed, claims) = match certificate::verified::<DeviceListClaims<'_>>(&object, &self.registry.issuer) {
+            Ok(verified) => verified,
+            Err(Flaw::NotSigned | Flaw::OtherKind) => {
+                return refused("what is signed is not a device list (COSE_Sign1)");
+            }
+            Err(Flaw::Claims) => {
+                return refused("the claims of a list cannot be read; it may be a newer commissioner's");
+            }
+            Err(_) => return refused("our issuer did not sign a list"),
         };
         if let Some(head) = claims.audit_head
             && !is_known(&mut self.change.rows, &hex::encode(head)).await?

@@ -4,13 +4,14 @@
 //! and so does a seal. Whoever rewrites an entry before such a head has to forge a signature, or to hide every list and
 //! seal that there is: those that devices and others hold can be held against the registry, too.
 
-use cbor_schemas::{DeviceListClaims, IssuerId, Kind, Sign1};
+use cbor_schemas::{DeviceListClaims, IssuerId};
 use coset::{CborSerializable as _, CoseSign1, TaggedCborSerializable};
 use minicbor::{Decoder, Encoder};
 use p256::ecdsa::{Signature, VerifyingKey, signature::Verifier};
 use protocol::key::PublicKey;
 
 use super::{change::Change, entry::AuditSummary, error::Error, event::Event, handle::Registry, reading::Reading};
+use crate::certificate;
 use crate::clock::rfc3339;
 use crate::cose::protected_as;
 
@@ -165,9 +166,7 @@ impl Reading {
 
 /// When a list or a seal of our issuer was signed, and over which head.
 fn signed_head(issuer: &PublicKey, object: &[u8]) -> Option<(u64, [u8; 32])> {
-    if let Ok(list) = Sign1::decode_as(Kind::DeviceList, object) {
-        protocol::sign1::verify(issuer, &list).ok()?;
-        let claims = DeviceListClaims::decode(list.payload).ok()?;
+    if let Ok((_, claims)) = certificate::verified::<DeviceListClaims<'_>>(object, issuer) {
         return Some((claims.issued_at, claims.audit_head?));
     }
     let seal = CoseSign1::from_tagged_slice(object).ok()?;
@@ -182,6 +181,8 @@ fn signed_head(issuer: &PublicKey, object: &[u8]) -> Option<(u64, [u8; 32])> {
 
 #[cfg(test)]
 mod tests {
+    use cbor_schemas::Kind;
+
     use super::*;
     use crate::{
         issuer::Issuer,

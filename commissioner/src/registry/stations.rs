@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use cbor_schemas::{
-    Aif, Audience, DeviceCertificateClaims, DeviceId, DeviceListClaims, Kind, Method, Sign1, StationTokenClaims,
+    Aif, Audience, DeviceCertificateClaims, DeviceId, DeviceListClaims, Flaw, Kind, Method, Sign1, StationTokenClaims,
 };
 use protocol::key::PublicKey;
 use rand_core::{OsRng, RngCore};
@@ -179,11 +179,13 @@ impl Registry {
     /// [`Error::NotRequested`] for anything else.
     pub async fn list_elsewhere(&self, object: &[u8]) -> Result<u64, Error> {
         let refuse = |reason| Error::NotRequested { reason };
-        let signed =
-            Sign1::decode_as(Kind::DeviceList, object).map_err(|_| refuse("it is not a device list (COSE_Sign1)"))?;
-        protocol::sign1::verify(&self.issuer, &signed).map_err(|_| refuse("this issuer did not sign it"))?;
-        let claims = DeviceListClaims::decode(signed.payload)
-            .map_err(|_| refuse("its claims cannot be read; it may be a newer commissioner's"))?;
+        let (signed, claims) = certificate::verified::<DeviceListClaims<'_>>(object, &self.issuer).map_err(|flaw| {
+            refuse(match flaw {
+                Flaw::NotSigned | Flaw::OtherKind => "it is not a device list (COSE_Sign1)",
+                Flaw::Claims => "its claims cannot be read; it may be a newer commissioner's",
+                _ => "this issuer did not sign it",
+            })
+        })?;
         let list = List {
             version: claims.version,
             mode: claims.mode,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cbor_schemas::ProofLevel;
+use cbor_schemas::{Kind, ProofLevel, Sign1};
 
 use super::*;
 use crate::{
