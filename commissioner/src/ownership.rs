@@ -48,6 +48,9 @@ pub async fn rekey(
     let (response, asked) = Deed::Rekey.ask(&mut visit, &request, &station.registry).await?;
     let response = RekeyResponse::decode(&response.success().map_err(Error::NoRekey)?.payload)?;
     let new = PublicKey::from_cose(&response.key).map_err(visit::Error::Credential)?;
+    if new == old {
+        return Err(Error::SameKey);
+    }
     if is_out {
         return await_word(client, &new, asked, station, progress).await;
     }

@@ -97,6 +97,12 @@ pub enum Error {
     /// The device keeps its key.
     #[error("the device makes no new key: {0}; the one that it has stays")]
     NoRekey(Refusal),
+    /// The device was to make another key, and names the one that it has.
+    #[error(
+        "the device says that it made a new key, and names the one that it had before; nothing changed, so its firmware may be at \
+         fault: update it, then repeat the command"
+    )]
+    SameKey,
     /// The device did something for good, and what was to follow did not work out.
     #[error("the device {done}; once what stopped it is mended, {next} goes on from there. It was: {source}")]
     Unfinished {

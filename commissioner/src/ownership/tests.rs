@@ -31,6 +31,16 @@ async fn the_answer_to_a_rekey_has_to_name_a_key_of_ours() {
         assert_eq!(exit(error), ExitCode::Refused);
         assert_eq!(host.known().await, INSTALLED, "the key before is still the one");
     }
+    // Its present key is no new one.
+    let present = Account::read(&mut device.client).await.unwrap().info().credential.unwrap();
+    device.lies("POST /comm/rekey", move |truth| {
+        let response = RekeyResponse { key: present, ..RekeyResponse::decode(&truth).unwrap() };
+        encoded(|out| response.encode(out))
+    });
+    let seen = Account::read(&mut device.client).await.unwrap();
+    let error = rekey(&mut device.client, &seen, &host.station, &host.progress).await.unwrap_err();
+    assert!(matches!(error, Error::SameKey), "{error}");
+    assert_eq!((exit(error), host.known().await), (ExitCode::Refused, INSTALLED));
     device.lies("POST /comm/rekey", |_| b"junk".to_vec());
     let seen = Account::read(&mut device.client).await.unwrap();
     let error = rekey(&mut device.client, &seen, &host.station, &host.progress).await.unwrap_err();
