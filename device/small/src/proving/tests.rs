@@ -1,11 +1,11 @@
 use std::{string::String, vec::Vec};
 
 use cbor_schemas::{Condition, ProblemDetails, ProofLevel, Receipt, SlotState, SlotView, report};
-use coap_message::{MessageOption as _, MinimalWritableMessage as _};
+use coap_message::MessageOption as _;
 use coap_numbers::option;
 use proptest::prelude::*;
 use protocol::coap::{Datagram, Header, Token, Type, Writer};
-use protocol::edhoc::{IdCred, Initiator, Pending, Transfer};
+use protocol::edhoc::{self, ConnId, IdCred, Initiator, Pending, Transfer};
 use protocol::key::PublicKey;
 use protocol::oscore::{self, Context, Correlation};
 use rand_core::OsRng;
