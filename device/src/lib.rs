@@ -58,7 +58,6 @@
 pub mod answer;
 pub mod authz;
 pub mod button;
-pub mod client;
 pub mod device;
 pub mod flash;
 pub mod identity;
@@ -72,7 +71,6 @@ pub mod slots;
 pub mod sources;
 pub mod store;
 pub mod transport;
-pub mod usb;
 pub mod values;
 
 /// The longest CoAP datagram the device takes or sends, in bytes (RFC 7252 section 4.6 suggests 1152).

@@ -14,10 +14,14 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("device-micro-ecc", Some(&[])),
     ("device-protocol", Some(&["cbor-schemas", "device-micro-ecc"])), // on some processors
     ("device", Some(&["cbor-schemas", "device-protocol"])),
+    ("device-embassy", Some(&["cbor-schemas", "device-protocol", "device"])),
     ("device-small", Some(&["cbor-schemas", "device-protocol"])),
     ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
     ("embassy-usb-usbip", Some(&[])),                    // publishable by itself
-    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "device-small", "embassy-usb-usbip"])),
+    (
+        "device-sim",
+        Some(&["cbor-schemas", "device-protocol", "device", "device-embassy", "device-small", "embassy-usb-usbip"]),
+    ),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
     ("end-to-end", None),
@@ -25,8 +29,15 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// The crates that have to do without an operating system, and what would bring one in.
-const NO_STD: &[&str] =
-    &["cbor-schemas", "device-micro-ecc", "device-protocol", "device", "device-small", "device-board"];
+const NO_STD: &[&str] = &[
+    "cbor-schemas",
+    "device-micro-ecc",
+    "device-protocol",
+    "device",
+    "device-embassy",
+    "device-small",
+    "device-board",
+];
 const NEEDS_STD: &[&str] = &["getrandom", "tokio", "libc"];
 
 #[test]

@@ -27,7 +27,6 @@ use critical_section as _;
 use device::{
     DATAGRAM_LEN,
     answer::Answer,
-    client::{Client, Request},
     device::{Board, Config, Device},
     identity::HardwareSecret,
     led,
@@ -35,8 +34,11 @@ use device::{
     resources::{ProductResource, content_format},
     server::{Memory, Server},
     transport::{Link, LogLine, Source, serial::Serial, serve},
-    usb::IpEndpoint,
     values::{Value, Values},
+};
+use device_embassy::{
+    client::{Client, Request},
+    usb::IpEndpoint,
 };
 use device_sim::{pty, until_told_to_stop};
 use embassy_time as _;
@@ -110,7 +112,7 @@ enum Address {
     /// The n-th serial line: there is one peer at its other end.
     Serial(usize),
     Udp(SocketAddr),
-    Usb(device::usb::Address),
+    Usb(device_embassy::usb::Address),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -322,8 +324,8 @@ impl Source for Address {
     }
 }
 
-impl From<device::usb::Address> for Address {
-    fn from(address: device::usb::Address) -> Self {
+impl From<device_embassy::usb::Address> for Address {
+    fn from(address: device_embassy::usb::Address) -> Self {
         Address::Usb(address)
     }
 }

@@ -3,7 +3,6 @@
 //! Nothing above this module knows the cable.
 
 pub mod serial;
-pub mod udp;
 
 use core::{cell::RefCell, future::Future};
 

@@ -3,10 +3,8 @@
 use core::cell::RefCell;
 
 use cbor_schemas::report;
-use device::{
-    transport::LogLine,
-    usb::{self, Address, Counters, FULL_SPEED, Resources, Setup},
-};
+use device::transport::LogLine;
+use device_embassy::usb::{self, Address, Counters, FULL_SPEED, Resources, Setup};
 use embassy_futures::join::join3;
 use embassy_usb_driver::Driver;
 use embedded_hal::digital::{InputPin, OutputPin};

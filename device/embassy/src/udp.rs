@@ -21,6 +21,11 @@ use coap_numbers::{
     code::{self, Class, Range},
     option,
 };
+use device::{
+    DATAGRAM_LEN,
+    resources::{self, Resource},
+    transport::Link,
+};
 use embassy_futures::select::{Either, select};
 use embassy_net::{
     IpAddress, IpEndpoint, MulticastError, Stack,
@@ -28,12 +33,6 @@ use embassy_net::{
 };
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use protocol::coap::{Datagram, Type};
-
-use crate::{
-    DATAGRAM_LEN,
-    resources::{self, Resource},
-    transport::Link,
-};
 
 /// The port of CoAP (RFC 7252 section 6.1).
 pub const PORT: u16 = 5683;

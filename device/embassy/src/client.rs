@@ -5,11 +5,11 @@
 //!
 //! ```no_run
 //! # async fn switch<A, L, F, R, B, M>(link: &mut L, to: A, server: &core::cell::RefCell<device::server::Server<M, F, R, B>>,
-//! #     mut rng: R) -> Result<(), device::client::Error<L::Error>>
+//! #     mut rng: R) -> Result<(), device_embassy::client::Error<L::Error>>
 //! # where A: device::transport::Source, L: device::transport::Link<A>, F: embedded_storage::nor_flash::NorFlash,
 //! #     R: rand_core::CryptoRngCore, B: device::device::Board,
 //! #     M: core::ops::DerefMut<Target = device::server::Memory<A, 1>> {
-//! use device::client::{Client, Error, Request};
+//! use device_embassy::client::{Client, Error, Request};
 //!
 //! let own = server.borrow().device().private_key().cloned().ok_or(Error::NotReady)?;
 //! let mine = |key: &_| server.borrow_mut().device_mut().is_my_device(key);
@@ -29,6 +29,7 @@ use core::fmt;
 
 use coap_message::{MessageOption, MinimalWritableMessage, OptionNumber, ReadableMessage};
 use coap_numbers::{code, option};
+use device::{DATAGRAM_LEN, resources::content_format, transport::Link};
 use embassy_time::{Duration, Instant, with_deadline};
 use protocol::{
     coap::{Datagram, Header, NoSpace, Token, Type, Writer, is_option_length},
@@ -37,8 +38,6 @@ use protocol::{
     oscore::{self, Context, Correlation},
 };
 use rand_core::CryptoRngCore;
-
-use crate::{DATAGRAM_LEN, resources::content_format, transport::Link};
 
 /// ACK_TIMEOUT, with half of ACK_RANDOM_FACTOR on top: a device talks to one other at a time.
 const ACK_TIMEOUT: Duration = Duration::from_millis(2500);
