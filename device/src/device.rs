@@ -20,10 +20,10 @@ use crate::{
     authz::{Anchor, Grant, Grants, Verifier},
     identity::{HardwareSecret, Identity},
     lifecycle::{Refusal, Request, Role, State, decide},
+    offer::{ANCHORED_LEN, anchor_alone},
     peers,
     problem::Problem,
     resources::{ProductResource, RESOURCES, Resource, Target, content_format},
-    slots::{ANCHORED_LEN, anchor_alone},
     store::{self, Layout, LayoutError, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store},
     values::{Value, Values},
 };
@@ -212,8 +212,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         core::mem::take(&mut self.changed)
     }
 
-    /// Somebody is at the device, and has shown it by a long press of its button at `now`, in milliseconds since the start:
-    /// see [`Button`](crate::button::Button). For 30 seconds this serves for one act of those that ask for presence.
+    /// Somebody is at the device, and has shown it by a long press of its button at `now`, in milliseconds since the start.
+    /// For 30 seconds this serves for one act of those that ask for presence.
     pub fn note_presence(&mut self, now: u64) {
         self.present_until = Some(now.saturating_add(PRESENCE_MS));
     }

@@ -57,17 +57,15 @@
 
 pub mod answer;
 pub mod authz;
-pub mod button;
 pub mod device;
 pub mod flash;
 pub mod identity;
-pub mod led;
 pub mod lifecycle;
+pub mod offer;
 pub mod peers;
 pub mod problem;
 pub mod resources;
 pub mod server;
-pub mod slots;
 pub mod sources;
 pub mod store;
 pub mod transport;

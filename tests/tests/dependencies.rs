@@ -16,11 +16,19 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("device", Some(&["cbor-schemas", "device-protocol"])),
     ("device-embassy", Some(&["cbor-schemas", "device-protocol", "device"])),
     ("device-small", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
-    ("embassy-usb-usbip", Some(&[])),                    // publishable by itself
+    ("device-board", Some(&["cbor-schemas", "device"])),
+    ("embassy-usb-usbip", Some(&[])), // publishable by itself
     (
         "device-sim",
-        Some(&["cbor-schemas", "device-protocol", "device", "device-embassy", "device-small", "embassy-usb-usbip"]),
+        Some(&[
+            "cbor-schemas",
+            "device-protocol",
+            "device",
+            "device-board",
+            "device-embassy",
+            "device-small",
+            "embassy-usb-usbip",
+        ]),
     ),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),

@@ -29,13 +29,13 @@ use device::{
     answer::Answer,
     device::{Board, Config, Device},
     identity::HardwareSecret,
-    led,
     problem::Problem,
     resources::{ProductResource, content_format},
     server::{Memory, Server},
     transport::{Link, LogLine, Source, serial::Serial, serve},
     values::{Value, Values},
 };
+use device_board::led;
 use device_embassy::{
     client::{Client, Request},
     usb::IpEndpoint,

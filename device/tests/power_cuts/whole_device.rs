@@ -269,7 +269,7 @@ fn receipt(answer: &Response, new: &Observed) {
     let receipt = Receipt::decode(answer.payload()).unwrap();
     assert_eq!(Some(receipt.device), new.info.credential.map(|key| key.x));
     assert_eq!((receipt.generation, receipt.claim_counter), (new.info.generation, new.info.claim_counter));
-    assert_eq!(receipt.digest, device::slots::digest(new.owner.as_ref().unwrap()));
+    assert_eq!(receipt.digest, device::offer::digest(new.owner.as_ref().unwrap()));
 }
 
 #[test]
@@ -427,7 +427,7 @@ fn renewal_by_the_factory() {
 fn factory_receipt(answer: &Response, new: &Observed) {
     let receipt = Receipt::decode(answer.payload()).unwrap();
     assert_eq!(new.info.factory, SlotState::Certified);
-    assert_eq!(receipt.digest, device::slots::digest(new.factory.as_ref().unwrap()));
+    assert_eq!(receipt.digest, device::offer::digest(new.factory.as_ref().unwrap()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use cbor_schemas::{Audience, IssuerId, Kind, Sign1, SlotRequest, StationTokenCla
 use device::{
     authz::{Anchor, Verifier},
     lifecycle::{Role, Voucher},
-    slots::{Offer, VoucherVerifier},
+    offer::{Offer, VoucherVerifier},
     transport::{LogLine, serial::Serial, serve},
 };
 use embedded_io_async::{ErrorType, Read, Write};

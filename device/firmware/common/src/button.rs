@@ -3,11 +3,11 @@
 use core::{cell::RefCell, convert::Infallible};
 
 use device::{
-    button::Button,
     device::Board,
     server::{Memory, Server},
     transport::Source,
 };
+use device_board::button::Button;
 use embassy_time::{Duration, Timer};
 use embedded_hal::digital::{ErrorType, InputPin};
 use embedded_storage::nor_flash::NorFlash;

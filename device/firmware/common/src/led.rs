@@ -6,11 +6,11 @@ use cbor_schemas::Method;
 use device::{
     answer::Answer,
     device::Board,
-    led,
     problem::Problem,
     resources::ProductResource,
     values::{Value, Values},
 };
+use device_board::led;
 use embassy_sync::{blocking_mutex::raw::CriticalSectionRawMutex, signal::Signal};
 use embassy_time::{Duration, Timer};
 use embedded_hal::digital::OutputPin;

@@ -3,6 +3,7 @@
 mod client;
 mod flash;
 mod issuer;
+pub(crate) mod led;
 
 use std::{cell::Cell, rc::Rc};
 
@@ -13,7 +14,6 @@ use device::{
     DATAGRAM_LEN,
     answer::Answer,
     device::{Board, Config, Device},
-    led,
     lifecycle::Access,
     problem::Problem,
     resources::{ProductResource, content_format},
