@@ -1,6 +1,6 @@
 //! The board's button: held down, it shows that somebody is there.
 
-use core::{cell::RefCell, convert::Infallible};
+use core::{cell::RefCell, convert::Infallible, fmt};
 
 use device::{
     device::Board,
@@ -13,7 +13,7 @@ use embedded_hal::digital::{ErrorType, InputPin};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
-use crate::now_ms;
+use crate::{console, now_ms};
 
 /// Between two looks at the button: contacts bounce for some milliseconds.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -54,7 +54,9 @@ pub(crate) async fn run<A, F, R, B, const CACHE: usize>(
             && let Ok(mut server) = server.try_borrow_mut()
         {
             server.device_mut().note_presence(now_ms());
-            log::info!("presence: somebody is here, for 30 seconds");
+            console::print(|line| {
+                line.push_str("INFO presence: somebody is here, for 30 seconds").map_err(|_| fmt::Error)
+            });
         }
         Timer::after(PERIOD).await;
     }

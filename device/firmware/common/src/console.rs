@@ -16,13 +16,15 @@ use embassy_sync::{
     waitqueue::WakerRegistration,
 };
 use heapless::Deque;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Log, Metadata, Record};
 
 /// Bytes that wait at the most: a report line (361 bytes) and a few others.
 pub const CAPACITY: usize = 512;
 
 static CONSOLE: Mutex<CriticalSectionRawMutex, RefCell<Console>> = Mutex::new(RefCell::new(Console::new()));
-static LOGGER: Logger = Logger;
+/// Prints what the [`log`] facade is given. [`start_log`] makes it the logger; where there is none, since the processor has
+/// no atomic compare and swap, the application has to do that, by `log::set_logger_racy`.
+pub static LOGGER: Logger = Logger;
 
 struct Console {
     /// Whole lines, each with its end of line.
@@ -31,26 +33,16 @@ struct Console {
     reader: WakerRegistration,
 }
 
-struct Logger;
+/// A logger that prints to the console.
+#[derive(Debug)]
+pub struct Logger;
 
-/// Prints what the [`log`] facade is given, levels *info* and above. Once is enough.
+/// Prints what the [`log`] facade is given from now on, levels *info* and above. Once is enough.
 #[cfg(target_has_atomic = "ptr")]
-pub fn start() {
+pub fn start_log() {
     // Fails if the application has a logger of its own already: then that is what it wants.
     let _ = log::set_logger(&LOGGER);
-    log::set_max_level(LevelFilter::Info);
-}
-
-/// The same, for processors without atomic compare and swap.
-#[cfg(not(target_has_atomic = "ptr"))]
-#[allow(unsafe_code, reason = "the facade has no other way for them")]
-pub fn start() {
-    cortex_m::interrupt::free(|_| {
-        // SAFETY: nothing else can run here and set a logger, on one core without interrupts.
-        let _ = unsafe { log::set_logger_racy(&LOGGER) };
-        // SAFETY: the same.
-        unsafe { log::set_max_level_racy(LevelFilter::Info) };
-    });
+    log::set_max_level(log::LevelFilter::Info);
 }
 
 /// Prints one line of at most 368 bytes; a longer one is cut, and so is what follows a line feed.
