@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("device-micro-ecc", Some(&[])),
     ("device-protocol", Some(&["cbor-schemas", "device-micro-ecc"])), // on some processors
     ("device", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-embassy", Some(&["cbor-schemas", "device-protocol", "device"])),
+    ("device-embassy", Some(&["cbor-schemas", "device-protocol", "device", "device-board"])),
     ("device-small", Some(&["cbor-schemas", "device-protocol"])),
     ("device-board", Some(&["cbor-schemas", "device"])),
     ("embassy-usb-usbip", Some(&[])), // publishable by itself

@@ -8,28 +8,24 @@
 #![deny(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects)]
 
-mod button;
-pub mod console;
-mod led;
 mod panic;
-mod run;
-mod run_usb;
 
 use core::fmt::Write as _;
 
 use cbor_schemas::{ClaimPolicy, DeviceId};
 use device::device::Config;
+use device_embassy::{led, logger};
 use embassy_futures::join::join;
+#[cfg(feature = "usb")]
 use embassy_usb_driver::Driver;
 use embedded_hal::digital::{InputPin, OutputPin};
 use embedded_io_async::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
-pub use button::NoButton;
-pub use led::Led;
-pub use run::{DeviceServer, Hardware, SEND_LEN, ServerMemory, now_ms, refuse, start};
-pub use static_cell;
+pub use device_embassy::{
+    Hardware, SEND_LEN, ServerMemory, button::NoButton, console, led::Led, link_layout, memory, now_ms, refuse, start,
+};
 
 /// The Private Enterprise Number in device IDs: 32473 is for documentation (RFC 5612). Whoever ships a product puts the
 /// one of their organisation here.
@@ -68,10 +64,11 @@ where
     N: InputPin,
 {
     start_log();
-    join(run::run(config, Led, hardware), led::run(led))
+    join(device_embassy::run(config, Led, hardware), led::run(led))
 }
 
 /// The commissionable device on a USB cable, for ever. `product` is what a host shows of it, at most 31 characters.
+#[cfg(feature = "usb")]
 pub fn run_usb<F, R, D, N>(
     config: Config,
     hardware: Hardware<F, R, D, N>,
@@ -85,13 +82,13 @@ where
     N: InputPin,
 {
     start_log();
-    join(run_usb::run_usb(config, Led, hardware, "Commissioning", product), led::run(led))
+    join(device_embassy::run_usb(config, Led, hardware, "Commissioning", product), led::run(led))
 }
 
 /// Sends what the [`log`] facade is given, levels *info* and above, to the console. Once is enough.
 #[cfg(target_has_atomic = "ptr")]
 pub fn start_log() {
-    console::start_log();
+    logger::start();
 }
 
 /// The same, for processors without atomic compare and swap.
@@ -100,7 +97,7 @@ pub fn start_log() {
 pub fn start_log() {
     cortex_m::interrupt::free(|_| {
         // SAFETY: nothing else can run here and set a logger, on one core without interrupts.
-        let _ = unsafe { log::set_logger_racy(&console::LOGGER) };
+        let _ = unsafe { log::set_logger_racy(&logger::LOGGER) };
         // SAFETY: the same.
         unsafe { log::set_max_level_racy(log::LevelFilter::Info) };
     });

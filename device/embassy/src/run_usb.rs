@@ -7,15 +7,18 @@ use device::{
     device::{Board, Config},
     transport::LogLine,
 };
-use device_embassy::usb::{self, Address, Counters, FULL_SPEED, Resources, Setup};
 use embassy_futures::join::join;
-use embassy_usb_driver::Driver;
+use embassy_usb::driver::Driver;
 use embedded_hal::digital::InputPin;
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 use static_cell::StaticCell;
 
-use crate::{Hardware, button, console, memory, now_ms, start};
+use crate::{
+    button, console, memory,
+    run::{Hardware, now_ms, start},
+    usb::{self, Address, Counters, FULL_SPEED, Resources, Setup},
+};
 
 /// What a board may draw from the cable, in milliamperes, before it has asked for more: one unit load (USB 2.0, section
 /// 7.2.1).
@@ -25,7 +28,7 @@ const MAX_POWER: u16 = 100;
 /// `layout` does not fit the flash, and the second time.
 ///
 /// `manufacturer` and `product` are what a host shows of it, at most 31 characters each.
-pub(crate) async fn run_usb<F, R, D, N, B>(
+pub async fn run_usb<F, R, D, N, B>(
     config: Config,
     board: B,
     hardware: Hardware<F, R, D, N>,

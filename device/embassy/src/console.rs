@@ -16,33 +16,17 @@ use embassy_sync::{
     waitqueue::WakerRegistration,
 };
 use heapless::Deque;
-use log::{Log, Metadata, Record};
 
 /// Bytes that wait at the most: a report line (361 bytes) and a few others.
 pub const CAPACITY: usize = 512;
 
 static CONSOLE: Mutex<CriticalSectionRawMutex, RefCell<Console>> = Mutex::new(RefCell::new(Console::new()));
-/// Prints what the [`log`] facade is given. [`start_log`] makes it the logger; where there is none, since the processor has
-/// no atomic compare and swap, the application has to do that, by `log::set_logger_racy`.
-pub static LOGGER: Logger = Logger;
 
 struct Console {
     /// Whole lines, each with its end of line.
     bytes: Deque<u8, CAPACITY>,
     dropped: u16,
     reader: WakerRegistration,
-}
-
-/// A logger that prints to the console.
-#[derive(Debug)]
-pub struct Logger;
-
-/// Prints what the [`log`] facade is given from now on, levels *info* and above. Once is enough.
-#[cfg(target_has_atomic = "ptr")]
-pub fn start_log() {
-    // Fails if the application has a logger of its own already: then that is what it wants.
-    let _ = log::set_logger(&LOGGER);
-    log::set_max_level(log::LevelFilter::Info);
 }
 
 /// Prints one line of at most 368 bytes; a longer one is cut, and so is what follows a line feed.
@@ -104,18 +88,4 @@ impl Console {
         }
         LogLine::from_utf8(text).ok()
     }
-}
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            print(|line| write!(line, "{} {}", record.level(), record.args()));
-        }
-    }
-
-    fn flush(&self) {}
 }

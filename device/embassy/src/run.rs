@@ -23,7 +23,7 @@ use rand_core::CryptoRngCore;
 use crate::{button, console};
 
 /// Answers kept for requests that come again. There is one host at the cable, and it waits for each answer.
-pub(crate) const CACHED_ANSWERS: usize = 1;
+pub const CACHED_ANSWERS: usize = 1;
 
 /// A buffer for sending that never is too small, in bytes: the longest frame (a datagram, its type and checksum, all of
 /// it escaped, between two delimiters) and 64 of the frame before.
@@ -87,7 +87,7 @@ macro_rules! memory {
 }
 
 /// The commissionable device on one UART, for ever. It ends where `layout` does not fit the flash, and the second time.
-pub(crate) async fn run<F, R, P, N, B>(config: Config, board: B, hardware: Hardware<F, R, P, N>)
+pub async fn run<F, R, P, N, B>(config: Config, board: B, hardware: Hardware<F, R, P, N>)
 where
     F: NorFlash,
     R: CryptoRngCore,

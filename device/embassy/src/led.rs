@@ -68,7 +68,7 @@ impl Board for Led {
 }
 
 /// Does what is wanted. A pin that fails is a pin that does not light up.
-pub(crate) async fn run(mut led: impl OutputPin) {
+pub async fn run(mut led: impl OutputPin) {
     loop {
         let _ = led.set_state(IS_ON.load(Ordering::Relaxed).into());
         match WANTED.wait().await {
