@@ -34,6 +34,10 @@ pub fn print(write: impl FnOnce(&mut LogLine) -> fmt::Result) {
     let mut line = LogLine::new();
     // What fits is there, even if not all did.
     let _ = write(&mut line);
+    push(&line);
+}
+
+fn push(line: &LogLine) {
     let text = line.lines().next().unwrap_or_default();
     CONSOLE.lock(|console| {
         let Ok(mut console) = console.try_borrow_mut() else { return };

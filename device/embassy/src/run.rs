@@ -13,7 +13,7 @@ use device::{
     store::{Layout, LayoutError},
     transport::{Link as _, Source, serial::Serial, serve},
 };
-use embassy_futures::join::join;
+use embassy_futures::select::select;
 use embassy_time::{Duration, Instant, Timer};
 use embedded_hal::digital::InputPin;
 use embedded_io_async::{Read, Write};
@@ -108,7 +108,7 @@ where
             Timer::after(Duration::from_millis(1)).await;
         }
     };
-    join(serving, button::run(button, &server)).await;
+    select(serving, button::run(button, &server)).await;
 }
 
 /// Says on the console, over and over, why this board must not be a device.

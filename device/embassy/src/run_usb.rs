@@ -7,7 +7,7 @@ use device::{
     device::{Board, Config},
     transport::LogLine,
 };
-use embassy_futures::join::join;
+use embassy_futures::select::select;
 use embassy_usb::driver::Driver;
 use embedded_hal::digital::InputPin;
 use embedded_storage::nor_flash::NorFlash;
@@ -65,5 +65,5 @@ pub async fn run_usb<F, R, D, N, B>(
     let serving =
         usb::serve::<FULL_SPEED, Address, _, _>(port, setup, resources, &server, now_ms, greeting, console::next_line);
     // A stack that is new has a free port and a free group, which is all that can fail.
-    let _ = join(serving, button::run(button, &server)).await;
+    let _ = select(serving, button::run(button, &server)).await;
 }

@@ -15,7 +15,7 @@ use core::fmt::Write as _;
 use cbor_schemas::{ClaimPolicy, DeviceId};
 use device::device::Config;
 use device_embassy::{led, logger};
-use embassy_futures::join::join;
+use embassy_futures::select::select;
 #[cfg(feature = "usb")]
 use embassy_usb_driver::Driver;
 use embedded_hal::digital::{InputPin, OutputPin};
@@ -64,7 +64,7 @@ where
     N: InputPin,
 {
     start_log();
-    join(device_embassy::run(config, Led, hardware), led::run(led))
+    select(device_embassy::run(config, Led, hardware), led::run(led))
 }
 
 /// The commissionable device on a USB cable, for ever. `product` is what a host shows of it, at most 31 characters.
@@ -82,7 +82,7 @@ where
     N: InputPin,
 {
     start_log();
-    join(device_embassy::run_usb(config, Led, hardware, "Commissioning", product), led::run(led))
+    select(device_embassy::run_usb(config, Led, hardware, "Commissioning", product), led::run(led))
 }
 
 /// Sends what the [`log`] facade is given, levels *info* and above, to the console. Once is enough.
