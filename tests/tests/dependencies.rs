@@ -121,18 +121,33 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn the_device_crates_need_no_operating_system() {
     for package in NO_STD {
-        let tree = Command::new(env!("CARGO"))
-            .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
-            .current_dir(root())
-            .output()
-            .expect("cargo runs");
-        let tree = String::from_utf8(tree.stdout).expect("UTF-8");
-        assert!(tree.starts_with(package), "{tree}");
-        for line in tree.lines() {
-            let dependency = line.split(' ').next().unwrap_or_default();
-            assert!(!NEEDS_STD.contains(&dependency), "{package} depends on {dependency}");
-        }
+        let tree = tree_of(package);
+        let std = tree.iter().find(|dependency| NEEDS_STD.contains(&dependency.as_str()));
+        assert_eq!(std, None, "of {package}");
     }
+}
+
+/// The device is for any executor, and a product with a UART builds neither a USB stack nor a network.
+#[test]
+fn what_is_for_embassy_is_built_where_it_is_asked_for() {
+    let device = tree_of("device");
+    assert_eq!(device.iter().find(|dependency| dependency.starts_with("embassy-")), None);
+    let uart = tree_of("device-embassy");
+    assert!(uart.contains("embassy-time"), "{uart:?}");
+    let others = ["embassy-usb", "embassy-net", "smoltcp", "log"];
+    assert_eq!(uart.iter().find(|dependency| others.contains(&dependency.as_str())), None);
+}
+
+/// The package and all that it is built with, with no features but its default ones.
+fn tree_of(package: &str) -> BTreeSet<String> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let tree = String::from_utf8(tree.stdout).expect("UTF-8");
+    assert!(tree.starts_with(package), "{tree}");
+    tree.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
 }
 
 /// What the host's tests say of a library holds for the firmware too.
