@@ -16,8 +16,8 @@ use protocol::coap::{
     unsupported_option,
 };
 use protocol::conversation::Source;
+use protocol::conversation::server::sessions::{Handshake, Places, Session, Shares};
 use protocol::conversation::server::{self as conversation, Incoming, Party, Reply};
-use protocol::conversation::sessions::{Handshake, Places, Session, Shares};
 use protocol::edhoc;
 use protocol::key::{PrivateKey, PublicKey};
 use protocol::oscore::Correlation;

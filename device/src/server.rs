@@ -12,8 +12,8 @@ use protocol::{
         Assembled, Assembly, Block, BlockError, BlockSize, EchoKey, Message, NoSpace, option_refusal, uint_option,
         unsupported_option,
     },
+    conversation::server::sessions::Shares,
     conversation::server::{self as conversation, Incoming, Party, Reply},
-    conversation::sessions::Shares,
     key::{PrivateKey, PublicKey},
 };
 use rand_core::CryptoRngCore;

@@ -4,9 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use cbor_schemas::{Method, ProblemDetails};
-use coap_lite::{CoapOption, Packet};
-use coap_numbers::{code, option};
-use protocol::coap::is_option_length;
+use coap_numbers::code;
+use protocol::conversation;
 
 use crate::text;
 
@@ -121,21 +120,18 @@ impl Request {
         Self { content_format: Some(content_format), payload: payload.into(), ..Self::new(Method::Put, path) }
     }
 
-    /// Code and options, still without payload: what each message of a block-wise exchange repeats.
-    pub(super) fn head(&self) -> Packet {
-        let mut packet = Packet::new();
-        packet.header.code = method_code(self.method).into();
-        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
-        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-            packet.add_option(CoapOption::UriPath, segment.into());
-        }
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            packet.add_option(CoapOption::UriQuery, parameter.into());
-        }
-        if let Some(accept) = self.accept {
-            packet.add_option(CoapOption::Accept, uint_value(accept.into()));
-        }
-        packet
+    /// Method and path, as [`summary`](super::summary) has it.
+    pub(super) fn summary(&self) -> String {
+        let method = format!("{:?}", self.method).to_uppercase();
+        let (path, _) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        format!("{method} {path}")
+    }
+
+    pub(super) fn for_conversation(&self) -> conversation::client::Request<'_> {
+        let Self { method, path, content_format, accept, payload } = self;
+        let (content_format, accept) = (*content_format, *accept);
+        let request = conversation::client::Request::new(method_code(*method), path);
+        conversation::client::Request { content_format, accept, payload, ..request }
     }
 }
 
@@ -158,12 +154,25 @@ impl Response {
         if self.code.is_success() { Ok(self) } else { Err(Refusal::from(&self)) }
     }
 
-    /// Code, content format and payload of the last message of an exchange.
-    pub(crate) fn new(last: &Packet, payload: Vec<u8>) -> Self {
-        let content_format = uint_option(last, option::CONTENT_FORMAT).and_then(|format| format.try_into().ok());
-        let max_age = uint_option(last, option::MAX_AGE).unwrap_or(DEFAULT_MAX_AGE);
-        let max_age = Duration::from_secs(max_age.into());
-        Self { code: Code(last.header.code.into()), content_format, payload, max_age }
+    pub(super) fn new(response: &conversation::client::Response, body: &[u8]) -> Self {
+        let max_age = response.max_age.unwrap_or(DEFAULT_MAX_AGE);
+        Self {
+            code: Code(response.code),
+            content_format: response.content_format,
+            payload: body.get(..response.len).unwrap_or_default().to_vec(),
+            max_age: Duration::from_secs(max_age.into()),
+        }
+    }
+
+    /// The same as the conversation has it, which keeps the body elsewhere.
+    pub(crate) fn head(&self) -> conversation::client::Response {
+        conversation::client::Response {
+            code: self.code.0,
+            content_format: self.content_format,
+            max_age: None,
+            observe: None,
+            len: self.payload.len(),
+        }
     }
 }
 
@@ -200,36 +209,6 @@ impl From<&Response> for Refusal {
             detail: problem.as_ref().and_then(|problem| problem.detail).map(text::line),
         }
     }
-}
-
-/// What the other end wants to have back, if it asks for proof of our address (RFC 9175 section 2.3).
-pub(crate) fn echo_wanted(response: &Packet) -> Option<Vec<u8>> {
-    let is_wanted = Code(response.header.code.into()) == Code::UNAUTHORIZED;
-    single_option(response, option::ECHO).filter(|_| is_wanted).map(<[u8]>::to_vec)
-}
-
-/// Sends it back.
-pub(crate) fn set_echo(request: &mut Packet, echo: &[u8]) {
-    request.clear_option(CoapOption::from(option::ECHO));
-    request.add_option(CoapOption::from(option::ECHO), echo.to_vec());
-}
-
-/// The value of an option that is an unsigned integer; `None` if it is absent, repeated or too long.
-pub(crate) fn uint_option(packet: &Packet, number: u16) -> Option<u32> {
-    let value = single_option(packet, number)?;
-    (value.len() <= 4).then(|| value.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
-}
-
-/// The value of an option that may occur only once, if it has a length that it may have (RFC 7252 section 5.4.3).
-pub(super) fn single_option(packet: &Packet, number: u16) -> Option<&[u8]> {
-    let mut values = packet.get_option(CoapOption::from(number))?.iter();
-    let value = values.next()?;
-    (values.next().is_none() && is_option_length(number, value.len())).then_some(value)
-}
-
-/// Shortest form of an unsigned integer (RFC 7252 section 3.2): zero is empty.
-pub(crate) fn uint_value(value: u32) -> Vec<u8> {
-    value.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
 fn method_code(method: Method) -> u8 {

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
+use coap_message::{MessageOption, ReadableMessage};
+use coap_numbers::option;
+use protocol::coap::{Datagram, Type};
 
 use super::message::Code;
 
@@ -31,8 +33,8 @@ pub struct Record {
 }
 
 impl Record {
-    pub(super) fn new(direction: Direction, packet: &Packet, datagram: usize, line: usize) -> Self {
-        Self { direction, message: describe(packet), note: String::new(), datagram, line }
+    pub(super) fn new(direction: Direction, parsed: &Datagram<'_>, datagram: usize, line: usize) -> Self {
+        Self { direction, message: describe(parsed), note: String::new(), datagram, line }
     }
 }
 
@@ -43,9 +45,17 @@ impl fmt::Display for Record {
     }
 }
 
-/// What is inside a protected message, or is not protected: method and path, or response code.
-pub(crate) fn summary(packet: &Packet) -> String {
-    let method = match u8::from(packet.header.code) {
+/// Says what the last message received carried.
+pub(super) fn note_received(records: &mut Option<Vec<Record>>, note: String) {
+    let last = records.iter_mut().flatten().rev().find(|record| record.direction == Direction::Received);
+    if let Some(last) = last {
+        last.note = note;
+    }
+}
+
+/// What a message is: method and path, or response code.
+pub(crate) fn summary(message: &impl ReadableMessage) -> String {
+    let method = match message.code().into() {
         0 => return "empty".to_owned(),
         1 => "GET",
         2 => "POST",
@@ -53,22 +63,23 @@ pub(crate) fn summary(packet: &Packet) -> String {
         4 => "DELETE",
         code => return Code(code).to_string(),
     };
-    let segments = packet.get_option(CoapOption::UriPath).into_iter().flatten();
-    let path: String = segments.map(|segment| format!("/{}", String::from_utf8_lossy(segment))).collect();
+    let segments = message.options().filter(|option| option.number() == option::URI_PATH);
+    let path: String = segments.map(|segment| format!("/{}", String::from_utf8_lossy(segment.value()))).collect();
     format!("{method} {path}").trim_end().to_owned()
 }
 
-fn describe(packet: &Packet) -> String {
-    let kind = match packet.header.get_type() {
-        MessageType::Confirmable => "CON",
-        MessageType::NonConfirmable => "NON",
-        MessageType::Acknowledgement => "ACK",
-        MessageType::Reset => "RST",
+fn describe(parsed: &Datagram<'_>) -> String {
+    let kind = match parsed.header.type_ {
+        Type::Con => "CON",
+        Type::Non => "NON",
+        Type::Ack => "ACK",
+        Type::Rst => "RST",
     };
-    let protected = packet.get_option(CoapOption::Oscore).is_some_and(|values| !values.is_empty());
-    match packet.header.code {
-        MessageClass::Empty => kind.to_owned(),
-        _ if protected => format!("{kind} {} OSCORE", summary(packet)),
-        _ => format!("{kind} {}", summary(packet)),
+    let message = parsed.message();
+    let is_protected = message.options().any(|option| option.number() == option::OSCORE);
+    match parsed.header.code {
+        0 => kind.to_owned(),
+        _ if is_protected => format!("{kind} {} OSCORE", summary(&message)),
+        _ => format!("{kind} {}", summary(&message)),
     }
 }

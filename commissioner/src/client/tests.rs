@@ -1,11 +1,12 @@
 use std::sync::{Arc, Mutex};
 
 use cbor_schemas::Limits;
-use coap_lite::CoapOption;
+use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 
+use super::testing::empty_message;
 use super::*;
 use crate::link::Datagram;
 use crate::link::memory::{Faults, MemoryLink, faulty_pair, pair};
@@ -133,14 +134,20 @@ async fn retransmissions_keep_to_the_schedule() {
 }
 
 #[test]
-fn the_first_wait_is_random_within_its_bounds_and_longer_for_slow_devices() {
-    let timers = Timers::NETWORK;
-    let waits: Vec<_> = (0..200).map(|_| timers.first_wait(Duration::ZERO)).collect();
-    assert!(waits.iter().all(|wait| (Duration::from_secs(2)..=Duration::from_secs(3)).contains(wait)));
-    assert!(waits.iter().max().unwrap().abs_diff(*waits.iter().min().unwrap()) > Duration::from_millis(500));
+fn waits_are_stretched_by_chance_and_longer_for_slow_devices() {
+    let timers = |timers: Timers, slowness| {
+        let conversation::client::Timers { ack_timeout, spread, response, .. } = timers.for_conversation(slowness);
+        (ack_timeout, spread, response)
+    };
+    assert_eq!(timers(Timers::NETWORK, Duration::ZERO), (2_000_000, 1_000_000, 60_000_000));
     assert_eq!(timers::slowness(4300), Duration::from_millis(17_200));
-    assert_eq!(EXACT.first_wait(timers::slowness(4300)), Duration::from_millis(19_200));
+    assert_eq!(timers(EXACT, timers::slowness(4300)), (19_200_000, 0, 94_400_000));
     assert_eq!(timers::slowness(u32::MAX), Duration::from_secs(120));
+    let second = Duration::from_secs(1);
+    let parts: Vec<_> = (0..200).map(|_| Timers::NETWORK.part_of(second, &mut OsRng)).collect();
+    assert!(parts.iter().all(|part| *part <= second));
+    assert!(parts.iter().max().unwrap().abs_diff(*parts.iter().min().unwrap()) > second / 2);
+    assert_eq!(EXACT.part_of(second, &mut OsRng), second);
 }
 
 #[tokio::test(start_paused = true)]
@@ -482,24 +489,6 @@ async fn an_acknowledgement_with_something_behind_it_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_answers_are_remembered_within_bounds() {
-    let (mut client, link) = client(EXACT);
-    let device = device(link, |mut link| async move {
-        for id in 0..100 {
-            let request = next(&mut link).await;
-            link.send(&encode(MessageType::Confirmable, 0x45, id, request.get_token(), b"")).await.unwrap();
-            next(&mut link).await;
-        }
-        link
-    });
-    for _ in 0..100 {
-        client.request(&Request::get("/comm")).await.unwrap();
-    }
-    assert!(client.acknowledged.len() == REMEMBERED && client.acknowledged.capacity() < 2 * REMEMBERED);
-    device.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_link_that_loses_doubles_and_reorders_delivers_each_response_to_its_request() {
     let faults = Faults { lost: 30, duplicated: 30, delay: Duration::from_millis(900) };
     for seed in 1..=20 {
@@ -524,9 +513,7 @@ async fn a_slow_device_with_small_datagrams_gets_time_and_small_payloads() {
     };
     let (mut client, _device) = client(EXACT);
     client.adapt(&info);
-    assert_eq!(client.room(), 96);
-    assert_eq!(client.room_beside(60), 36);
-    assert_eq!(client.room_beside(600), 0);
+    assert_eq!(client.conversation.room(None), 96);
     let start = Instant::now();
     client.ping().await.unwrap_err();
     assert_eq!(start.elapsed(), Duration::from_millis(19_200 * 31));
@@ -564,11 +551,22 @@ async fn each_message_is_recorded_with_its_sizes() {
     assert!(client.take_records().is_empty());
 }
 
+#[tokio::test]
+async fn a_body_that_is_longer_than_any_is_not_begun_with() {
+    let (mut client, _device) = client(EXACT);
+    client.record();
+    let result = client.request(&Request::put("/x", 60, vec![0; MAX_BODY + 1])).await;
+    assert!(matches!(result, Err(Error::TooLarge)) && client.take_records().is_empty());
+}
+
 #[test]
 fn a_request_names_its_path_query_and_formats() {
     let mut request = Request::get("/.well-known/core?rt=core.edhoc&x=1");
     request.accept = Some(content_format::LINK_FORMAT);
-    let packet = request.head();
+    let header = coap::Header { type_: Type::Non, code: 1, message_id: 1, token: coap::Token::EMPTY };
+    let mut datagram = [0; 64];
+    let length = request.for_conversation().compose(&header, &mut datagram).unwrap();
+    let packet = Packet::from_bytes(&datagram[..length]).unwrap();
     let values = |option| -> Vec<_> { packet.get_option(option).unwrap().iter().map(|v| v.as_slice()).collect() };
     assert_eq!(values(CoapOption::UriPath), [&b".well-known"[..], b"core"]);
     assert_eq!(values(CoapOption::UriQuery), [&b"rt=core.edhoc"[..], b"x=1"]);

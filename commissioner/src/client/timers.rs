@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rand_core::{OsRng, RngCore};
+use protocol::conversation;
+use rand_core::RngCore;
 
 use crate::link::Link;
 
@@ -55,26 +56,25 @@ impl Timers {
         if link.is_serial() { Self::SERIAL } else { Self::NETWORK }
     }
 
-    /// The wait before the first retransmission to a device that may think for `slowness` before it answers.
-    pub(super) fn first_wait(&self, slowness: Duration) -> Duration {
-        let stretch = 1.0 + (self.ack_random_factor - 1.0).max(0.0) * share();
-        self.ack_timeout.mul_f64(stretch) + slowness
+    /// The same for a device that may think for `slowness` before it answers, in microseconds.
+    pub(super) fn for_conversation(&self, slowness: Duration) -> conversation::client::Timers {
+        conversation::client::Timers {
+            ack_timeout: micros(self.ack_timeout + slowness),
+            spread: micros(self.ack_timeout.mul_f64((self.ack_random_factor - 1.0).max(0.0))),
+            max_retransmit: self.max_retransmit,
+            response: micros(self.response + slowness * 2),
+        }
     }
 
     /// A part of `duration`, another one each time; all of it where no wait is stretched by chance.
-    pub(super) fn part_of(&self, duration: Duration) -> Duration {
-        if self.ack_random_factor > 1.0 { duration.mul_f64(share()) } else { duration }
-    }
-
-    /// The wait for a response after its acknowledgement.
-    pub(super) fn response_wait(&self, slowness: Duration) -> Duration {
-        self.response + slowness * 2
+    pub(super) fn part_of(&self, duration: Duration, random: &mut (impl RngCore + ?Sized)) -> Duration {
+        let share = f64::from(random.next_u32()) / f64::from(u32::MAX);
+        if self.ack_random_factor > 1.0 { duration.mul_f64(share) } else { duration }
     }
 }
 
-/// A number from 0 to 1.
-fn share() -> f64 {
-    f64::from(OsRng.next_u32()) / f64::from(u32::MAX)
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// How long a device may think about its slowest answer, by what it says of one P-256 operation.

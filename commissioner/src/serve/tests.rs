@@ -7,8 +7,7 @@ use protocol::oscore::Context;
 
 use super::revocations::token_hash;
 use super::*;
-use crate::client::{uint_option, uint_value};
-use crate::session::to_packet;
+use crate::client::testing::{to_packet, uint_option, uint_value};
 
 type Address = SocketAddr;
 

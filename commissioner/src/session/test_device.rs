@@ -1,14 +1,16 @@
 //! A device for tests: EDHOC responder and OSCORE on one end of a link in memory, and behind them a function.
 
+use coap_lite::{CoapOption, Packet};
 use coap_numbers::option;
 use std::sync::{Arc, Mutex};
 
-use protocol::edhoc::{self, Established, Responder};
+use protocol::edhoc::{self, ConnId, Established, Responder};
 use protocol::oscore::split_combined;
 use rand_core::OsRng;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::client::{Code, summary, testing::to_packet};
 use crate::link::Datagrams;
 use crate::link::memory::{MemoryLink, pair};
 

@@ -1,11 +1,12 @@
 use std::sync::{Arc, Mutex};
 
 use super::test_device::{Misbehaviour, Protection, TestDevice, response};
+use coap_lite::{CoapOption, Packet};
 use coap_numbers::option;
 use rand_core::{OsRng, RngCore};
 
 use super::*;
-use crate::client::{Direction, Method};
+use crate::client::{Code, Direction, Method, summary};
 use crate::cmd::exit::{CommandError, ExitCode};
 
 /// Answers with the method, the path and who asks, and echoes the payload.

@@ -20,39 +20,32 @@
 //! ```
 //!
 //! message_3 goes with the first request (RFC 9668), since there are servers that take it no other way; alone to one that does
-//! not know the option for that.
-//!
-//! Requests are confirmable and sent again as RFC 7252 section 4.2 has it; answers have to come with the acknowledgement,
-//! as those of our devices do. Where a server wants proof of our address (RFC 9175), it gets it.
+//! not know the option for that. All else is [`conversation`]'s.
 
 use core::fmt;
 
-use coap_message::{MessageOption, MinimalWritableMessage, OptionNumber, ReadableMessage};
-use coap_numbers::{code, option};
-use device::{DATAGRAM_LEN, resources::content_format, transport::Link};
-use embassy_time::{Duration, Instant, with_deadline};
+use device::{DATAGRAM_LEN, transport::Link};
+use embassy_time::{Instant, with_deadline};
 use protocol::{
-    coap::{Datagram, Header, NoSpace, Token, Type, Writer, is_option_length},
-    edhoc::{self, ConnId, IdCred, Initiator, Transfer},
+    conversation::{
+        self,
+        client::{
+            Step, Timers, Transaction,
+            session::{Handshake, Refused, edhoc_message, edhoc_request},
+        },
+    },
+    edhoc::{self, Transfer},
     key::{PrivateKey, PublicKey},
-    oscore::{self, Context, Correlation},
+    oscore,
 };
 use rand_core::CryptoRngCore;
 
-/// ACK_TIMEOUT, with half of ACK_RANDOM_FACTOR on top: a device talks to one other at a time.
-const ACK_TIMEOUT: Duration = Duration::from_millis(2500);
-/// MAX_RETRANSMIT
-const MAX_RETRANSMIT: u32 = 4;
-/// What a request of ours has at most, in bytes: options and body.
-const REQUEST_LEN: usize = 256;
-/// The longest value of an Echo option (RFC 9175 section 2.2.1).
-const ECHO_LEN: usize = 40;
-/// What message_3 has at most, in bytes.
-const MESSAGE_3_LEN: usize = 144;
-/// How often one request is made: as it is, with an Echo option, and after a message_3 that had to go alone.
-const ATTEMPTS: usize = 3;
-/// Our connection identifier: there is one session at a time.
-const C_I: Option<ConnId> = ConnId::new(0x0d);
+pub use protocol::conversation::client::{Request, Response};
+
+/// Those of RFC 7252 section 4.8, in milliseconds.
+const TIMERS: Timers = Timers { ack_timeout: 2_000, spread: 1_000, max_retransmit: 4, response: 60_000 };
+/// The longest answer to an EDHOC message, in bytes.
+const EDHOC_LEN: usize = 256;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +72,24 @@ pub enum Error<E> {
 
 impl<E> From<edhoc::Error> for Error<E> {
     fn from(error: edhoc::Error) -> Self {
-        Error::Handshake(error)
+        match error {
+            edhoc::Error::UnknownCredential => Error::NotMine,
+            error => Error::Handshake(error),
+        }
     }
 }
 
-impl<E> From<NoSpace> for Error<E> {
-    fn from(_: NoSpace) -> Self {
-        Error::TooLong
+impl<E> From<conversation::client::Error> for Error<E> {
+    fn from(error: conversation::client::Error) -> Self {
+        use conversation::client::Error as Failed;
+
+        match error {
+            Failed::NoAnswer | Failed::TooSlow => Error::TimedOut,
+            Failed::Reset | Failed::Malformed(_) | Failed::Changed => Error::Malformed,
+            Failed::TooLarge => Error::TooLong,
+            Failed::Unprotected(_) => Error::Unprotected(oscore::Error::NotProtected),
+            Failed::Oscore(error) => Error::Unprotected(error),
+        }
     }
 }
 
@@ -105,81 +109,16 @@ impl<E: fmt::Debug> fmt::Display for Error<E> {
     }
 }
 
-/// A request.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'r> {
-    method: u8,
-    path: &'r str,
-    content_format: Option<u16>,
-    body: &'r [u8],
-}
-
-impl<'r> Request<'r> {
-    /// GET
-    pub const fn get(path: &'r str) -> Self {
-        Request { method: code::GET, path, content_format: None, body: &[] }
-    }
-
-    /// PUT of a body with a content format.
-    pub const fn put(path: &'r str, content_format: u16, body: &'r [u8]) -> Self {
-        Request { method: code::PUT, path, content_format: Some(content_format), body }
-    }
-
-    const fn edhoc(content_format: u16, body: &'r [u8]) -> Self {
-        Request { method: code::POST, path: "/.well-known/edhoc", content_format: Some(content_format), body }
-    }
-
-    /// Composes a datagram, with at most the bytes of `out`. `echo` is empty if there is nothing to prove.
-    fn compose(&self, header: &Header, echo: &[u8], out: &mut [u8]) -> Result<usize, NoSpace> {
-        let mut writer = Writer::new(out, &Header { code: self.method, ..*header })?;
-        let mut message = writer.message();
-        for segment in self.path.split('/').skip(1) {
-            add_option(&mut message, option::URI_PATH, segment.as_bytes())?;
-        }
-        if let Some(format) = self.content_format {
-            let bytes = format.to_be_bytes();
-            let value = if format < 256 { bytes.get(1..) } else { Some(&bytes[..]) };
-            add_option(&mut message, option::CONTENT_FORMAT, value.unwrap_or_default())?;
-        }
-        if !echo.is_empty() {
-            add_option(&mut message, option::ECHO, echo)?;
-        }
-        message.set_payload(self.body).map_err(|_| NoSpace)?;
-        let (len, _) = message.finish();
-        writer.finish(len)
-    }
-}
-
-fn add_option<M: MinimalWritableMessage>(message: &mut M, number: u16, value: &[u8]) -> Result<(), NoSpace> {
-    let number = M::OptionNumber::new(number).map_err(|_| NoSpace)?;
-    message.add_option(number, value).map_err(|_| NoSpace)
-}
-
-/// A response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Response {
-    /// Its code.
-    pub code: u8,
-    /// How many bytes of body there are.
-    pub len: usize,
-}
-
-/// Talks to one peer over a link that nobody else reads. 2.3 kB.
+/// Talks to one peer over a link that nobody else reads.
 pub struct Client<'l, L, A> {
     link: &'l mut L,
     peer: A,
-    message_id: u16,
-    /// What the peer wants back, if it asked for that.
-    echo: heapless::Vec<u8, ECHO_LEN>,
-    outgoing: [u8; DATAGRAM_LEN],
-    incoming: [u8; DATAGRAM_LEN],
 }
 
 impl<'l, A: Copy + Eq, L: Link<A>> Client<'l, L, A> {
     /// A client of `peer`.
     pub fn new(link: &'l mut L, peer: A) -> Self {
-        let (outgoing, incoming) = ([0; DATAGRAM_LEN], [0; DATAGRAM_LEN]);
-        Client { link, peer, message_id: 0, echo: heapless::Vec::new(), outgoing, incoming }
+        Client { link, peer }
     }
 
     /// Lets the peer say its key, `approve` decide about that, and the peer prove it: by EDHOC, with `own` by value. Costs four
@@ -187,100 +126,85 @@ impl<'l, A: Copy + Eq, L: Link<A>> Client<'l, L, A> {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn connect(
-        mut self,
+    pub async fn connect<R: CryptoRngCore>(
+        self,
         own: &PrivateKey,
         approve: impl FnOnce(&PublicKey) -> bool,
-        rng: &mut impl CryptoRngCore,
-    ) -> Result<Session<'l, L, A>, Error<L::Error>> {
-        // Another one each time, so that late answers to an earlier client are not taken for ours.
-        self.message_id = rng.next_u32() as u16;
-        let (initiator, message_1) = Initiator::start_asking(own, C_I.ok_or(edhoc::Error::ConnectionId)?, rng)?;
-        let message_2 = self.send_edhoc(&[0xf5], &message_1).await?;
-        let mine = |id_cred: IdCred<'_>| match id_cred {
-            IdCred::Ccs(key, _) if key != *own.public() && approve(&key) => Some(key),
-            // Whose that is only the peer can say, and it did not.
-            _ => None,
-        };
-        let message_2 = self.incoming.get(message_2).ok_or(Error::Malformed)?;
-        let finished = initiator.finish(message_2, Transfer::ByValue, mine);
-        let (pending, message_3) = finished.map_err(|error| match error {
-            edhoc::Error::UnknownCredential => Error::NotMine,
-            error => Error::Handshake(error),
-        })?;
-        let (c_r, key) = (pending.c_r, pending.peer);
-        let context = pending.confirm(None)?;
-        Ok(Session { client: self, context, key, c_r, message_3: Some(message_3) })
+        mut rng: R,
+    ) -> Result<Session<'l, L, A, R>, Error<L::Error>> {
+        let client = conversation::client::Client::new(TIMERS, rng.next_u32() as u16);
+        let mut line = Line { link: self.link, peer: self.peer, client, rng };
+        let (handshake, message_1) = Handshake::start(own, true, &mut line.rng)?;
+        let mut body = [0; EDHOC_LEN];
+        let response = line.transact(None, edhoc_request(&message_1), &mut body).await?;
+        let message_2 = edhoc_message(&response, &body).ok_or(Error::Handshake(edhoc::Error::Peer))?;
+        let is_mine = |key: &PublicKey| key != own.public() && approve(key);
+        let session = handshake.finish(message_2, Transfer::ByValue, is_mine)?.session()?;
+        Ok(Session { line, session })
     }
+}
 
-    /// Sends an EDHOC message, and returns where the one in the answer is.
-    async fn send_edhoc(&mut self, before: &[u8], message: &[u8]) -> Result<core::ops::Range<usize>, Error<L::Error>> {
-        let mut body = heapless::Vec::<u8, REQUEST_LEN>::from_slice(before).map_err(|_| Error::TooLong)?;
-        body.extend_from_slice(message).map_err(|_| Error::TooLong)?;
-        let request = Request::edhoc(content_format::CID_EDHOC, &body);
-        for _attempt in 1..ATTEMPTS {
-            let header = self.next_header();
-            let len = request.compose(&header, &self.echo, &mut self.outgoing)?;
-            let len = self.exchange(&header, len).await?;
-            let answer = Datagram::parse(self.incoming.get(..len).unwrap_or_default()).map_err(|_| Error::Malformed)?;
-            if let Some(echo) = echo_wanted(&answer.message()) {
-                self.echo = echo;
-                continue;
-            }
-            let start = len.checked_sub(answer.payload_length()).ok_or(Error::Malformed)?;
-            match answer.header.code {
-                code::CHANGED => return Ok(start..len),
-                _ => break,
-            }
-        }
-        Err(Error::Handshake(edhoc::Error::Peer))
-    }
+/// A link to one peer, and what is under way on it. 1.5 kB.
+struct Line<'l, L, A, R> {
+    link: &'l mut L,
+    peer: A,
+    client: conversation::client::Client<DATAGRAM_LEN>,
+    rng: R,
+}
 
-    fn next_header(&mut self) -> Header {
-        self.message_id = self.message_id.wrapping_add(1);
-        let [high, low] = self.message_id.to_be_bytes();
-        let token = Token::new(&[high, low]).unwrap_or(Token::EMPTY);
-        Header { type_: Type::Con, code: code::EMPTY, message_id: self.message_id, token }
-    }
-
-    /// Sends what was composed, until its answer is there. Returns the length of that.
-    async fn exchange(&mut self, header: &Header, len: usize) -> Result<usize, Error<L::Error>> {
-        let mut patience = ACK_TIMEOUT;
-        for _attempt in 0..=MAX_RETRANSMIT {
-            self.link.send(self.peer, self.outgoing.get(..len).unwrap_or_default()).await.map_err(Error::Link)?;
-            let deadline = Instant::now().saturating_add(patience);
-            while let Ok(received) = with_deadline(deadline, self.link.receive()).await {
-                let (datagram, from) = received.map_err(Error::Link)?;
-                let is_ours = |datagram: Datagram<'_>| {
-                    let Header { type_, message_id, token, code } = datagram.header;
-                    (type_, message_id, token) == (Type::Ack, header.message_id, header.token) && code != code::EMPTY
-                };
-                if from == self.peer && Datagram::parse(datagram).is_ok_and(is_ours) {
-                    let room = self.incoming.get_mut(..datagram.len()).ok_or(Error::TooLong)?;
-                    room.copy_from_slice(datagram);
-                    return Ok(room.len());
+impl<A: Copy + Eq, L: Link<A>, R: CryptoRngCore> Line<'_, L, A, R> {
+    /// Makes a request, and waits for its response.
+    async fn transact(
+        &mut self,
+        session: Option<&mut conversation::client::session::Session>,
+        request: Request<'_>,
+        body: &mut [u8],
+    ) -> Result<Response, Failed<L::Error>> {
+        let now = || Instant::now().as_millis();
+        let Line { link, peer, client, rng } = self;
+        let mut transaction = Transaction::new(client, session, request, rng, body, u64::MAX);
+        loop {
+            match transaction.poll(now()) {
+                Step::Send { datagram, .. } => link.send(*peer, datagram).await.map_err(Failed::Link)?,
+                Step::Wait { until } => {
+                    if let Ok(received) = with_deadline(Instant::from_millis(until), link.receive()).await {
+                        let (datagram, from) = received.map_err(Failed::Link)?;
+                        if from == *peer {
+                            transaction.receive(datagram, now());
+                        }
+                    }
                 }
+                Step::Done => return transaction.finish().map_err(Failed::Conversation),
             }
-            patience = patience.checked_mul(2).unwrap_or(patience);
         }
-        Err(Error::TimedOut)
+    }
+}
+
+/// Why a transaction failed.
+enum Failed<E> {
+    Link(E),
+    Conversation(conversation::client::Error),
+}
+
+impl<E> From<Failed<E>> for Error<E> {
+    fn from(failed: Failed<E>) -> Self {
+        match failed {
+            Failed::Link(error) => Error::Link(error),
+            Failed::Conversation(error) => error.into(),
+        }
     }
 }
 
 /// An authenticated peer.
-pub struct Session<'l, L, A> {
-    client: Client<'l, L, A>,
-    context: Context,
-    key: PublicKey,
-    c_r: ConnId,
-    /// Goes with requests until one is answered.
-    message_3: Option<edhoc::Message>,
+pub struct Session<'l, L, A, R> {
+    line: Line<'l, L, A, R>,
+    session: conversation::client::session::Session,
 }
 
-impl<A: Copy + Eq, L: Link<A>> Session<'_, L, A> {
+impl<A: Copy + Eq, L: Link<A>, R: CryptoRngCore> Session<'_, L, A, R> {
     /// The key that the peer proved.
     pub fn peer(&self) -> &PublicKey {
-        &self.key
+        self.session.peer()
     }
 
     /// Makes a request. Its answer's body is written to `body`.
@@ -288,69 +212,22 @@ impl<A: Copy + Eq, L: Link<A>> Session<'_, L, A> {
     /// # Errors
     /// See [`Error`]. A refusal is no error: it has its code.
     pub async fn request(&mut self, request: &Request<'_>, body: &mut [u8]) -> Result<Response, Error<L::Error>> {
-        for _attempt in 0..ATTEMPTS {
-            let (answer, correlation) = self.exchange(request).await?;
-            let Session { client, context, message_3, .. } = self;
-            let (answer, plaintext) = (client.incoming.get(..answer).unwrap_or_default(), &mut client.outgoing);
-            let outer = Datagram::parse(answer).map_err(|_| Error::Malformed)?;
-            let inner = match (context.unprotect_response(&outer.message(), plaintext, &correlation), &message_3) {
-                (Ok(inner), _) => inner,
-                // It does not know the option that announces message_3.
-                (Err(oscore::Error::NotProtected), Some(_)) if outer.header.code == code::BAD_OPTION => {
-                    self.send_message_3().await?;
-                    continue;
-                }
-                (Err(oscore::Error::NotProtected), Some(_)) => return Err(Error::Refused),
-                (Err(error), _) => return Err(Error::Unprotected(error)),
-            };
-            *message_3 = None;
-            if client.echo.is_empty()
-                && let Some(echo) = echo_wanted(&inner)
-            {
-                client.echo = echo;
-                continue;
-            }
-            let payload = inner.payload();
-            body.get_mut(..payload.len()).ok_or(Error::TooLong)?.copy_from_slice(payload);
-            return Ok(Response { code: inner.code(), len: payload.len() });
-        }
-        Err(Error::Refused)
-    }
-
-    /// Sends a request under protection, with message_3 if that is yet to be sent. Returns the length of the answer.
-    async fn exchange(&mut self, request: &Request<'_>) -> Result<(usize, Correlation), Error<L::Error>> {
-        let Session { client, context, message_3, .. } = self;
-        let header = client.next_header();
-        let (mut inner, mut scratch) = ([0; REQUEST_LEN], [0; REQUEST_LEN + MESSAGE_3_LEN]);
-        let len = request.compose(&header, &client.echo, &mut inner)?;
-        let inner = Datagram::parse(inner.get(..len).unwrap_or_default()).map_err(|_| Error::TooLong)?;
-        let mut writer = Writer::new(&mut client.outgoing, &header)?;
-        let mut outer = writer.message();
-        let correlation = match message_3 {
-            Some(message_3) => context.protect_combined_request(message_3, &inner.message(), &mut outer, &mut scratch),
-            None => context.protect_request(&inner.message(), &mut outer, &mut scratch),
+        let Session { line, session } = self;
+        let is_first = !session.is_confirmed();
+        let response = line.transact(Some(session), *request, body).await;
+        let Err(Failed::Conversation(conversation::client::Error::Unprotected(refusal))) = &response else {
+            return Ok(response?);
         };
-        let correlation = correlation.map_err(Error::Unprotected)?;
-        let (len, _) = outer.finish();
-        let len = writer.finish(len)?;
-        Ok((client.exchange(&header, len).await?, correlation))
-    }
-
-    /// Sends message_3 alone. What proves that it was taken is not message_4, but the first answer under protection.
-    async fn send_message_3(&mut self) -> Result<(), Error<L::Error>> {
-        let Some(message_3) = self.message_3.take() else { return Ok(()) };
-        match self.client.send_edhoc(&[self.c_r.byte()], &message_3).await {
-            Err(Error::Handshake(_)) => Err(Error::Refused),
-            sent => sent.map(drop),
+        if !is_first {
+            return Err(Error::Unprotected(oscore::Error::NotProtected));
         }
+        if Refused::of_message_3(refusal, body) != Refused::Combined {
+            return Err(Error::Refused);
+        }
+        // What proves that message_3 was taken is not message_4, but the first answer under protection.
+        let (message_3, mut answer) = (session.take_message_3()?, [0; EDHOC_LEN]);
+        let response = line.transact(None, edhoc_request(&message_3), &mut answer).await?;
+        edhoc_message(&response, &answer).ok_or(Error::Refused)?;
+        Ok(line.transact(Some(session), *request, body).await?)
     }
-}
-
-/// The Echo option's value, if the peer asks for proof of our address with it (RFC 9175 section 2.3).
-fn echo_wanted(answer: &impl ReadableMessage) -> Option<heapless::Vec<u8, ECHO_LEN>> {
-    let mut options = answer.options();
-    let echo =
-        options.find(|option| option.number() == option::ECHO && is_option_length(option::ECHO, option.value().len()));
-    let is_wanted = answer.code().into() == code::UNAUTHORIZED;
-    echo.filter(|_| is_wanted).and_then(|echo| heapless::Vec::from_slice(echo.value()).ok())
 }

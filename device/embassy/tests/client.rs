@@ -65,7 +65,7 @@ fn read(
     let mut wire = Wire { device, instead, asked: Vec::new(), answer: Vec::new() };
     let mut body = [0; 512];
     let result = block_on(async {
-        let mut session = Client::new(&mut wire, NETWORK).connect(&own, approve, &mut TestRng::new(78)).await?;
+        let mut session = Client::new(&mut wire, NETWORK).connect(&own, approve, TestRng::new(78)).await?;
         let answer = session.request(&Request::get(path), &mut body).await?;
         Ok((answer.code, body[..answer.len].to_vec()))
     });

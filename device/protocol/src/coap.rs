@@ -10,7 +10,7 @@
 //!
 //! [`EchoKey`] has peers prove their address before they are sent much.
 //!
-//! Not here: the client's side (retransmission, matching of tokens), Observe, and separate responses.
+//! The client's side, Observe, and what both sides do with EDHOC and OSCORE is in [`conversation`](crate::conversation).
 
 use coap_message_implementations::inmemory::{SliceBuffer, SliceBufferMut};
 

@@ -1,11 +1,11 @@
 //! A conversation of two parties over datagrams: EDHOC (RFC 9528), then requests and responses under OSCORE (RFC 8613).
 //!
-//! [`server`] turns a datagram into a plain request with a proved sender, and the answer to it into a datagram. It has no
-//! I/O, no clock and no random numbers of its own: time is an argument, in milliseconds that never go backwards, and the
-//! [`Party`](server::Party) is asked for the rest.
+//! [`server`] turns a datagram into a plain request with a proved sender, and the answer to it into a datagram. [`client`]
+//! turns a request into datagrams, and what comes back into its response. Neither has I/O, a clock or random numbers of its
+//! own: time is an argument that never goes backwards, and randomness is asked for.
 
+pub mod client;
 pub mod server;
-pub mod sessions;
 
 use core::hash::Hash;
 

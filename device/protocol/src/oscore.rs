@@ -3,8 +3,9 @@
 //! There are two ways in, over the same core:
 //!
 //! - **In place**, for a device with one buffer for what comes in and one for what goes out.
-//!   [`Context::open_request`] decrypts the payload of a datagram where it lies; [`Context::respond`] gives a message
-//!   to fill in inside the outgoing datagram, and encrypts it there.
+//!   [`Context::open_request`] and [`Context::open_response`] decrypt the payload of a datagram where it lies;
+//!   [`Context::respond`] and [`Context::request`] give a message to fill in inside the outgoing datagram, and encrypt it
+//!   there.
 //! - **From message to message**, over the traits of `coap-message`: [`Context::protect_request`] and its siblings
 //!   serve in-memory messages and the packets of a CoAP library alike, at the price of a scratch buffer.
 //!
@@ -19,8 +20,9 @@
 //! block-wise transfer makes the message a bad one, and this is no proxy.
 //!
 //! # Observe
-//! Is not supported. To protect a message with Observe is refused. In a received message an outer Observe is discarded,
-//! and an inner one is left to the application, which ignores it, as RFC 7641 allows for an elective option.
+//! Of a request, the option goes inside and outside, and FETCH is the outer code; of a response it keeps its value outside and
+//! has none inside, and 2.05 is the outer code (sections 4.1.3.5 and 4.2). Which of the two counts is for the
+//! [`conversation`](crate::conversation) to say.
 //!
 //! # After decryption
 //! What comes out is authentic, but not necessarily sensible. Before anything else, look for critical options that are
@@ -29,13 +31,13 @@
 
 mod context;
 mod error;
+mod in_place;
 mod message;
 mod option;
 mod replay;
-mod response;
 
 pub use context::{Context, Correlation, Inner, TAG_LENGTH};
 pub use error::Error;
+pub use in_place::Unsealed;
 pub use message::{request_kid, split_combined, split_combined_mut};
 pub use option::{Id, IdContext, OptionValue, PartialIv};
-pub use response::Response;

@@ -282,7 +282,7 @@ async fn switch(light: SocketAddr, server: &RefCell<SimServer>) -> Result<bool> 
     let mut link = UdpLink::new(std::net::UdpSocket::bind((any, 0))?)?;
     let client = Client::new(&mut link, Address::Udp(light));
     let is_mine = |key: &_| server.borrow_mut().device_mut().is_my_device(key);
-    let mut session = client.connect(&own, is_mine, &mut OsRng).await.map_err(|error| anyhow!("{error}"))?;
+    let mut session = client.connect(&own, is_mine, OsRng).await.map_err(|error| anyhow!("{error}"))?;
     let mut body = [0; 256];
     let mut ask = async |request: Request<'_>| -> Result<Vec<u8>> {
         let response = session.request(&request, &mut body).await.map_err(|error| anyhow!("{error}"))?;

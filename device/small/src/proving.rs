@@ -19,8 +19,8 @@ use coap_numbers::code;
 use core::fmt;
 use embedded_storage::Storage;
 use protocol::coap::{EchoKey, Message, is_path, unsupported_option};
+use protocol::conversation::server::sessions::Shares;
 use protocol::conversation::server::{self as conversation, Incoming, Party};
-use protocol::conversation::sessions::Shares;
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::CryptoRngCore;
 

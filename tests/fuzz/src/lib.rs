@@ -4,6 +4,7 @@
 //! whether its input got through, so that a test can see that the seeds reach what lies behind the first refusal.
 
 mod bench;
+mod conversation;
 mod device_side;
 mod host_side;
 mod recording;
@@ -44,6 +45,8 @@ pub const ENTRY_POINTS: &[EntryPoint] = &[
     EntryPoint { name: "protected", run: device_side::protected, seeds: device_side::protected_seeds },
     EntryPoint { name: "responder", run: device_side::responder, seeds: device_side::responder_seeds },
     EntryPoint { name: "small", run: small_side::small, seeds: small_side::small_seeds },
+    EntryPoint { name: "conversation_client", run: conversation::client, seeds: conversation::client_seeds },
+    EntryPoint { name: "conversation_server", run: conversation::server, seeds: conversation::server_seeds },
     EntryPoint { name: "initiator", run: host_side::initiator, seeds: host_side::initiator_seeds },
     EntryPoint { name: "client", run: host_side::client, seeds: host_side::client_seeds },
     EntryPoint { name: "server", run: host_side::server, seeds: host_side::server_seeds },

@@ -129,6 +129,8 @@ smoke_tests! {
     protected: 500,
     responder: 1_500,
     small: 300,
+    conversation_client: 400,
+    conversation_server: 400,
     initiator: 1_500,
     client: 1_500,
     server: 1_500,

@@ -9,12 +9,14 @@
 //! What comes without OSCORE is from anyone. `/.well-known/edhoc` is a resource like any other to [`Server::receive`]; the
 //! application hands what is posted there to [`Server::authenticate`].
 
+pub mod sessions;
+
 use cbor_schemas::ProblemDetails;
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_numbers::{code, option};
 
+use self::sessions::{Handshake, Places, Session, Sessions, Shares};
 use super::Source;
-use super::sessions::{Handshake, Places, Session, Sessions, Shares};
 use crate::coap::{
     self, Datagram, EchoKey, Endpoint, Exchange, Header, Message, MessageMut, NoSpace, Token, Type, Writer, amplifies,
 };

@@ -140,6 +140,10 @@ impl Context {
         Ok((option, Correlation { kid: self.sender, partial_iv, own_partial_iv: false }))
     }
 
+    pub(super) fn request_nonce(&self, correlation: &Correlation) -> Nonce {
+        self.nonce(&correlation.kid, &correlation.partial_iv)
+    }
+
     /// Encrypts a request: the first `length` bytes of `buffer`. Returns the length of the ciphertext with its tag.
     pub(super) fn seal_request(
         &self,
@@ -147,7 +151,7 @@ impl Context {
         buffer: &mut [u8],
         length: usize,
     ) -> Result<usize, Error> {
-        self.seal(&self.nonce(&correlation.kid, &correlation.partial_iv), correlation, buffer, length)
+        self.seal(&self.request_nonce(correlation), correlation, buffer, length)
     }
 
     /// The option of a response, and the nonce to seal it with.
