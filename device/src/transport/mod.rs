@@ -82,7 +82,7 @@ pub async fn serve<A: Copy, L: Link<A>, S: Service<A>>(
 }
 
 /// What [`serve`] waits for.
-enum Event<R> {
+enum Event<R, L> {
     Received(R),
-    Line(LogLine),
+    Line(L),
 }
