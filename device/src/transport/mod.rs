@@ -2,6 +2,7 @@
 //!
 //! Nothing above this module knows the cable.
 
+pub mod group;
 pub mod serial;
 
 use core::{
