@@ -105,16 +105,11 @@ struct Whole<F> {
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The key that EDHOC proved; `None` without security.
     pub key: Option<PublicKey>,
     /// The number of the session; 0 without security.
     pub session: u32,
-}
-
-impl Caller {
-    /// Whoever sent a request without security.
-    pub const ANYONE: Caller = Caller { key: None, session: 0 };
 }
 
 /// What the device list makes of a key.
@@ -180,7 +175,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         self.whole.as_ref().map(|whole| whole.identity.key.public())
     }
 
-    /// The device's private key, for a [`Client`](crate::client::Client); `None` in the condition `fault`.
+    /// The device's private key, for a client of other devices; `None` in the condition `fault`.
     pub fn private_key(&self) -> Option<&PrivateKey> {
         self.whole.as_ref().map(|whole| &whole.identity.key)
     }

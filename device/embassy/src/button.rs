@@ -2,11 +2,7 @@
 
 use core::{cell::RefCell, convert::Infallible, fmt};
 
-use device::{
-    device::Board,
-    server::{Memory, Server},
-    transport::Source,
-};
+use device::{Board, Memory, Server, transport::Source};
 use device_board::button::Button;
 use embassy_time::{Duration, Instant, Timer};
 use embedded_hal::digital::{ErrorType, InputPin};

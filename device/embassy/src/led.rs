@@ -7,10 +7,7 @@ use core::{
 
 use cbor_schemas::Method;
 use device::{
-    answer::Answer,
-    device::Board,
-    problem::Problem,
-    resources::ProductResource,
+    Answer, Board, Problem, ProductResource,
     values::{Value, Values},
 };
 use device_board::led;

@@ -7,11 +7,10 @@ use core::{
 
 use cbor_schemas::report;
 use device::{
-    DATAGRAM_LEN,
-    device::{Board, Config, Device},
-    server::{Memory, Server},
+    Board, Config, DATAGRAM_LEN, Device, Memory, Server,
     store::{Layout, LayoutError},
-    transport::{Link as _, Source, serial::Serial, serve},
+    transport::serial::Serial,
+    transport::{Link as _, Source, serve},
 };
 use embassy_futures::select::select;
 use embassy_time::{Duration, Instant, Timer};
@@ -39,7 +38,7 @@ pub struct Hardware<F, R, P, N> {
     pub rng: R,
     /// The UART, interrupt-driven; or the USB device controller.
     pub port: P,
-    /// Held down by somebody who is at the device; pressed is high. [`NoButton`](crate::NoButton) if there is none.
+    /// Held down by somebody who is at the device; pressed is high. [`NoButton`](button::NoButton) if there is none.
     pub button: N,
 }
 

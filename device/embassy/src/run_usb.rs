@@ -3,10 +3,7 @@
 use core::cell::RefCell;
 
 use cbor_schemas::report;
-use device::{
-    device::{Board, Config},
-    transport::LogLine,
-};
+use device::{Board, Config, transport::LogLine};
 use embassy_futures::select::select;
 use embassy_usb::driver::Driver;
 use embedded_hal::digital::InputPin;

@@ -18,10 +18,8 @@ use core::{
 
 use device::{
     DATAGRAM_LEN,
-    transport::{
-        Link,
-        group::{is_discovery, is_success},
-    },
+    transport::Link,
+    transport::group::{is_discovery, is_success},
 };
 use embassy_futures::select::{Either, select};
 use embassy_net::{

@@ -25,14 +25,10 @@ use clap::{
 };
 use critical_section as _;
 use device::{
-    DATAGRAM_LEN,
-    answer::Answer,
-    device::{Board, Config, Device},
-    identity::HardwareSecret,
-    problem::Problem,
-    resources::{ProductResource, content_format},
-    server::{Memory, Server},
-    transport::{Link, LogLine, Source, serial::Serial, serve},
+    Answer, Board, Config, DATAGRAM_LEN, Device, HardwareSecret, Memory, Problem, ProductResource, Server,
+    content_format,
+    transport::serial::Serial,
+    transport::{Link, LogLine, Source, serve},
     values::{Value, Values},
 };
 use device_board::led;

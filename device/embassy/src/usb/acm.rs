@@ -2,7 +2,7 @@
 
 use core::{cell::Cell, convert::Infallible, fmt::Write as _, ops::Range};
 
-use device::transport::{LogLine, serial::Serial};
+use device::{transport::LogLine, transport::serial::Serial};
 use embassy_futures::{
     select::{Either, select},
     yield_now,

@@ -13,7 +13,7 @@ mod panic;
 use core::fmt::Write as _;
 
 use cbor_schemas::{ClaimPolicy, DeviceId};
-use device::device::Config;
+use device::Config;
 use device_embassy::{led, logger};
 use embassy_futures::select::select;
 #[cfg(feature = "usb")]

@@ -13,7 +13,8 @@ use cortex_m_rt::{entry, exception};
 use device::{
     flash::RamFlash,
     store::Layout,
-    transport::{Service, serial::Serial, serve},
+    transport::serial::Serial,
+    transport::{Service, serve},
 };
 use embassy_time::Instant;
 use firmware::{Led, config, console, device_id, memory, now_ms, start, start_log};
