@@ -93,3 +93,20 @@ impl Console {
         LogLine::from_utf8(text).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_do_not_fit_are_counted_and_told_after_the_others() {
+        let (mut console, line, last) = (Console::new(), "x".repeat(200), "y".repeat(109));
+        // Each has its end with it: two are 402 bytes, the third does not fit, and the last one does, to the byte.
+        for text in [&line, &line, &line, &last, ""] {
+            console.push(text);
+        }
+        let lines = [(); 4].map(|()| console.pop().unwrap_or_default());
+        assert_eq!(lines, [line.as_str(), &line, &last, "(2 lines were lost)"]);
+        assert_eq!(console.pop(), None);
+    }
+}
