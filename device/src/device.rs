@@ -1,7 +1,7 @@
 //! The device: what each resource does, once the request is plain and its sender known.
 
-mod slots;
-mod values;
+mod slot_requests;
+mod value_requests;
 
 use core::fmt::Write;
 
