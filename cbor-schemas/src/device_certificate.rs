@@ -1,7 +1,7 @@
 use minicbor::Decoder;
 
 use crate::{
-    CoseKey, DeviceId, Error, IssuerId, KeyOrigin, Kind, Sign1,
+    Claims, CoseKey, DeviceId, Error, Flaw, IssuerId, KeyOrigin, Kind, Sign1,
     choice::choice,
     codec::{Wire, Writer, codec},
     cose_key::Cnf,
@@ -43,32 +43,28 @@ impl DeviceCertificateClaims {
     /// The longest device certificate in bytes.
     pub const MAX_SIGNED_LEN: usize = Sign1::encoded_len(Kind::DeviceCertificate, Self::MAX_LEN);
 
-    /// Reads the certificate that `anchor` is said to have signed about the `device` with `key`. Its signature is not
-    /// verified: until that is done, all of it is a stranger's.
+    /// Whether they are about the `device` with `key`. Says nothing about who signed them, and costs less than to find out:
+    /// a device asks this first, to verify no signature in vain; the host last, since a stranger's claims are about nobody.
     ///
     /// # Errors
-    /// What is wrong, in words for problem details.
-    pub fn read_signed<'b>(
-        certificate: &'b [u8],
-        anchor: &CoseKey,
-        device: &DeviceId,
-        key: &CoseKey,
-    ) -> Result<(Sign1<'b>, Self), &'static str> {
-        let object = Sign1::decode(certificate).map_err(|_| "not a signed object")?;
-        if object.kind != Kind::DeviceCertificate {
-            return Err("typ is not that of a device certificate");
+    /// [`Flaw::OtherDevice`], [`Flaw::OtherKey`].
+    pub fn check_subject(&self, device: &DeviceId, key: &CoseKey) -> Result<(), Flaw> {
+        if self.subject != *device {
+            return Err(Flaw::OtherDevice);
         }
-        let claims = Self::decode(object.payload).map_err(|_| "malformed claims")?;
-        if claims.issuer != IssuerId(anchor.kid) {
-            return Err("iss is not the anchor");
-        }
-        if claims.subject != *device {
-            return Err("sub names another device");
-        }
-        if claims.key != *key {
-            return Err("cnf names another key");
-        }
-        Ok((object, claims))
+        if self.key == *key { Ok(()) } else { Err(Flaw::OtherKey) }
+    }
+}
+
+impl Claims<'_> for DeviceCertificateClaims {
+    const KIND: Kind = Kind::DeviceCertificate;
+
+    fn read(payload: &[u8]) -> Result<Self, Error> {
+        Self::decode(payload)
+    }
+
+    fn issuer(&self) -> IssuerId {
+        self.issuer
     }
 }
 

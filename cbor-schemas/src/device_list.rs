@@ -3,7 +3,7 @@ use core::fmt;
 use minicbor::Decoder;
 
 use crate::{
-    Error, IssuerId,
+    Claims, Error, IssuerId, Kind,
     choice::choice,
     codec::{Wire, Writer, codec},
     deterministic::item_bytes,
@@ -46,6 +46,18 @@ pub struct DeviceListClaims<'a> {
 impl DeviceListClaims<'_> {
     /// The longest encoding in bytes without any key, for lists of up to 65,535 keys; each adds [`Keys::KEY_LEN`].
     pub const MAX_FIXED_LEN: usize = 118;
+}
+
+impl<'b> Claims<'b> for DeviceListClaims<'b> {
+    const KIND: Kind = Kind::DeviceList;
+
+    fn read(payload: &'b [u8]) -> Result<Self, Error> {
+        Self::decode(payload)
+    }
+
+    fn issuer(&self) -> IssuerId {
+        self.issuer
+    }
 }
 
 codec!(DeviceListClaims<'a>);

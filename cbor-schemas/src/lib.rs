@@ -64,7 +64,7 @@
 //! # Signed objects
 //!
 //! [`Sign1`] is the envelope, [`Kind`] says what is inside, and [`Sign1::to_be_signed`] yields the bytes to hash. A
-//! verifier asks for exactly one kind with [`Sign1::decode_as`], verifies, and only then decodes the claims.
+//! verifier asks for exactly one kind and issuer with [`read_signed`], and verifies: before that, the claims say nothing.
 //!
 //! # Another version
 //!
@@ -102,6 +102,7 @@ mod receipt;
 mod rekey;
 pub mod report;
 mod sign1;
+mod signed;
 mod slot;
 mod station_token;
 mod voucher;
@@ -121,6 +122,7 @@ pub use problem_details::ProblemDetails;
 pub use receipt::Receipt;
 pub use rekey::{RekeyRequest, RekeyResponse};
 pub use sign1::{Kind, Sign1};
+pub use signed::{Claims, Flaw, read_signed};
 pub use slot::{SlotContents, SlotRequest, SlotState, SlotView};
 pub use station_token::{Audience, StationTokenClaims};
 pub use voucher::VoucherClaims;

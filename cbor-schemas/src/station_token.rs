@@ -1,7 +1,7 @@
 use minicbor::Decoder;
 
 use crate::{
-    Aif, CoseKey, DeviceId, Error, IssuerId, Kind, Sign1,
+    Aif, Claims, CoseKey, DeviceId, Error, IssuerId, Kind, Sign1,
     codec::{Wire, Writer, codec},
     cose_key::Cnf,
     map::{MapReader, MapWriter, Unknown},
@@ -50,6 +50,18 @@ impl StationTokenClaims {
             Audience::All(issuer) if issuer != self.issuer => Err(Error::OutOfRange),
             _ => Ok(()),
         }
+    }
+}
+
+impl Claims<'_> for StationTokenClaims {
+    const KIND: Kind = Kind::StationToken;
+
+    fn read(payload: &[u8]) -> Result<Self, Error> {
+        Self::decode(payload)
+    }
+
+    fn issuer(&self) -> IssuerId {
+        self.issuer
     }
 }
 

@@ -13,83 +13,28 @@
 //! A run that dies anywhere is finished or voided by the next one, which begins at the top and finds out how far the
 //! device got.
 
-use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceInfo, PrivateCoseKey, Profile, ProofLevel, Receipt, RekeyRequest, RekeyResponse,
-    SlotContents, SlotRequest, SlotState, SlotView,
-};
-use protocol::key::{PrivateKey, PublicKey};
+mod error;
+mod plan;
+
+use cbor_schemas::{ProofLevel, Receipt, SlotContents, SlotRequest, SlotState, SlotView};
+use protocol::key::PublicKey;
 use rand_core::OsRng;
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
 
-use crate::certificate::{self, Flaw};
-use crate::client::{Client, Method, Refusal, Request, content_format};
+use crate::certificate;
+use crate::client::{Client, Request, content_format};
 use crate::crash::{self, Point};
-use crate::deed::{self, Asked, Deed};
-use crate::escrow::{self, SealTo};
-use crate::issuer;
-use crate::progress::{Progress, Step, short};
+use crate::deed::Deed;
+use crate::progress::{Progress, Step};
 use crate::registry::{
-    self, CertificateStatus, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate,
-    Observation, Parting, Place, REQUEST_LIFETIME, Registry, Slot, Succession, VoucherRequest,
+    self, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate, Observation,
+    REQUEST_LIFETIME, Slot, Succession, VoucherRequest,
 };
-use crate::visit::{self, Account, Station, Visit};
-use crate::voucher::{Unfit, Voucher};
+use crate::visit::{Account, Station, Visit};
 
-const FACTORY: &str = "/comm/factory";
-const OWNER: &str = "/comm/owner";
-const REKEY: &str = "/comm/rekey";
-const RESET: &str = "/comm/reset";
-/// What is said of a device that was given its key back.
-const HAS_FORMER_KEY: &str = "has its former key";
-
-/// Under which circumstances a device is commissioned.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms<'v> {
-    /// Where we are: `--trusted` or not.
-    pub place: Place,
-    /// `--accept-new-key`.
-    pub accept_new_key: bool,
-    /// `--as`: whether we are its maker or its owner.
-    pub slot: Slot,
-    /// `--voucher`: what may let us in as the owner. Empty if we have none.
-    pub vouchers: &'v [Voucher],
-    /// Whether the link is the cable that one device is programmed over, as the user says: then a device of the minimal
-    /// profile is taken at its word.
-    pub programming_cable: bool,
-}
-
-impl Terms<'_> {
-    /// As the owner, in the field, with nothing but our own word.
-    pub const OWNER: Self = Terms {
-        place: Place::Elsewhere,
-        accept_new_key: false,
-        slot: Slot::Owner,
-        vouchers: &[],
-        programming_cable: false,
-    };
-
-    /// The slot of this device that is meant: whatever the terms say, one without an owner slot has only the other.
-    pub fn slot_of(&self, info: &DeviceInfo<'_>) -> Slot {
-        if info.has_owner_slot() { self.slot } else { Slot::Factory }
-    }
-}
-
-/// What becomes of a device whose key is out.
-fn mending(owner: SlotState, was_ours: bool) -> &'static str {
-    match owner {
-        _ if !was_ours => ". By this key it never was one of your devices: erase it before you use it",
-        SlotState::Empty => {
-            ". Nobody owns it now. If you hold it in your hand: `commissioner rekey` with its link has it make a new key, and \
-             `commissioner commission --accept-new-key` then makes it yours again"
-        }
-        _ => {
-            ". If you hold it in your hand and it is still yours: `commissioner rekey` with its link has it make a new key, and \
-             `commissioner commission --accept-new-key` then makes it yours again; `commissioner reset` gives it up. If it has \
-             another owner, that one has to reset it first"
-        }
-    }
-}
+pub use error::Error;
+pub use plan::Terms;
+use plan::{Then, Visitor, after_reading, plan};
 
 /// From so many milliseconds for a P-256 operation on, it is said that the device is checking a signature.
 const SLOW_MS: u32 = 500;
@@ -103,136 +48,6 @@ pub enum Outcome {
     AlreadyDone,
     /// Its certificate is to be signed where the issuer's key is.
     Requested,
-}
-
-/// Why a device was not commissioned.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The visit failed.
-    #[error(transparent)]
-    Visit(#[from] visit::Error),
-    /// The registry objects, or cannot remember.
-    #[error(transparent)]
-    Registry(#[from] registry::Error),
-    /// The device was not asked, or what it did is not on record.
-    #[error(transparent)]
-    Deed(deed::Error),
-    /// The certificate was not signed.
-    #[error(transparent)]
-    Issuer(#[from] issuer::Error),
-    /// The device's storage is damaged.
-    #[error("the device reports damaged storage and accepts nothing; erase its flash and program it again")]
-    Fault,
-    /// Somebody else owns the device.
-    #[error(
-        "the device has an owner, and this registry does not know it as ours; its owner has to reset it before it can be yours"
-    )]
-    Owned,
-    /// The device's key is out.
-    #[error("{conflict}{}{}", .parting.map(|parting| format!("; {parting}")).unwrap_or_default(), mending(*.owner, *.was_ours))]
-    Revoked {
-        /// Which key, since when and why.
-        conflict: Conflict,
-        /// How the device left us, if it did.
-        parting: Option<Parting>,
-        /// Whether anybody owns it now.
-        owner: SlotState,
-        /// Whether it was ever ours.
-        was_ours: bool,
-    },
-    /// Nobody owns the device, and it cannot be claimed to make another key.
-    #[error(
-        "nobody owns the device, and it does not let us claim it to make a new key: {0}; erase its flash, then commission it with \
-         --accept-new-key"
-    )]
-    NotTakenBack(Refusal),
-    /// Somebody else made the device.
-    #[error("the device's factory slot belongs to another maker, for good; this issuer cannot be its factory")]
-    OtherFactory,
-    /// The device names us as its maker, and we do not remember.
-    #[error(
-        "the device says that this issuer made it, and this registry does not know it as such; merge the one that does \
-         (`commissioner import`)"
-    )]
-    NotMadeHere,
-    /// The device takes a voucher.
-    #[error(
-        "the device takes a voucher of its maker; ask for one for the key that `commissioner issuer show` prints, then repeat \
-         the command with --voucher FILE"
-    )]
-    NeedsVoucher,
-    /// The voucher will not let us in.
-    #[error(transparent)]
-    Voucher(#[from] Unfit),
-    /// The device cannot do EDHOC, and this is no place to do without.
-    #[error(
-        "the device has the minimal profile and cannot prove its key; commission it alone, at the serial line that it is \
-         programmed over, with --trusted, if you trust whoever has access to that line"
-    )]
-    Unproven,
-    /// What takes an owner slot.
-    #[error(
-        "the device has no owner slot: it takes no voucher and no key, and gets the certificate of its maker alone"
-    )]
-    NoOwnerSlot,
-    /// A certificate request has to say what was proved.
-    #[error("nothing is proved of a device of the minimal profile, so it is commissioned where the issuer's key is")]
-    NoRequest,
-    /// What is in the slot cannot be ours.
-    #[error(
-        "the certificate in the device's slot is not what this issuer signed ({0}); reset the device, then commission it again"
-    )]
-    ForeignCertificate(Flaw),
-    /// The device refused the certificate.
-    #[error("the device refused its certificate: {0}")]
-    Refused(Refusal),
-    /// The device keeps its owner.
-    #[error("the device keeps its owner: {0}; nothing was changed")]
-    NoReset(Refusal),
-    /// The device keeps its key.
-    #[error("the device makes no new key: {0}; the one that it has stays")]
-    NoRekey(Refusal),
-    /// The device did something for good, and what was to follow did not work out.
-    #[error("the device {done}; once what stopped it is mended, {next} goes on from there. It was: {source}")]
-    Unfinished {
-        /// What it did.
-        done: String,
-        /// The command that does the rest.
-        next: &'static str,
-        /// What stopped it.
-        source: Box<Self>,
-    },
-    /// The device does not take a key.
-    #[error("the device takes no key from its owner: {0}; the one that it has stays, and no copy of it is kept")]
-    NoInjection(Refusal),
-    /// The key that the device named is not the one that it was sent.
-    #[error("the device took another key than it was sent; find out what it is, and erase it before you use it")]
-    OtherKey,
-    /// The key was not sealed.
-    #[error(transparent)]
-    Escrow(#[from] escrow::Error),
-    /// What the device answered is no receipt.
-    #[error("the device's receipt cannot be read: {0}; repeat the command to find out what it stored")]
-    Malformed(#[from] cbor_schemas::Error),
-    /// The receipt is about something else.
-    #[error("the device's receipt does not fit what it was sent ({0}); repeat the command to find out what it stored")]
-    WrongReceipt(&'static str),
-}
-
-impl Error {
-    /// Whether the device, which had proved its key, takes no certificate of ours: it is somebody else's, or wants more than
-    /// we have.
-    fn is_refusal(&self) -> bool {
-        match self {
-            Self::Owned | Self::OtherFactory | Self::NotMadeHere | Self::NeedsVoucher | Self::ForeignCertificate(_) => {
-                true
-            }
-            Self::Refused(_) => true,
-            // Not one that is busy with what others ask of it: that has an error of its own.
-            Self::Visit(visit::Error::TokenRefused(_) | visit::Error::GivenAway(..)) => true,
-            _ => false,
-        }
-    }
 }
 
 /// Makes the device at the other end of `client` one of "my devices". `seen` is what it says to anyone.
@@ -250,7 +65,7 @@ pub async fn commission(
     if let Some(key) = seen.key() {
         station.registry.refuse_own_key(&device, key).await?;
     }
-    let outcome = by_profile(client, seen, station, terms, progress).await;
+    let outcome = carry_out(client, seen, station, terms, progress).await;
     if let (Err(error), Some(key)) = (&outcome, seen.key())
         && error.is_refusal()
     {
@@ -259,475 +74,63 @@ pub async fn commission(
     outcome
 }
 
-async fn by_profile(
+/// Visits the device as often as its plan says, and does there what it says.
+async fn carry_out(
     client: &mut Client,
     seen: &Account,
     station: &Station,
     terms: &Terms<'_>,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let info = seen.info();
-    if info.condition == Condition::Fault {
-        return Err(Error::Fault);
-    }
-    if !info.has_owner_slot() && !terms.vouchers.is_empty() {
-        return Err(Error::NoOwnerSlot);
-    }
-    if info.profile == Profile::Minimal {
-        return commission_minimal(client, seen, station, terms, progress).await;
-    }
-    let known = station.registry.device_by_id(&info.device).await?;
-    if terms.slot_of(&info) == Slot::Factory {
-        return commission_as_factory(client, seen, known.as_ref(), station, terms, progress).await;
-    }
-    let is_ours = may_be_ours(known.as_ref(), seen);
-    if !terms.vouchers.is_empty() {
-        let anchor = station.issuer.anchor();
-        let fits = terms.vouchers.iter().find(|voucher| voucher.claims().subject == info.device);
-        let voucher = fits.ok_or(Unfit::OtherDevice(info.device))?;
-        match voucher.fits(&info, &anchor, station.registry.now()) {
-            Ok(()) => {
-                let visit = Visit::stranger(client, seen, progress).await?;
-                settle_key(&visit, station, terms, progress).await?;
-                return install(visit, Slot::Owner, Some(voucher.object()), station, progress).await;
-            }
-            // By us, perhaps, and the answer got lost.
-            Err(Unfit::Used { .. }) if is_ours => {}
-            Err(unfit) => return Err(unfit.into()),
-        }
-    }
-    if is_ours {
-        let visit = Visit::station(client, seen, station, progress).await?;
-        settle_key(&visit, station, terms, progress).await?;
-        return renew(visit, station, progress).await;
-    }
-
-    let visit = Visit::stranger(client, seen, progress).await?;
-    if info.owner == SlotState::Empty {
-        settle_key(&visit, station, terms, progress).await?;
-        let own = match info.factory == SlotState::Empty {
-            true => None,
-            false => own_voucher(&visit, known.as_ref(), station).await?,
+    let (registry, anchor) = (&station.registry, station.issuer.anchor());
+    let known = registry.device_by_id(&seen.info().device).await?;
+    let mut plan = plan(seen, known.as_ref(), terms, &anchor, registry.now())?;
+    loop {
+        let mut visit = match plan.visitor {
+            Visitor::Stranger => Visit::stranger(client, seen, progress).await?,
+            Visitor::Station => Visit::station(client, seen, station, progress).await?,
+            Visitor::Programmer => Visit::unproven(client, seen)?,
         };
-        // Before anything is signed for nothing.
-        if own.is_none() && wants_voucher(&info) {
-            return Err(Error::NeedsVoucher);
+        if plan.observes {
+            settle_key(&visit, station, terms, progress).await?;
         }
-        return install(visit, Slot::Owner, own.as_deref(), station, progress).await;
-    }
-    // Owned, and not by us under this key. With an ID that we know, it is a key change before anything else.
-    if known.is_none() {
-        return Err(Error::Owned);
-    }
-    settle_key(&visit, station, terms, progress).await?;
-    drop(visit);
-    let visit = Visit::station(client, seen, station, progress).await?;
-    renew(visit, station, progress).await
-}
-
-/// Makes us the maker of the device: fills its factory slot, or renews our certificate there.
-async fn commission_as_factory(
-    client: &mut Client,
-    seen: &Account,
-    known: Option<&Device>,
-    station: &Station,
-    terms: &Terms<'_>,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    let info = seen.info();
-    if info.factory == SlotState::Empty && info.owner != SlotState::Empty {
-        if !may_be_ours(known, seen) {
-            if known.is_some() {
-                // Whose word that is matters, for what is known of it.
-                let visit = Visit::stranger(client, seen, progress).await?;
-                settle_key(&visit, station, terms, progress).await?;
-            }
-            return Err(Error::Owned);
-        }
-        let visit = Visit::station(client, seen, station, progress).await?;
-        settle_key(&visit, station, terms, progress).await?;
-        return install(visit, Slot::Factory, None, station, progress).await;
-    }
-    let mut visit = Visit::stranger(client, seen, progress).await?;
-    settle_key(&visit, station, terms, progress).await?;
-    if info.factory == SlotState::Empty {
-        return install(visit, Slot::Factory, None, station, progress).await;
-    }
-    let contents = read_slot(&mut visit, FACTORY).await?;
-    let view = SlotView::decode(&contents)?;
-    if view.anchor != Some(station.issuer.anchor()) {
-        return Err(Error::OtherFactory);
-    }
-    // Anybody may say that our anchor is there: devices that are new to us do not see the station's key.
-    if !has_ours(known, visit.key()) {
-        return Err(Error::NotMadeHere);
-    }
-    if let Some(certificate) = view.certificate {
-        return settle_certificate(certificate, Slot::Factory, &visit, station, progress).await;
-    }
-    drop(visit);
-    let visit = Visit::station(client, seen, station, progress).await?;
-    install(visit, Slot::Factory, None, station, progress).await
-}
-
-/// The certificate of its maker for a device that cannot do EDHOC. Nothing that it says is proved: everything rests on the
-/// cable and on the place, and certificate and registry say *unproven*.
-async fn commission_minimal(
-    client: &mut Client,
-    seen: &Account,
-    station: &Station,
-    terms: &Terms<'_>,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    if terms.place != Place::Trusted || !terms.programming_cable {
-        return Err(Error::Unproven);
-    }
-    let mut visit = Visit::unproven(client, seen)?;
-    settle_key(&visit, station, terms, progress).await?;
-    if seen.info().factory == SlotState::Empty {
-        return install(visit, Slot::Factory, None, station, progress).await;
-    }
-    let contents = read_slot(&mut visit, FACTORY).await?;
-    let view = SlotView::decode(&contents)?;
-    match view.certificate {
-        Some(certificate) if view.anchor == Some(station.issuer.anchor()) => {
-            settle_certificate(certificate, Slot::Factory, &visit, station, progress).await
-        }
-        _ => Err(Error::OtherFactory),
+        let mut then = plan.then;
+        plan = loop {
+            then = match then {
+                Then::Refuse(error) => return Err(error),
+                Then::Install(slot) => return install(visit, slot, None, station, progress).await,
+                Then::InstallBy(voucher) => {
+                    return install(visit, Slot::Owner, Some(voucher.object()), station, progress).await;
+                }
+                Then::InstallByOwn => {
+                    let own = own_voucher(&visit, station).await?;
+                    return install(visit, Slot::Owner, Some(&own), station, progress).await;
+                }
+                Then::Read(slot) => {
+                    let contents = read_slot(&mut visit, slot).await?;
+                    after_reading(slot, &SlotView::decode(&contents)?, seen, known.as_ref(), &anchor)
+                }
+                Then::Keep(slot, certificate) => {
+                    return settle_certificate(&certificate, slot, &visit, station, progress).await;
+                }
+                Then::Visit(next) => break *next,
+            };
+        };
     }
 }
 
-/// Whether a device that nobody owns takes a voucher to be claimed.
-fn wants_voucher(info: &DeviceInfo<'_>) -> bool {
-    match info.claim_policy {
-        ClaimPolicy::Voucher | ClaimPolicy::VoucherAndPresence => true,
-        ClaimPolicy::Open => info.factory != SlotState::Empty,
-        ClaimPolicy::Presence => false,
-    }
-}
-
-/// A voucher of ours for ourselves, where we are the maker of the device and would be its owner, too.
-async fn own_voucher(visit: &Visit<'_>, known: Option<&Device>, station: &Station) -> Result<Option<Vec<u8>>, Error> {
+/// A voucher of ours for ourselves, as the maker of the device.
+async fn own_voucher(visit: &Visit<'_>, station: &Station) -> Result<Vec<u8>, Error> {
     let info = visit.account().info();
-    let key = known.and_then(|known| known.key(visit.key()));
-    let is_made_here =
-        key.is_some_and(|key| key.status != KeyStatus::Revoked && key.installed(Slot::Factory).is_some());
-    let owner = PublicKey::from_cose(&station.issuer.anchor());
-    let (true, Ok(owner)) = (is_made_here, owner) else { return Ok(None) };
     let wanted = VoucherRequest {
         device: info.device,
         slot: Slot::Factory,
-        owner,
+        owner: *station.registry.issuer(),
         lifetime: None,
         claim_counter: Some(info.claim_counter),
     };
     let grant = station.registry.grant_voucher(&wanted).await?;
-    Ok(Some(station.issuer.voucher(&grant)?))
-}
-
-/// Lets a device of ours make a new key, and certifies that one. Returns the status of the new key.
-///
-/// That goes for a device whose key is out as well ([`Key::is_mendable`]), which also proves it; if nobody owns such a device it
-/// is claimed first. But whoever stole that key may answer in its place, and name a key of their own: so what is named does not
-/// count. The key that is proved afterwards is pending, until the user accepts it with the device in hand.
-///
-/// # Errors
-/// See [`Error`]; [`Error::Unfinished`] if the device has its new key. If its answer is lost, the new key is a key change for the
-/// next visit.
-pub async fn rekey(
-    client: &mut Client,
-    seen: &Account,
-    station: &Station,
-    progress: &Progress,
-) -> Result<KeyStatus, Error> {
-    let (device, registry) = (seen.info().device, &station.registry);
-    let is_out = is_out(registry.device_by_id(&device).await?.as_ref(), seen);
-    let mut seen = seen.clone();
-    if is_out && seen.info().owner == SlotState::Empty && seen.info().has_owner_slot() {
-        claim_without_certificate(client, &seen, station, progress).await?;
-        seen = Account::read(client).await?;
-    }
-    let mut visit = Visit::station(client, &seen, station, progress).await?;
-    let old = *visit.key();
-    registry.begin_rekey(&device, &old).await?;
-    progress.working("the device makes a new key");
-    let request = Request::new(Method::Post, REKEY);
-    let (response, asked) = Deed::Rekey.ask(&mut visit, &request, &station.registry).await?;
-    let response = RekeyResponse::decode(&response.success().map_err(Error::NoRekey)?.payload)?;
-    let new = PublicKey::from_cose(&response.key).map_err(visit::Error::Credential)?;
-    if is_out {
-        return await_word(client, &new, asked, station, progress).await;
-    }
-    let change = registry.rekeyed(&device, &old, &new, response.generation);
-    let succession = asked.record(new.thumbprint(), change).await?;
-    tell(&succession, &new, progress);
-    certify(client, "made the new key", &new, station, progress).await?;
-    Ok(KeyStatus::Active)
-}
-
-/// Whether the key that a device shows is out, and was ours.
-fn is_out(known: Option<&Device>, seen: &Account) -> bool {
-    known.zip(seen.key()).and_then(|(known, key)| known.key(key)).is_some_and(Key::is_mendable)
-}
-
-/// Has the device prove whichever key it has now, which is on record then and does not count. `named` is the one that it said it
-/// makes.
-async fn await_word(
-    client: &mut Client,
-    named: &PublicKey,
-    asked: Asked,
-    station: &Station,
-    progress: &Progress,
-) -> Result<KeyStatus, Error> {
-    let visited = async {
-        let account = Account::read(client).await?;
-        let visit = Visit::stranger(client, &account, progress).await?;
-        let key = *visit.key();
-        Ok((Observation::new(&visit.account().info(), key, Place::Elsewhere, ProofLevel::Proved), key))
-    };
-    let (observation, key) = visited.await.map_err(|error: visit::Error| Error::Unfinished {
-        done: format!("made the new key {}, and did not prove it yet", short(&named.thumbprint().to_string())),
-        next: "`commissioner commission --accept-new-key`",
-        source: Box::new(error.into()),
-    })?;
-    let registry = &station.registry;
-    let observed = match key == *named {
-        true => asked.record(key.thumbprint(), registry.observe_successor(&observation)).await,
-        false => asked.record(key.thumbprint(), registry.observe_key(&observation)).await,
-    };
-    match observed {
-        Ok(Succession::Pending) | Err(deed::Error::Registry(registry::Error::Conflict(Conflict::KeyChange { .. }))) => {
-            progress.step(Step::KeyPending { thumbprint: key.thumbprint().to_string() });
-            Ok(KeyStatus::Pending)
-        }
-        Ok(_) => Ok(KeyStatus::Active),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Gives a device its certificate about the `key` that it has since a moment ago. Our anchor is there.
-///
-/// # Errors
-/// [`Error::Unfinished`], which says what it `did`.
-async fn certify(
-    client: &mut Client,
-    did: &str,
-    key: &PublicKey,
-    station: &Station,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    let certified = async {
-        let account = Account::read(client).await?;
-        commission(client, &account, station, &Terms::OWNER, progress).await
-    };
-    certified.await.map_err(|error| Error::Unfinished {
-        done: format!(
-            "{did} {}, which is on record, and has no certificate for it yet",
-            short(&key.thumbprint().to_string())
-        ),
-        next: "`commissioner commission`",
-        source: Box::new(error),
-    })
-}
-
-/// Claims a device that nobody owns and whose key is revoked, so that we may have it make another one. No certificate is signed
-/// about that key.
-async fn claim_without_certificate(
-    client: &mut Client,
-    seen: &Account,
-    station: &Station,
-    progress: &Progress,
-) -> Result<(), Error> {
-    let mut visit = Visit::stranger(client, seen, progress).await?;
-    station.registry.begin_rekey(&seen.info().device, visit.key()).await?;
-    put_anchor(Deed::Rekey, &mut visit, station).await?.map_err(Error::NotTakenBack)
-}
-
-/// Puts our anchor alone into an empty owner slot, or says why the device refused it.
-async fn put_anchor(deed: Deed, visit: &mut Visit<'_>, station: &Station) -> Result<Result<(), Refusal>, Error> {
-    let request = SlotRequest { anchor: station.issuer.anchor(), certificate: None, voucher: None };
-    // Nothing more is to be written down: who claims it is on record.
-    let (response, _) = deed.ask(visit, &put_slot(Slot::Owner, &request)?, &station.registry).await?;
-    let response = match response.success() {
-        Ok(response) => response,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    check_receipt(&Receipt::decode(&response.payload)?, visit, Slot::Owner, &request)?;
-    Ok(Ok(()))
-}
-
-/// Makes a key for a device of ours, keeps a copy of it sealed, lets the device take it in place of its own, and certifies it.
-///
-/// # Errors
-/// See [`Error`]. If the answer is lost, the next visit finds out which key the device has.
-pub async fn inject(
-    client: &mut Client,
-    seen: &Account,
-    station: &Station,
-    seal: &SealTo,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    let mut visit = Visit::station(client, seen, station, progress).await?;
-    let (device, old) = (seen.info().device, *visit.key());
-    progress.working("making a key for the device, and sealing a copy of it");
-    let new = PrivateKey::generate(&mut OsRng);
-    station.registry.begin_injection(&device, &old, new.public(), &seal.seal(&new)?).await?;
-    progress.step(Step::Escrowed { thumbprint: new.public().thumbprint().to_string() });
-    let (generation, asked) = match take_key(Deed::Injection, &mut visit, &new, &station.registry).await {
-        Ok(taken) => taken,
-        Err(error) => {
-            if let Error::NoInjection(_) = error {
-                station.registry.injection_refused(&device, new.public()).await?;
-            }
-            return Err(error);
-        }
-    };
-    let change = station.registry.rekeyed(&device, &old, new.public(), generation);
-    let succession = asked.record(new.public().thumbprint(), change).await?;
-    tell(&succession, new.public(), progress);
-    certify(client, "took the key that was made for it,", new.public(), station, progress).await
-}
-
-/// Gives a device that lost it the `key` back that is its active one in the registry, and certifies it again.
-///
-/// Whoever answers to the device's ID gets the key: the user says that this is the device.
-///
-/// # Errors
-/// See [`Error`]. An interrupted run can be repeated.
-pub async fn restore(
-    client: &mut Client,
-    seen: &Account,
-    station: &Station,
-    key: &PrivateKey,
-    progress: &Progress,
-) -> Result<Outcome, Error> {
-    let (device, registry) = (seen.info().device, &station.registry);
-    if seen.key() == Some(key.public()) {
-        // An earlier run may have come this far. Only what is proved counts.
-        Visit::stranger(client, seen, progress).await?;
-        registry.key_restored(&device, key.public()).await?;
-        return certify(client, HAS_FORMER_KEY, key.public(), station, progress).await;
-    }
-    let account = match seen.info().owner {
-        SlotState::Empty => {
-            claim_to_restore(client, seen, station, key.public(), progress).await?;
-            Account::read(client).await?
-        }
-        // Ours, if an earlier run came this far; a stranger's device never sees the station's key.
-        _ => match seen.key() {
-            Some(instead) if registry.is_restoring(&device, instead).await? => seen.clone(),
-            _ => return Err(Error::Owned),
-        },
-    };
-    let mut visit = Visit::station(client, &account, station, progress).await?;
-    progress.working("giving the device its key back");
-    let (_, asked) = take_key(Deed::Restore, &mut visit, key, registry).await?;
-    asked.record(key.public().thumbprint(), registry.key_restored(&device, key.public())).await?;
-    progress.step(Step::Restored { thumbprint: key.public().thumbprint().to_string() });
-    certify(client, HAS_FORMER_KEY, key.public(), station, progress).await
-}
-
-/// Claims a device under the key that it made after it was erased, without a certificate: that key will not stay.
-async fn claim_to_restore(
-    client: &mut Client,
-    seen: &Account,
-    station: &Station,
-    key: &PublicKey,
-    progress: &Progress,
-) -> Result<(), Error> {
-    let registry = &station.registry;
-    let mut visit = Visit::stranger(client, seen, progress).await?;
-    let (info, instead) = (visit.account().info(), *visit.key());
-    let observation = Observation::new(&info, instead, Place::Elsewhere, ProofLevel::Proved);
-    match registry.observe_key(&observation).await {
-        Ok(_) | Err(registry::Error::Conflict(Conflict::KeyChange { .. })) => {}
-        Err(error) => return Err(error.into()),
-    }
-    registry.begin_restore(&info.device, key, &instead).await?;
-    put_anchor(Deed::Restore, &mut visit, station).await?.map_err(Error::Refused)
-}
-
-/// Lets the device take `key`. Returns its generation.
-async fn take_key(
-    deed: Deed,
-    visit: &mut Visit<'_>,
-    key: &PrivateKey,
-    registry: &Registry,
-) -> Result<(u32, Asked), Error> {
-    let injected = PrivateCoseKey { x: *key.public().x(), d: *key.as_bytes() };
-    let mut body = vec![0; RekeyRequest::MAX_LEN];
-    let request = RekeyRequest { injected: Some(injected) };
-    let len = request.encode(&mut body)?;
-    if let Some(mut injected) = request.injected {
-        injected.d.zeroize();
-    }
-    body.truncate(len);
-    let request = Request::post(REKEY, content_format::CBOR, body);
-    let answered = deed.ask(visit, &request, registry).await;
-    Zeroizing::new(request.payload);
-    let (response, asked) = answered?;
-    let response = RekeyResponse::decode(&response.success().map_err(Error::NoInjection)?.payload)?;
-    match PublicKey::from_cose(&response.key) {
-        Ok(taken) if taken == *key.public() => Ok((response.generation, asked)),
-        _ => Err(Error::OtherKey),
-    }
-}
-
-/// Empties the owner slot of a device of ours. Its key is no longer one of "my devices", but not revoked either. Whether there
-/// was anything to give up: nobody may have owned it.
-///
-/// # Errors
-/// See [`Error`]. If the answer is lost, repeating the command finds the slot empty and finishes.
-pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progress: &Progress) -> Result<bool, Error> {
-    let device = seen.info().device;
-    if !seen.info().has_owner_slot() {
-        return Err(visit::Error::NoOwnerSlot.into());
-    }
-    let registry = &station.registry;
-    if seen.info().owner == SlotState::Empty {
-        // An earlier run may have come this far. Only what is proved counts.
-        let visit = Visit::stranger(client, seen, progress).await?;
-        let was_ours = registry.found_empty(&device, visit.key()).await?;
-        if !was_ours {
-            progress.step(Step::AlreadyDone);
-        }
-        return Ok(was_ours);
-    }
-    let mut visit = Visit::station(client, seen, station, progress).await?;
-    let key = *visit.key();
-    registry.begin_reset(&device, &key).await?;
-    let (response, asked) = Deed::Reset.ask(&mut visit, &Request::new(Method::Post, RESET), registry).await?;
-    response.success().map_err(Error::NoReset)?;
-    asked.record(key.thumbprint(), registry.released(&device, &key)).await?;
-    Ok(true)
-}
-
-/// Empties the owner slot of a device that is not ours, where its product lets whoever holds the button down do that. Whether
-/// anybody owned it.
-///
-/// # Errors
-/// See [`Error`]; [`Error::NoReset`] where nobody is present, or the product does not allow it.
-pub async fn reset_by_presence(client: &mut Client, seen: &Account, progress: &Progress) -> Result<bool, Error> {
-    let mut visit = Visit::stranger(client, seen, progress).await?;
-    if visit.account().info().owner == SlotState::Empty {
-        progress.step(Step::AlreadyDone);
-        return Ok(false);
-    }
-    visit.request(&Request::new(Method::Post, RESET)).await?.success().map_err(Error::NoReset)?;
-    Ok(true)
-}
-
-/// Whether the owner slot may hold our anchor. Only then does the device see the station's key: a stranger's never does.
-fn may_be_ours(known: Option<&Device>, seen: &Account) -> bool {
-    seen.info().owner != SlotState::Empty && seen.key().is_some_and(|key| has_ours(known, key))
-}
-
-/// Whether a key is a device's of ours, or may have a certificate of ours: one that was sent, and perhaps stored.
-fn has_ours(known: Option<&Device>, key: &PublicKey) -> bool {
-    let claimed = |status| matches!(status, CertificateStatus::Issued | CertificateStatus::Installed);
-    known
-        .and_then(|known| known.key(key))
-        .is_some_and(|key| key.is_settled() || key.certificates.iter().any(|certificate| claimed(certificate.status)))
+    Ok(station.issuer.voucher(&grant)?)
 }
 
 /// Tells the registry which key was proved, and where, and lets the user overrule a key change.
@@ -777,22 +180,9 @@ pub(crate) fn tell(succession: &Succession, key: &PublicKey, progress: &Progress
     }
 }
 
-/// For a device that we own: takes the certificate that it has into account, or gives it one.
-async fn renew(mut visit: Visit<'_>, station: &Station, progress: &Progress) -> Result<Outcome, Error> {
-    let contents = read_slot(&mut visit, OWNER).await?;
-    let view = SlotView::decode(&contents)?;
-    if view.anchor != Some(station.issuer.anchor()) {
-        return Err(Error::Owned);
-    }
-    match view.certificate {
-        Some(certificate) => settle_certificate(certificate, Slot::Owner, &visit, station, progress).await,
-        None => install(visit, Slot::Owner, None, station, progress).await,
-    }
-}
-
 /// What a slot shows of itself: an encoded [`SlotView`].
-async fn read_slot(visit: &mut Visit<'_>, path: &str) -> Result<Vec<u8>, Error> {
-    let response = visit.request(&Request::get(path)).await?.success().map_err(Error::Refused)?;
+async fn read_slot(visit: &mut Visit<'_>, slot: Slot) -> Result<Vec<u8>, Error> {
+    let response = visit.request(&Request::get(path(slot))).await?.success().map_err(Error::Refused)?;
     Ok(response.payload)
 }
 
@@ -883,15 +273,18 @@ async fn install(
     Ok(Outcome::Commissioned)
 }
 
-fn put_slot(slot: Slot, request: &SlotRequest<'_>) -> Result<Request, Error> {
+pub(crate) fn put_slot(slot: Slot, request: &SlotRequest<'_>) -> Result<Request, Error> {
     let mut body = vec![0; SlotRequest::MAX_LEN];
     let len = request.encode(&mut body)?;
     body.truncate(len);
-    let path = match slot {
-        Slot::Factory => FACTORY,
-        Slot::Owner => OWNER,
-    };
-    Ok(Request::put(path, content_format::CBOR, body))
+    Ok(Request::put(path(slot), content_format::CBOR, body))
+}
+
+const fn path(slot: Slot) -> &'static str {
+    match slot {
+        Slot::Factory => "/comm/factory",
+        Slot::Owner => "/comm/owner",
+    }
 }
 
 /// The signed certificate, durable before it is returned.
@@ -907,7 +300,12 @@ async fn sign(intent: &Intent, station: &Station, progress: &Progress) -> Result
 }
 
 /// Whether the device stored what it was sent, under the key that it proved.
-fn check_receipt(receipt: &Receipt, visit: &Visit<'_>, slot: Slot, request: &SlotRequest<'_>) -> Result<(), Error> {
+pub(crate) fn check_receipt(
+    receipt: &Receipt,
+    visit: &Visit<'_>,
+    slot: Slot,
+    request: &SlotRequest<'_>,
+) -> Result<(), Error> {
     let info = visit.account().info();
     let contents = SlotContents { anchor: request.anchor, certificate: request.certificate };
     let mut stored = vec![0; SlotRequest::MAX_LEN];
@@ -928,16 +326,7 @@ fn check_receipt(receipt: &Receipt, visit: &Visit<'_>, slot: Slot, request: &Slo
     }
 }
 
-impl From<deed::Error> for Error {
-    /// What has nothing to do with the deed is what it is without one.
-    fn from(error: deed::Error) -> Self {
-        match error {
-            deed::Error::Visit(error) => error.into(),
-            deed::Error::Registry(error) => error.into(),
-            of_deed => Self::Deed(of_deed),
-        }
-    }
-}
-
+#[cfg(test)]
+pub(crate) mod liar;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ pub mod keys;
 pub mod link;
 pub mod log_time;
 pub mod output;
+pub mod ownership;
 pub mod passphrase;
 pub mod program;
 pub mod progress;

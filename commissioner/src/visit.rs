@@ -9,13 +9,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use cbor_schemas::{
-    Aif, Audience, DeviceInfo, Kind, Method, Profile, ProofLevel, Sign1, StationTokenClaims, Watermarks,
-};
+use cbor_schemas::{Aif, Audience, DeviceInfo, Method, Profile, ProofLevel, StationTokenClaims, Watermarks};
 use protocol::edhoc::Transfer;
 use protocol::key::{KeyError, PrivateKey, PublicKey};
 use tokio::time::{Instant, timeout};
 
+use crate::certificate;
 use crate::client::{self, Client, Code, Refusal, Request, Response, content_format};
 use crate::clock::rfc3339;
 use crate::crash::{self, Point};
@@ -133,8 +132,9 @@ impl From<registry::Error> for Error {
 /// What a device says of itself at `/comm`, and the key that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// A DeviceInfo that decoded.
-    bytes: Vec<u8>,
+    /// All but the firmware.
+    info: DeviceInfo<'static>,
+    firmware: String,
     key: Option<PublicKey>,
 }
 
@@ -142,7 +142,7 @@ impl Account {
     /// Asks for the account without protection, and adapts the client to the device.
     pub async fn read(client: &mut Client) -> Result<Self, Error> {
         let response = client.request(&get_comm()).await?.success().map_err(Error::NoDevice)?;
-        let account = Self::decode(response)?;
+        let account = Self::decode(&response)?;
         client.adapt(&account.info());
         Ok(account)
     }
@@ -155,7 +155,7 @@ impl Account {
 
     /// The contents.
     pub fn info(&self) -> DeviceInfo<'_> {
-        DeviceInfo::decode(&self.bytes).expect("it decoded when the account was made")
+        DeviceInfo { firmware: &self.firmware, ..self.info }
     }
 
     /// The key that the device says it has; none if its storage is at fault.
@@ -165,7 +165,7 @@ impl Account {
 
     /// Name and version of the firmware, as the device has it.
     pub fn firmware(&self) -> String {
-        self.info().firmware.to_owned()
+        self.firmware.clone()
     }
 
     /// The step of having read this account.
@@ -179,19 +179,17 @@ impl Account {
         }
     }
 
-    fn decode(response: Response) -> Result<Self, Error> {
+    fn decode(response: &Response) -> Result<Self, Error> {
         let info = DeviceInfo::decode(&response.payload)?;
         let key = info.credential.as_ref().map(PublicKey::from_cose).transpose()?;
-        Ok(Self { bytes: response.payload, key })
+        Ok(Self { info: without_firmware(&info), firmware: info.firmware.to_owned(), key })
     }
 
     /// What a device says, without asking it.
     #[cfg(test)]
     pub(crate) fn of(info: &DeviceInfo<'_>) -> Self {
-        let mut bytes = vec![0; DeviceInfo::MAX_LEN];
-        let len = info.encode(&mut bytes).expect("it fits");
-        bytes.truncate(len);
-        Self { bytes, key: info.credential.as_ref().and_then(|key| PublicKey::from_cose(key).ok()) }
+        let key = info.credential.as_ref().and_then(|key| PublicKey::from_cose(key).ok());
+        Self { info: without_firmware(info), firmware: info.firmware.to_owned(), key }
     }
 
     /// The key to expect in a handshake.
@@ -264,11 +262,9 @@ pub struct InstalledToken {
 impl InstalledToken {
     /// Takes the signed `object`, if `issuer` signed it for the station with the key `station`.
     pub fn new(object: Vec<u8>, issuer: &PublicKey, station: &PublicKey) -> Option<Self> {
-        let signed = Sign1::decode_as(Kind::StationToken, &object).ok()?;
-        protocol::sign1::verify(issuer, &signed).ok()?;
-        let claims = StationTokenClaims::decode(signed.payload).ok()?;
+        let (_, claims) = certificate::verified::<StationTokenClaims>(&object, issuer).ok()?;
         let (issued_at, expires_at, scope) = (claims.issued_at, claims.expires_at?, claims.scope);
-        (claims.key.x == *station.x()).then_some(Self { object, issued_at, expires_at, scope })
+        (claims.key == station.cose_key()).then_some(Self { object, issued_at, expires_at, scope })
     }
 
     /// The signed token.
@@ -436,7 +432,7 @@ impl<'c> Visit<'c> {
         };
         let session = Session::resume(client, state);
         progress.step(Step::Authenticated { thumbprint: session.peer().thumbprint().to_string() });
-        let account = Account::decode(response.success()?)?;
+        let account = Account::decode(&response.success()?)?;
         let differences = seen.differences(&account, token_issued_at);
         if !differences.is_empty() {
             return Err(Error::Differs(differences));
@@ -449,6 +445,27 @@ impl<'c> Visit<'c> {
 impl fmt::Debug for Visit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Visit").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// All that borrows nothing.
+fn without_firmware(info: &DeviceInfo<'_>) -> DeviceInfo<'static> {
+    DeviceInfo {
+        firmware: "",
+        device: info.device,
+        credential: info.credential,
+        generation: info.generation,
+        key_origin: info.key_origin,
+        factory: info.factory,
+        owner: info.owner,
+        claim_policy: info.claim_policy,
+        claim_counter: info.claim_counter,
+        watermarks: info.watermarks,
+        nonce: info.nonce,
+        profile: info.profile,
+        limits: info.limits,
+        operation_ms: info.operation_ms,
+        condition: info.condition,
     }
 }
 

@@ -2,7 +2,8 @@
 //! voucher by somebody who may let a new owner in.
 
 use cbor_schemas::{
-    DeviceCertificateClaims, DeviceId, IssuerId, Kind, Sign1, SlotContents, SlotRequest, VoucherClaims, Watermarks,
+    DeviceCertificateClaims, DeviceId, Flaw, IssuerId, Kind, Sign1, SlotContents, SlotRequest, VoucherClaims,
+    Watermarks, read_signed,
 };
 use coap_numbers::code;
 use protocol::key::PublicKey;
@@ -77,12 +78,14 @@ impl<'a> Offer<'a> {
     /// 4.00 with what is wrong.
     pub fn verify_certificate(&self, device: &DeviceId, own_key: &PublicKey) -> Result<Option<u64>, Problem> {
         let Some(certificate) = self.certificate else { return Ok(None) };
-        let rejected = |detail| Problem::new(code::BAD_REQUEST, "certificate rejected").with_detail(detail);
-        let (object, claims) =
-            DeviceCertificateClaims::read_signed(certificate, &self.anchor.cose_key(), device, &own_key.cose_key())
-                .map_err(rejected)?;
-        protocol::sign1::verify(&self.anchor, &object).map_err(|_| rejected("the anchor did not sign it"))?;
-        Ok(Some(claims.issued_at))
+        let issued_at = || {
+            let (object, claims) = read_signed::<DeviceCertificateClaims>(certificate, IssuerId(self.anchor.kid()))?;
+            claims.check_subject(device, &own_key.cose_key())?;
+            protocol::sign1::verify(&self.anchor, &object).map_err(|_| Flaw::OtherSigner)?;
+            Ok(Some(claims.issued_at))
+        };
+        issued_at()
+            .map_err(|flaw: Flaw| Problem::new(code::BAD_REQUEST, "certificate rejected").with_detail(flaw.detail()))
     }
 
     /// Writes what the slot will hold, at most 640 bytes.

@@ -12,6 +12,7 @@ use crate::{
     distribute,
     escrow::SealTo,
     link::Link,
+    ownership,
     progress::{Progress, Step},
     registry::{Place, Slot},
     visit::{Account, Station},
@@ -122,7 +123,7 @@ impl Work {
         let Some(seal) = self.seal.as_ref().filter(|_| !is_kept) else { return Ok(outcome) };
         // It has an owner now.
         let seen = Account::read(client).await?;
-        commission::inject(client, &seen, &self.station, seal, progress).await
+        ownership::inject(client, &seen, &self.station, seal, progress).await
     }
 
     fn terms(&self, link: &Link) -> Terms<'_> {

@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 
 use super::{context::Context, exit::CommandError, reach::Target};
-use crate::{commission, registry::KeyStatus};
+use crate::{ownership, registry::KeyStatus};
 
 /// Let a device make a new key
 #[derive(Debug, ClapArgs)]
@@ -19,7 +19,7 @@ impl Args {
         let progress = context.progress.on_link(&found.link);
         let device = found.account.info().device;
         let station = context.station_to_mend(&found.account).await?;
-        let status = commission::rekey(&mut found.client, &found.account, &station, &progress).await?;
+        let status = ownership::rekey(&mut found.client, &found.account, &station, &progress).await?;
         if status == KeyStatus::Pending {
             if context.output.is_json() {
                 return context.json_record(&station.registry, &device).await;

@@ -4,7 +4,7 @@
 use clap::Args as ClapArgs;
 
 use super::{context::Context, exit::CommandError, reach::Target};
-use crate::commission;
+use crate::ownership;
 
 /// Empty a device's owner slot
 #[derive(Debug, ClapArgs)]
@@ -24,14 +24,14 @@ impl Args {
         let device = found.account.info().device;
         let (client, account) = (&mut found.client, &found.account);
         let was_owned = if self.present {
-            let was_owned = commission::reset_by_presence(client, account, &progress).await?;
+            let was_owned = ownership::reset_by_presence(client, account, &progress).await?;
             let record =
                 serde_json::json!({ "device": device.as_str(), "link": found.link.to_string(), "owner": "empty" });
             context.output.json(&record);
             was_owned
         } else {
             let station = context.station_to_mend(account).await?;
-            let was_ours = commission::reset(client, account, &station, &progress).await?;
+            let was_ours = ownership::reset(client, account, &station, &progress).await?;
             context.json_record(&station.registry, &device).await?;
             was_ours
         };

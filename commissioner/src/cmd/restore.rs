@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 
 use super::{context::Context, exit::CommandError, reach::Target, secret::Opening};
-use crate::{commission, registry::DeviceRef};
+use crate::{ownership, registry::DeviceRef};
 
 const HELP: &str = "\
 A copy of the key is kept by `commissioner commission --escrow`. Whoever answers to the device's ID gets the key: restore only
@@ -31,7 +31,7 @@ impl Args {
         let opening = self.opening.get()?;
         progress.working("opening the sealed copy of the key");
         let key = opening.open(&sealed, &key)?;
-        commission::restore(&mut found.client, &found.account, &station, &key, &progress).await?;
+        ownership::restore(&mut found.client, &found.account, &station, &key, &progress).await?;
         if context.output.is_json() {
             return context.json_record(&station.registry, &device).await;
         }

@@ -35,6 +35,7 @@ impl Args {
             return Err(CommandError::usage("that is your own key; give the new owner's with --to"));
         }
         let device = registry.device(&self.device).await?.id;
-        self.options.issue(device, Slot::Owner, self.to.0, &registry, &issuer, context).await
+        let voucher = self.options.sign(device, Slot::Owner, self.to.0, &registry, &issuer).await?;
+        self.options.hand_out(&voucher, context)
     }
 }

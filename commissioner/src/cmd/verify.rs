@@ -3,7 +3,7 @@
 use std::fmt;
 
 use cbor_schemas::{
-    DeviceCertificateClaims, DeviceInfo, IssuerId, Kind, Profile, ProofLevel, Sign1, SlotState, SlotView,
+    DeviceCertificateClaims, DeviceInfo, Flaw, IssuerId, Kind, Profile, ProofLevel, Sign1, SlotState, SlotView,
 };
 use clap::Args as ClapArgs;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use super::{
     reach::fall_back,
 };
 use crate::{
-    certificate::{self, Flaw},
+    certificate,
     client::Request,
     clock::rfc3339,
     keys::Anchor,
@@ -152,7 +152,7 @@ fn check<'a>(account: &Account, view: &SlotView<'_>, anchors: &'a [Anchor]) -> R
     for anchor in anchors {
         match certificate::check(certificate, &anchor.0, &account.info().device, key) {
             Ok(_) => return Ok(anchor),
-            Err(Flaw::NoCertificate | Flaw::Claims) => return Err("its certificate cannot be read"),
+            Err(Flaw::NotSigned | Flaw::OtherKind | Flaw::Claims) => return Err("its certificate cannot be read"),
             Err(Flaw::OtherDevice) => return Err("its certificate is for another device"),
             Err(Flaw::OtherKey) => return Err("its certificate is for another key"),
             Err(Flaw::OtherIssuer | Flaw::OtherSigner) => reason = "its certificate is not of this maker",
@@ -201,11 +201,9 @@ impl fmt::Display for Verdict {
 
 #[cfg(test)]
 mod tests {
-    use protocol::key::PublicKey;
-
     use super::*;
     use crate::{
-        certificate::tests::{claims, signed},
+        certificate::tests::{claims, forged, signed},
         issuer::Issuer,
         keys::IssuerKey,
         registry::testing::{id, info, key},
@@ -227,25 +225,23 @@ mod tests {
             let state = if certificate.is_some() { SlotState::Certified } else { SlotState::Anchored };
             Verdict::new(&account, &SlotView { state, anchor: Some(maker.anchor()), certificate }, anchors)
         };
-        let certificate =
-            |by: &Issuer, kind, device, key: &PublicKey| signed(by, kind, &claims(by.id(), device, key.cose_key()));
-        let kind = Kind::DeviceCertificate;
-        let good = certificate(&maker, kind, device, &own);
+        let good = signed(&maker, Kind::DeviceCertificate, &claims(maker.id(), device, own.cose_key()));
         let minimals = good.clone();
         let certified = verdict(Some(&good), &[Anchor(another), anchor]);
         assert_eq!((certified.verdict, certified.reason, certified.proof), ("certified", None, Some("proved")));
-        // Somebody who signs in the maker's name, and the maker in somebody else's.
-        let in_its_name = signed(&other, kind, &claims(maker.id(), device, own.cose_key()));
-        let in_anothers = signed(&maker, kind, &claims(other.id(), device, own.cose_key()));
+        for (name, certificate, flaw) in forged(&claims(maker.id(), device, own.cose_key()), &maker, &other) {
+            let claimed = verdict(Some(&certificate), &[anchor]);
+            let reason = match flaw {
+                Flaw::NotSigned | Flaw::OtherKind | Flaw::Claims => "cannot be read",
+                Flaw::OtherIssuer | Flaw::OtherSigner => "not of this maker",
+                Flaw::OtherDevice => "for another device",
+                Flaw::OtherKey => "for another key",
+            };
+            assert_eq!((claimed.verdict, claimed.maker_verified), ("claimed", false), "{name}");
+            assert!(claimed.reason.is_some_and(|told| told.contains(reason)), "{name}: {:?}", claimed.reason);
+        }
         for (certificate, anchors, reason) in [
-            (Some(certificate(&maker, kind, id("other"), &own)), &[anchor][..], "for another device"),
-            (Some(certificate(&maker, kind, device, &another)), &[anchor], "for another key"),
-            (Some(certificate(&other, kind, device, &own)), &[anchor], "not of this maker"),
-            (Some(in_its_name), &[anchor], "not of this maker"),
-            (Some(in_anothers), &[anchor], "not of this maker"),
-            (Some(certificate(&maker, Kind::Voucher, device, &own)), &[anchor], "cannot be read"),
-            (Some(b"garbage".to_vec()), &[anchor], "cannot be read"),
-            (Some(good.clone()), &[Anchor(another)], "not of this maker"),
+            (Some(good.clone()), &[Anchor(another)][..], "not of this maker"),
             (Some(good), &[], "no anchor to check"),
             (None, &[anchor], "no certificate of one"),
         ] {

@@ -44,7 +44,8 @@ impl Args {
         issuer.must_sign()?;
         if let Some(device) = &self.device {
             let device = registry.device(device).await?.id;
-            return self.options.issue(device, Slot::Factory, self.owner.0, &registry, &issuer, context).await;
+            let voucher = self.options.sign(device, Slot::Factory, self.owner.0, &registry, &issuer).await?;
+            return self.options.hand_out(&voucher, context);
         }
         let folder = self.options.output.as_deref().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)

@@ -40,17 +40,8 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Signs a voucher and hands it out.
-    pub(super) async fn issue(
-        &self,
-        device: DeviceId,
-        slot: Slot,
-        owner: PublicKey,
-        registry: &Registry,
-        issuer: &Issuer,
-        context: &Context,
-    ) -> Result<(), CommandError> {
-        let voucher = self.sign(device, slot, owner, registry, issuer).await?;
+    /// Hands a voucher out.
+    pub(super) fn hand_out(&self, voucher: &Voucher, context: &Context) -> Result<(), CommandError> {
         if let Some(path) = &self.output {
             write(path, voucher.object())?;
         }
@@ -60,7 +51,7 @@ impl Options {
                 false => write(path, voucher.to_svg().map_err(CommandError::internal)?.as_bytes())?,
             }
         }
-        let issued = Issued::new(&voucher, self.output.as_deref());
+        let issued = Issued::new(voucher, self.output.as_deref());
         match self.output.is_none() && self.qr.is_none() && !context.output.is_json() {
             true => {
                 let code = voucher.to_terminal().map_err(CommandError::internal)?;
@@ -71,6 +62,7 @@ impl Options {
         Ok(())
     }
 
+    /// Signs a voucher.
     pub(super) async fn sign(
         &self,
         device: DeviceId,

@@ -10,12 +10,14 @@
 
 use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
-use sqlx::{AnyConnection, Row};
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
-    lookup,
+    change::Change,
+    draft::{Draft, public_key},
+    entry::AuditEntry,
+    error::Error,
+    event::Event,
+    handle::Registry,
     record::{Device, KeyStatus, Policy},
 };
 
@@ -26,13 +28,10 @@ impl Registry {
     /// [`Error::NoCopy`] for [`Policy::Restore`] without a copy of the active key.
     pub async fn set_policy(&self, device: &DeviceId, policy: Policy) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let known = lookup::load(&mut change.tx, device).await?;
-        let known = known.ok_or_else(|| Error::UnknownDevice(device.to_string()))?;
-        if policy == Policy::Restore && !known.settled().is_some_and(|key| key.escrowed) {
-            return Err(Error::NoCopy(device.to_string()));
-        }
-        change.set_policy(&known, policy).await?;
-        change.commit().await
+        let draft = change.draft(device).await?;
+        let mut draft = draft.ok_or_else(|| Error::UnknownDevice(device.to_string()))?;
+        choose_policy(&mut draft, policy)?;
+        change.keep(&draft).await
     }
 
     /// Keeps the sealed copy of `new`, which the device with the active key `old` is about to be asked to take. Copies of
@@ -45,26 +44,18 @@ impl Registry {
         sealed: &[u8],
     ) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let key = change.known_key(device, old).await?.thumbprint;
-        sqlx::query("DELETE FROM escrow WHERE device = $1 AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.x = escrow.x)")
-            .bind(device.as_str())
-            .execute(&mut *change.tx)
-            .await?;
-        sqlx::query("INSERT INTO escrow (x, device, sealed) VALUES ($1, $2, $3)")
-            .bind(new.x().to_vec())
-            .bind(device.as_str())
-            .bind(sealed.to_vec())
-            .execute(&mut *change.tx)
-            .await?;
-        let event = Event::InjectionBegun { key, successor: new.thumbprint().to_string() };
-        change.record(Some(device), &event).await?;
-        change.commit().await
+        let mut draft = change.draft_with(device, old).await?;
+        change.rows.remove_copies_not_taken(device).await?;
+        change.rows.put_copy(device, new, sealed).await?;
+        let [key, successor] = [old, new].map(|key| key.thumbprint().to_string());
+        draft.note(Event::InjectionBegun { key, successor });
+        change.keep(&draft).await
     }
 
     /// The device does not take `new`: its copy goes.
     pub async fn injection_refused(&self, device: &DeviceId, new: &PublicKey) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        sqlx::query("DELETE FROM escrow WHERE x = $1").bind(new.x().to_vec()).execute(&mut *change.tx).await?;
+        change.rows.remove_copy(new).await?;
         change.record(Some(device), &Event::InjectionRefused { key: new.thumbprint().to_string() }).await?;
         change.commit().await
     }
@@ -76,83 +67,65 @@ impl Registry {
     pub async fn copy_of_active(&self, device: &Device) -> Result<(PublicKey, Vec<u8>), Error> {
         let no_copy = || Error::NoCopy(device.id.to_string());
         let active = device.settled().ok_or_else(no_copy)?;
-        let row = sqlx::query("SELECT sealed FROM escrow WHERE x = $1")
-            .bind(active.x.to_vec())
-            .fetch_optional(&self.pool)
-            .await?;
-        let key = PublicKey::from_x(&active.x).map_err(|_| Error::Corrupt("x"))?;
-        Ok((key, row.ok_or_else(no_copy)?.try_get("sealed")?))
+        let copy = self.read().await?.rows.copy(&active.x).await?;
+        Ok((public_key(&active.x)?, copy.ok_or_else(no_copy)?))
     }
 
     /// Writes down that the device, which has the key `instead` now, is about to be claimed to get `key` back.
     pub async fn begin_restore(&self, device: &DeviceId, key: &PublicKey, instead: &PublicKey) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let event = Event::RestoreBegun {
-            key: change.known_key(device, key).await?.thumbprint,
-            instead: change.known_key(device, instead).await?.thumbprint,
-        };
-        change.record_once(device, &event).await?;
-        change.commit().await
+        let mut draft = change.draft_with(device, key).await?;
+        let [key, instead] = [draft.key(key)?, draft.key(instead)?].map(|key| key.thumbprint.clone());
+        draft.note_once(Event::RestoreBegun { key, instead });
+        change.keep(&draft).await
     }
 
     /// Whether [`Registry::begin_restore`] was called for a device with the key `instead`: then it may have our anchor.
     pub async fn is_restoring(&self, device: &DeviceId, instead: &PublicKey) -> Result<bool, Error> {
-        Ok(self.between(device).await?.contains(&instead.thumbprint().to_string()))
+        let history = self.history(device).await?;
+        Ok(between(&history).contains(&instead.thumbprint().to_string()))
     }
 
     /// The device has its active key `key` again. What it had in between is revoked.
     pub async fn key_restored(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
-        let between = self.between(device).await?;
         let mut change = Change::begin(self).await?;
-        let key = change.known_key(device, key).await?.thumbprint;
-        let known =
-            lookup::load(&mut change.tx, device).await?.ok_or_else(|| Error::UnknownDevice(device.to_string()))?;
-        let mut instead = Vec::new();
-        for pending in known.keys.iter().filter(|key| key.status == KeyStatus::Pending) {
-            if between.contains(&pending.thumbprint) {
-                change.revoke_key(device, pending, "the device has its former key again").await?;
-                instead.push(pending.thumbprint.clone());
-            }
-        }
-        if !instead.is_empty() {
-            // It was erased, and claimed again.
-            change.holds_no_list(device).await?;
-            change.record(Some(device), &Event::Restored { key, instead }).await?;
-        }
-        change.commit().await
-    }
-
-    /// The keys that a device had when it was to be given its own again, by thumbprint.
-    async fn between(&self, device: &DeviceId) -> Result<Vec<String>, Error> {
-        let history = self.history(device).await?;
-        let begun = history.iter().filter(|entry| entry.event == "restore-begun");
-        let instead = begun.filter_map(|entry| Some(entry.particulars().get("instead")?.as_str()?.to_owned()));
-        Ok(instead.collect())
+        let mut draft = change.draft_with(device, key).await?;
+        let history = change.rows.history(device).await?;
+        restored(&mut draft, key, &between(&history));
+        change.keep(&draft).await
     }
 }
 
-impl Change {
-    pub(super) async fn set_policy(&mut self, device: &Device, policy: Policy) -> Result<(), Error> {
-        if device.policy == policy {
-            return Ok(());
-        }
-        sqlx::query("UPDATE devices SET policy = $1 WHERE device = $2")
-            .bind(policy.as_str())
-            .bind(device.id.as_str())
-            .execute(&mut *self.tx)
-            .await?;
-        self.record(Some(&device.id), &Event::PolicySet { policy }).await
+/// What the user wants to happen when the device loses its key.
+///
+/// # Errors
+/// [`Error::NoCopy`] for [`Policy::Restore`] without a copy of the settled key.
+fn choose_policy(draft: &mut Draft, policy: Policy) -> Result<(), Error> {
+    if policy == Policy::Restore && !draft.device.settled().is_some_and(|key| key.escrowed) {
+        return Err(Error::NoCopy(draft.device.id.to_string()));
+    }
+    draft.set_policy(policy);
+    Ok(())
+}
+
+/// The device has `key` again: the pending ones of those that it had in between are out, and it was erased, and claimed again.
+fn restored(draft: &mut Draft, key: &PublicKey, between: &[String]) {
+    let pending = draft.device.keys.iter().filter(|key| key.status == KeyStatus::Pending);
+    let pending = pending.filter(|key| between.contains(&key.thumbprint));
+    let (out, instead): (Vec<_>, Vec<_>) = pending.map(|key| (key.x, key.thumbprint.clone())).unzip();
+    for x in &out {
+        draft.revoke(x, "the device has its former key again");
+    }
+    if !out.is_empty() {
+        draft.hold_list(None);
+        draft.note(Event::Restored { key: key.thumbprint().to_string(), instead });
     }
 }
 
-/// Whether a copy of this key is kept for this device.
-pub(super) async fn is_kept(connection: &mut AnyConnection, device: &DeviceId, key: &PublicKey) -> Result<bool, Error> {
-    let row = sqlx::query("SELECT 1 FROM escrow WHERE x = $1 AND device = $2")
-        .bind(key.x().to_vec())
-        .bind(device.as_str())
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.is_some())
+/// The keys that a device had when it was to be given its own again, by thumbprint.
+fn between(history: &[AuditEntry]) -> Vec<String> {
+    let begun = history.iter().filter(|entry| entry.event == "restore-begun");
+    begun.filter_map(|entry| Some(entry.particulars().get("instead")?.as_str()?.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -161,8 +134,8 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Conflict, Place, Succession,
-        testing::{Fixture, id, key, receipt, seen, wanted},
+        Conflict, CountsBy, Key, Place, Succession,
+        testing::{Fixture, NOON, device_of, id, key, noted, on_record, receipt, seen, wanted},
     };
 
     const SEALED: &[u8] = b"sealed";
@@ -299,8 +272,11 @@ mod tests {
         registry.injection_refused(&device, &refused).await.unwrap();
         registry.begin_injection(&device, &old, &forgotten, SEALED).await.unwrap();
         registry.begin_injection(&device, &old, &taken, SEALED).await.unwrap();
-        let kept: Vec<(Vec<u8>,)> = sqlx::query_as("SELECT x FROM escrow").fetch_all(&registry.pool).await.unwrap();
-        assert_eq!(kept, [(taken.x().to_vec(),)]);
+        let mut reading = registry.read().await.unwrap();
+        for (key, is_kept) in [(&refused, false), (&forgotten, false), (&taken, true)] {
+            assert_eq!(reading.rows.has_copy(&device, key).await.unwrap(), is_kept);
+        }
+        drop(reading);
         let error = registry.begin_injection(&device, &key(), &key(), SEALED).await.unwrap_err();
         assert!(matches!(error, Error::UnknownKey { .. }), "{error}");
     }
@@ -334,5 +310,41 @@ mod tests {
         let again = crate::registry::NewCertificate { key_origin: KeyOrigin::Derived, ..wanted(&device, &derived) };
         fixture.registry.begin_issue(&again).await.unwrap();
         assert_eq!(fixture.device(&device).await.policy, Policy::Rotate);
+    }
+
+    #[test]
+    fn what_a_device_had_in_between_is_out_and_nothing_else() {
+        let [kept, between, other] = [key(), key(), key()];
+        let pending = |key| on_record(key, KeyStatus::Pending, CountsBy::Nothing);
+        let active = on_record(&kept, KeyStatus::Active, CountsBy::Certificate);
+        let mut device = device_of(&id("device"), vec![active, pending(&between), pending(&other)]);
+        device.list_version = Some(7);
+        for (names, statuses, said) in [
+            (vec![], [KeyStatus::Pending; 2], &[][..]),
+            (
+                vec![between.thumbprint().to_string(), kept.thumbprint().to_string()],
+                [KeyStatus::Revoked, KeyStatus::Pending],
+                &["key-revoked", "list-held", "restored"],
+            ),
+        ] {
+            let mut draft = Draft::of(device.clone(), NOON);
+            restored(&mut draft, &kept, &names);
+            assert_eq!([draft.device.keys[1].status, draft.device.keys[2].status], statuses);
+            assert_eq!(noted(&draft), said);
+            assert_eq!(draft.device.keys[0].status, KeyStatus::Active);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_needs_a_copy_is_refused_without_one() {
+        for (escrowed, settled) in [(true, true), (true, false), (false, true)] {
+            let by = if settled { CountsBy::Certificate } else { CountsBy::Nothing };
+            let record = Key { escrowed, ..on_record(&key(), KeyStatus::Pending, by) };
+            let device = device_of(&id("device"), vec![record]);
+            let mut draft = Draft::of(device.clone(), NOON);
+            assert_eq!(choose_policy(&mut draft, Policy::Restore).is_ok(), escrowed && settled);
+            assert_eq!(draft.is_blank(), !(escrowed && settled));
+            choose_policy(&mut Draft::of(device, NOON), Policy::Derive).unwrap();
+        }
     }
 }

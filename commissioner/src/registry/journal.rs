@@ -11,19 +11,17 @@
 //! slot takes it up again: the claims are the same and the signature is deterministic, so that whatever was sent before
 //! is sent again, byte for byte. For the same reason two commissioners at one device do not hurt each other.
 
-use cbor_schemas::{
-    Aif, Audience, DeviceCertificateClaims, DeviceId, KeyOrigin, Profile, ProofLevel, Receipt, StationTokenClaims,
-};
+use cbor_schemas::{DeviceCertificateClaims, DeviceId, KeyOrigin, Profile, ProofLevel, Receipt};
 use protocol::key::PublicKey;
-use sha2::{Digest, Sha256};
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
-    lookup,
+    change::Change,
+    draft::{Draft, public_key},
+    error::Error,
+    event::Event,
+    handle::Registry,
+    judge::may_become_active,
     record::{Certificate, CertificateStatus, CountsBy, Cti, Device, Key, KeyStatus, Policy, Provenance, Slot},
-    sql,
-    succession::may_become_active,
     times::certificate_time,
 };
 
@@ -85,43 +83,6 @@ impl Intent {
     }
 }
 
-/// A station token that is wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenRequest {
-    /// The station's key.
-    pub station: PublicKey,
-    /// Where the token is good.
-    pub audience: Audience,
-    /// What it allows.
-    pub scope: Aif,
-    /// For how long.
-    pub validity: Validity,
-}
-
-/// How a token ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
-    /// With the device's next start: the nonce that it shows in `/comm`.
-    Nonce([u8; 8]),
-    /// After this many seconds, as far as a device without a clock can know.
-    Seconds(u64),
-}
-
-/// A station token that may be signed: it is in the audit trail, durably.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenGrant(StationTokenClaims);
-
-impl TokenGrant {
-    pub(super) fn of(claims: StationTokenClaims) -> Self {
-        Self(claims)
-    }
-
-    /// What to sign.
-    pub fn claims(&self) -> &StationTokenClaims {
-        &self.0
-    }
-}
-
 impl Registry {
     /// Writes down that a certificate will be signed, or finds the open intent for the same key and slot.
     ///
@@ -132,58 +93,22 @@ impl Registry {
     /// [`Error::NotIssuable`] for a key that may not have a certificate; [`Error::ClockBehind`], [`Error::ClockAhead`].
     pub async fn begin_issue(&self, wanted: &NewCertificate) -> Result<Intent, Error> {
         let mut change = Change::begin(self).await?;
-        let now = change.signing_time().await?;
-        let unknown = || Error::UnknownKey { device: wanted.device, key: wanted.key.thumbprint().to_string() };
-        let device = lookup::load(&mut change.tx, &wanted.device).await?.ok_or_else(unknown)?;
-        let key = device.key(&wanted.key).ok_or_else(unknown)?;
-        let proof = may_be_certified(&device, key)?;
-
-        if let Some(open) = open_certificates(key).find(|open| open.slot == wanted.slot) {
-            let newest = certificate_time(now, wanted.slot, key, Some(open.cti));
-            let fresh = open.issued_at <= newest && now.saturating_sub(open.issued_at) <= wanted.lifetime;
-            if fresh && open.key_origin == wanted.key_origin && open.proof == proof {
-                let mut intent = self.intent(&device, key, open)?;
-                intent.resumed = true;
-                return Ok(intent);
-            }
-            change.set_void(&device.id, open.cti, "a newer one takes its place").await?;
+        change.signing_time().await?;
+        let mut draft = change.draft_with(&wanted.device, &wanted.key).await?;
+        let Intended { certificate, is_resumed } = intend(&mut draft, wanted)?;
+        let intent = self.intent(wanted.device, &wanted.key, &certificate, is_resumed);
+        if !is_resumed {
+            change.keep(&draft).await?;
         }
-        change.now = certificate_time(now, wanted.slot, key, None);
-        let certificate = Certificate {
-            cti: wanted.cti,
-            slot: wanted.slot,
-            status: CertificateStatus::Intended,
-            issued_at: change.now,
-            key_origin: wanted.key_origin,
-            proof,
-            object: None,
-        };
-        change.add_certificate(&device.id, key, &certificate).await?;
-        let is_first = device.keys.iter().all(|key| key.certificates.is_empty());
-        if is_first && wanted.key_origin == KeyOrigin::Derived {
-            change.set_policy(&device, Policy::Derive).await?;
-        }
-        change.commit().await?;
-        self.intent(&device, key, &certificate)
+        Ok(intent)
     }
 
     /// The certificate is signed: keeps the bytes. Only after this may they be sent.
     pub async fn issued(&self, cti: Cti, object: &[u8]) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let (device, _, certificate) = change.certificate(cti).await?;
-        match certificate.status {
-            CertificateStatus::Intended => {}
-            CertificateStatus::Issued if certificate.object.as_deref() == Some(object) => return Ok(()),
-            status => return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Issued }),
-        }
-        sqlx::query("UPDATE certificates SET status = 'issued', object = $1 WHERE cti = $2")
-            .bind(object.to_vec())
-            .bind(cti.0.to_vec())
-            .execute(&mut *change.tx)
-            .await?;
-        let sha256 = hex::encode(Sha256::digest(object));
-        change.record(Some(&device.id), &Event::CertificateIssued { cti, sha256 }).await?;
-        change.commit().await
+        let mut draft = change.draft_about(cti).await?;
+        issue(&mut draft, cti, object)?;
+        change.keep(&draft).await
     }
 
     /// The device has the certificate: there is a receipt, or (without one) it was read back from the slot under OSCORE.
@@ -192,39 +117,18 @@ impl Registry {
     /// Returns the status of the key: a revoked key stays so.
     pub async fn installed(&self, cti: Cti, receipt: Option<&Receipt>) -> Result<KeyStatus, Error> {
         let mut change = Change::begin(self).await?;
-        let (device, key, certificate) = change.certificate(cti).await?;
-        if receipt.is_some_and(|receipt| receipt.device != key.x) {
-            return Err(Error::WrongReceipt(cti));
-        }
-        let status = certificate.status;
-        if certificate.object.is_none() {
-            return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Installed });
-        }
-        if status == CertificateStatus::Installed {
-            return Ok(key.status);
-        }
-        if status == CertificateStatus::Revoked {
-            change.record_once(&device.id, &Event::CertificateInstalled { cti, receipt: receipt.is_some() }).await?;
-            change.commit().await?;
-            return Ok(key.status);
-        }
-        change.set_installed(&device.id, &key, &certificate, receipt).await?;
-        let is_active = change.counts_by_certificate(&device, &key).await?;
-        change.commit().await?;
-        Ok(if is_active { KeyStatus::Active } else { key.status })
+        let mut draft = change.draft_about(cti).await?;
+        let status = install(&mut draft, cti, receipt)?;
+        change.keep(&draft).await?;
+        Ok(status)
     }
 
     /// The certificate will not be installed: the device refused it, or something else took its place.
     pub async fn void(&self, cti: Cti, reason: &str) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let (device, _, certificate) = change.certificate(cti).await?;
-        match certificate.status {
-            CertificateStatus::Intended | CertificateStatus::Issued => {}
-            CertificateStatus::Void | CertificateStatus::Revoked => return Ok(()),
-            status => return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Void }),
-        }
-        change.set_void(&device.id, cti, reason).await?;
-        change.commit().await
+        let mut draft = change.draft_about(cti).await?;
+        give_up(&mut draft, cti, reason)?;
+        change.keep(&draft).await
     }
 
     /// What earlier runs began for a device and did not finish.
@@ -235,56 +139,153 @@ impl Registry {
         let mut intents = Vec::new();
         for key in &device.keys {
             for open in open_certificates(key) {
-                intents.push(Intent { resumed: true, ..self.intent(&device, key, open)? });
+                intents.push(self.intent(device.id, &public_key(&key.x)?, open, true));
             }
         }
         Ok(intents)
     }
 
-    /// Writes down that a station token will be signed.
-    ///
-    /// # Errors
-    /// [`Error::ClockBehind`], [`Error::ClockAhead`].
-    pub async fn grant_token(&self, wanted: &TokenRequest) -> Result<TokenGrant, Error> {
-        let mut change = Change::begin(self).await?;
-        let now = change.token_time().await?;
-        let (expires_at, cnonce) = match wanted.validity {
-            Validity::Nonce(nonce) => (None, Some(nonce)),
-            Validity::Seconds(seconds) => (Some(now.saturating_add(seconds)), None),
-        };
-        let claims = StationTokenClaims {
-            issuer: self.issuer_id(),
-            audience: wanted.audience,
-            expires_at,
-            issued_at: now,
-            key: wanted.station.cose_key(),
-            scope: wanted.scope,
-            cnonce,
-        };
-        let (device, audience) = match &wanted.audience {
-            Audience::Device(device) => (Some(device), device.to_string()),
-            Audience::All(issuer) => (None, issuer.to_string()),
-        };
-        let station = wanted.station.thumbprint().to_string();
-        let scope = wanted.scope.entries().map(|(path, methods)| (path.to_owned(), methods)).collect();
-        change.record(device, &Event::TokenIntended { station, audience, scope, expires_at }).await?;
-        change.commit().await?;
-        Ok(TokenGrant(claims))
-    }
-
-    fn intent(&self, device: &Device, key: &Key, certificate: &Certificate) -> Result<Intent, Error> {
-        let public = PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?;
+    fn intent(&self, device: DeviceId, key: &PublicKey, certificate: &Certificate, resumed: bool) -> Intent {
         let claims = DeviceCertificateClaims {
             issuer: self.issuer_id(),
-            subject: device.id,
+            subject: device,
             issued_at: certificate.issued_at,
             cti: certificate.cti.0,
-            key: public.cose_key(),
+            key: key.cose_key(),
             key_origin: certificate.key_origin,
             proof: certificate.proof,
         };
-        Ok(Intent { claims, slot: certificate.slot, object: certificate.object.clone(), resumed: false })
+        Intent { claims, slot: certificate.slot, object: certificate.object.clone(), resumed }
     }
+}
+
+/// A certificate that may be signed.
+struct Intended {
+    certificate: Certificate,
+    /// Whether it is an open one, so that there is nothing to write.
+    is_resumed: bool,
+}
+
+/// A certificate is wanted: the open one for the same key and slot, if it may be taken up again, or else a new one.
+///
+/// # Errors
+/// [`Error::NotIssuable`].
+fn intend(draft: &mut Draft, wanted: &NewCertificate) -> Result<Intended, Error> {
+    let now = draft.now;
+    let key = draft.key(&wanted.key)?.clone();
+    let proof = may_be_certified(&draft.device, &key)?;
+    if let Some(open) = open_certificates(&key).find(|open| open.slot == wanted.slot) {
+        let newest = certificate_time(now, wanted.slot, &key, Some(open.cti));
+        let fresh = open.issued_at <= newest && now.saturating_sub(open.issued_at) <= wanted.lifetime;
+        if fresh && open.key_origin == wanted.key_origin && open.proof == proof {
+            return Ok(Intended { certificate: open.clone(), is_resumed: true });
+        }
+        draft.void(open.cti, "a newer one takes its place");
+    }
+    draft.now = certificate_time(now, wanted.slot, &key, None);
+    let certificate = Certificate {
+        cti: wanted.cti,
+        slot: wanted.slot,
+        status: CertificateStatus::Intended,
+        issued_at: draft.now,
+        key_origin: wanted.key_origin,
+        proof,
+        object: None,
+        receipt: None,
+        transcript: None,
+    };
+    let is_first = draft.device.keys.iter().all(|key| key.certificates.is_empty());
+    draft.add_certificate(&key.x, certificate.clone());
+    if is_first && wanted.key_origin == KeyOrigin::Derived {
+        draft.set_policy(Policy::Derive);
+    }
+    Ok(Intended { certificate, is_resumed: false })
+}
+
+/// A certificate is signed.
+///
+/// # Errors
+/// [`Error::OutOfOrder`] unless it is intended, or was signed with the same bytes.
+fn issue(draft: &mut Draft, cti: Cti, object: &[u8]) -> Result<(), Error> {
+    let (_, certificate) = draft.certificate(cti)?;
+    match certificate.status {
+        CertificateStatus::Intended => draft.issue(cti, object),
+        CertificateStatus::Issued if certificate.object.as_deref() == Some(object) => {}
+        status => return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Issued }),
+    }
+    Ok(())
+}
+
+/// The device has a certificate. Returns the status of the key after that.
+///
+/// # Errors
+/// [`Error::WrongReceipt`] for another key's, [`Error::OutOfOrder`] if it was never signed.
+fn install(draft: &mut Draft, cti: Cti, receipt: Option<&Receipt>) -> Result<KeyStatus, Error> {
+    let (key, certificate) = draft.certificate(cti)?;
+    let (x, slot, status) = (key.x, certificate.slot, certificate.status);
+    if receipt.is_some_and(|receipt| receipt.device != x) {
+        return Err(Error::WrongReceipt(cti));
+    }
+    if certificate.object.is_none() {
+        return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Installed });
+    }
+    let may_count = may_become_active(&draft.device, key);
+    let event = Event::CertificateInstalled { cti, receipt: receipt.is_some() };
+    match status {
+        CertificateStatus::Installed => {}
+        CertificateStatus::Revoked => draft.note_once(event),
+        _ => {
+            let receipt = receipt.map(encode_receipt).transpose()?;
+            if let Some(key) = draft.key_mut(&x) {
+                take_slot(key, slot, cti, receipt);
+            }
+            draft.note(event);
+            counts_by_certificate(draft, &x, may_count)?;
+        }
+    }
+    Ok(draft.certificate(cti)?.0.status)
+}
+
+/// A certificate takes its slot, in place of what was there.
+fn take_slot(key: &mut Key, slot: Slot, cti: Cti, receipt: Option<Vec<u8>>) {
+    for certificate in key.certificates.iter_mut().filter(|it| it.slot == slot) {
+        if certificate.cti == cti {
+            certificate.status = CertificateStatus::Installed;
+            certificate.receipt = receipt.clone();
+        } else if certificate.status == CertificateStatus::Installed {
+            certificate.status = CertificateStatus::Replaced;
+        }
+    }
+}
+
+/// A certificate of a key is installed: it makes the key active, if the key is settled or `may_count` without that.
+fn counts_by_certificate(draft: &mut Draft, x: &[u8; 32], may_count: bool) -> Result<(), Error> {
+    const BECAUSE: &str = "its certificate is installed";
+    let Some(key) = draft.key_mut(x) else { return Ok(()) };
+    match key.status {
+        KeyStatus::Revoked => {}
+        KeyStatus::Active => key.counts_by = CountsBy::Certificate,
+        KeyStatus::Pending if !key.counts_by.is_settled() && may_count => {
+            draft.settle(x, CountsBy::Certificate, BECAUSE)?;
+        }
+        KeyStatus::Pending => {
+            draft.activate(x, BECAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// A certificate will not be installed.
+///
+/// # Errors
+/// [`Error::OutOfOrder`] if it is, or was.
+fn give_up(draft: &mut Draft, cti: Cti, reason: &str) -> Result<(), Error> {
+    match draft.certificate(cti)?.1.status {
+        CertificateStatus::Intended | CertificateStatus::Issued => draft.void(cti, reason),
+        CertificateStatus::Void | CertificateStatus::Revoked => {}
+        status => return Err(Error::OutOfOrder { cti, status, wanted: CertificateStatus::Void }),
+    }
+    Ok(())
 }
 
 /// Whether a key may have a certificate, and what the certificate says about possession.
@@ -311,93 +312,6 @@ fn open_certificates(key: &Key) -> impl Iterator<Item = &Certificate> {
     key.certificates.iter().filter(|it| matches!(it.status, CertificateStatus::Intended | CertificateStatus::Issued))
 }
 
-impl Change {
-    /// A certificate with its key and device.
-    async fn certificate(&mut self, cti: Cti) -> Result<(Device, Key, Certificate), Error> {
-        let row = sqlx::query("SELECT keys.device FROM certificates c JOIN keys ON keys.x = c.x WHERE c.cti = $1")
-            .bind(cti.0.to_vec())
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        let id: DeviceId = sql::word(&row.ok_or(Error::UnknownCertificate(cti))?, "device")?;
-        let device = lookup::load(&mut self.tx, &id).await?.ok_or(Error::UnknownCertificate(cti))?;
-        let found = device.keys.iter().find_map(|key| {
-            key.certificates.iter().find(|certificate| certificate.cti == cti).map(|it| (key.clone(), it.clone()))
-        });
-        let (key, certificate) = found.ok_or(Error::UnknownCertificate(cti))?;
-        Ok((device, key, certificate))
-    }
-
-    async fn add_certificate(&mut self, device: &DeviceId, key: &Key, certificate: &Certificate) -> Result<(), Error> {
-        let Certificate { cti, slot, status, issued_at, key_origin, proof, .. } = *certificate;
-        sqlx::query(
-            "INSERT INTO certificates (cti, x, slot, status, issued_at, key_origin, proof) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(cti.0.to_vec())
-        .bind(key.x.to_vec())
-        .bind(slot.as_str())
-        .bind(status.as_str())
-        .bind(sql::signed(issued_at))
-        .bind(key_origin.as_str())
-        .bind(proof.as_str())
-        .execute(&mut *self.tx)
-        .await?;
-        let event = Event::CertificateIntended { cti, key: key.thumbprint.clone(), slot, proof: proof.as_str() };
-        self.record(Some(device), &event).await
-    }
-
-    async fn set_installed(
-        &mut self,
-        device: &DeviceId,
-        key: &Key,
-        certificate: &Certificate,
-        receipt: Option<&Receipt>,
-    ) -> Result<(), Error> {
-        let receipt = receipt.map(encode_receipt).transpose()?;
-        sqlx::query("UPDATE certificates SET status = 'replaced' WHERE x = $1 AND slot = $2 AND status = 'installed'")
-            .bind(key.x.to_vec())
-            .bind(certificate.slot.as_str())
-            .execute(&mut *self.tx)
-            .await?;
-        sqlx::query("UPDATE certificates SET status = 'installed', receipt = $1 WHERE cti = $2")
-            .bind(receipt.clone())
-            .bind(certificate.cti.0.to_vec())
-            .execute(&mut *self.tx)
-            .await?;
-        let event = Event::CertificateInstalled { cti: certificate.cti, receipt: receipt.is_some() };
-        self.record(Some(device), &event).await
-    }
-
-    /// A certificate of a key is installed. Whether that makes the key active.
-    async fn counts_by_certificate(&mut self, device: &Device, key: &Key) -> Result<bool, Error> {
-        const BECAUSE: &str = "its certificate is installed";
-        let public = PublicKey::from_x(&key.x).map_err(|_| Error::Corrupt("x"))?;
-        match (key.status, key.counts_by) {
-            (KeyStatus::Revoked, _) | (KeyStatus::Active, CountsBy::Certificate) => Ok(false),
-            (KeyStatus::Active, _) => {
-                sqlx::query("UPDATE keys SET counts_by = 'certificate' WHERE x = $1")
-                    .bind(key.x.to_vec())
-                    .execute(&mut *self.tx)
-                    .await?;
-                Ok(false)
-            }
-            (KeyStatus::Pending, by) if !by.is_settled() && may_become_active(device, key) => {
-                self.settle(&device.id, &public, CountsBy::Certificate, BECAUSE).await?;
-                Ok(true)
-            }
-            (KeyStatus::Pending, _) => self.activate(&device.id, &public, BECAUSE).await,
-        }
-    }
-
-    async fn set_void(&mut self, device: &DeviceId, cti: Cti, reason: &str) -> Result<(), Error> {
-        sqlx::query("UPDATE certificates SET status = 'void' WHERE cti = $1")
-            .bind(cti.0.to_vec())
-            .execute(&mut *self.tx)
-            .await?;
-        self.record(Some(device), &Event::CertificateVoid { cti, reason: reason.to_owned() }).await
-    }
-}
-
 fn encode_receipt(receipt: &Receipt) -> Result<Vec<u8>, Error> {
     let mut buffer = [0; Receipt::MAX_LEN];
     let len = receipt.encode(&mut buffer).map_err(|_| Error::Corrupt("receipt"))?;
@@ -406,10 +320,14 @@ fn encode_receipt(receipt: &Receipt) -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use cbor_schemas::{Aif, Audience};
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::registry::{
-        Observation, Place, Succession,
-        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+        Observation, Place, Succession, TokenRequest, Validity,
+        judge::{self, Facts},
+        testing::{Fixture, NOON, device_of, id, key, on_record, receipt, seen, wanted},
         times::TOLERANCE,
     };
 
@@ -639,5 +557,114 @@ mod tests {
         assert_eq!((grant.claims().issued_at, grant.claims().expires_at), (NOON + 9 * DAY, Some(NOON + 9 * DAY + 600)));
         fixture.registry.begin_issue(&wanted(&device, &key)).await.unwrap();
         assert_eq!(fixture.events(&device).await.iter().filter(|event| *event == "token-intended").count(), 4);
+    }
+
+    /// Each step from each status: what the certificate is afterwards, or that the step is out of order.
+    #[test]
+    fn the_steps() {
+        use CertificateStatus::{Installed, Intended, Issued, Removed, Replaced, Revoked, Void};
+        const CTI: Cti = Cti([1; 8]);
+        let key = key();
+        let about = |status| {
+            let record = on_record(&key, KeyStatus::Pending, CountsBy::Nothing).with(CTI, Slot::Owner, status);
+            Draft::of(device_of(&id("device"), vec![record]), NOON)
+        };
+        let after = |step: &dyn Fn(&mut Draft) -> Result<(), Error>, status| {
+            let mut draft = about(status);
+            match step(&mut draft) {
+                Ok(()) => Some(draft.certificate(CTI).unwrap().1.status),
+                Err(Error::OutOfOrder { status: told, .. }) => {
+                    assert!(told == status && draft.is_blank());
+                    None
+                }
+                Err(other) => panic!("{other}"),
+            }
+        };
+        for (status, issued, installed, void) in [
+            (Intended, Some(Issued), None, Some(Void)),
+            (Issued, Some(Issued), Some(Installed), Some(Void)),
+            (Installed, None, Some(Installed), None),
+            (Replaced, None, Some(Installed), None),
+            (Removed, None, Some(Installed), None),
+            (Revoked, None, Some(Revoked), Some(Revoked)),
+            (Void, None, Some(Installed), Some(Void)),
+        ] {
+            assert_eq!(after(&|draft| issue(draft, CTI, b"signed"), status), issued, "{status}");
+            assert_eq!(after(&|draft| install(draft, CTI, None).map(drop), status), installed, "{status}");
+            assert_eq!(after(&|draft| give_up(draft, CTI, "why"), status), void, "{status}");
+        }
+        let other = issue(&mut about(Issued), CTI, b"signed otherwise");
+        assert!(matches!(other, Err(Error::OutOfOrder { .. })), "{other:?}");
+    }
+
+    /// Something that happens to a device and one of its keys.
+    fn happens(draft: &mut Draft, what: u8, key: &PublicKey, place: Place, proof: ProofLevel, time: u64) {
+        const STRANGER: Facts = Facts { holder: None, own: None, is_made_here: false };
+        let seen =
+            Observation { device: draft.device.id, key: *key, generation: 1, profile: Profile::Full, place, proof };
+        let cti = Cti(time.to_be_bytes());
+        let wanted = NewCertificate { cti, ..wanted(&draft.device.id, key) };
+        let by = if proof == ProofLevel::Proved { CountsBy::Certificate } else { CountsBy::Report };
+        let now = |device: &Device| Draft::of(device.clone(), time);
+        let mut next = now(&draft.device);
+        let is_known = next.device.key(key).is_some();
+        match what {
+            0 | 1 => {
+                let outcome = judge::observe(Some(next.device), &STRANGER, &seen, by, [time, time]);
+                next = outcome.unwrap().draft.unwrap_or_else(|| now(&draft.device));
+            }
+            2 if next.device.settled().is_some_and(|settled| settled.x != *key.x()) => {
+                let outcome = judge::rekeyed(next.device, &STRANGER, &seen, time);
+                next = outcome.unwrap().draft.unwrap_or_else(|| now(&draft.device));
+            }
+            3 if is_known => drop(judge::accept(&mut next, key)),
+            4 if is_known => drop(intend(&mut next, &wanted)),
+            5 | 6 => {
+                let open = next.device.key(key).and_then(|key| open_certificates(key).next()).map(|it| it.cti);
+                if let Some(open) = open {
+                    issue(&mut next, open, b"signed").unwrap();
+                    drop(if what == 5 {
+                        install(&mut next, open, None).map(drop)
+                    } else {
+                        give_up(&mut next, open, "")
+                    });
+                }
+            }
+            7 => next.empty(key.x(), &[Slot::Owner]),
+            8 => next.counts_no_more_by_report(key.x()),
+            9 => drop(judge::revoke(&mut next, "lost")),
+            _ => {}
+        }
+        *draft = next;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever happens in whatever order.
+        #[test]
+        fn one_key_is_settled_and_none_comes_back(
+            happenings in vec((0..10_u8, 0..3_usize, any::<bool>(), any::<bool>()), 1..40),
+        ) {
+            let keys = [key(), key(), key()];
+            let mut draft = Draft::new(id("device"), Profile::Full, NOON, NOON);
+            for (number, (what, which, trusted, proved)) in happenings.into_iter().enumerate() {
+                let before = draft.device.clone();
+                let place = if trusted { Place::Trusted } else { Place::Elsewhere };
+                let proof = if proved { ProofLevel::Proved } else { ProofLevel::Unproven };
+                happens(&mut draft, what, &keys[which], place, proof, NOON + number as u64);
+                let after = &draft.device.keys;
+                prop_assert!(after.iter().filter(|key| key.is_settled()).count() <= 1, "{after:?}");
+                for key in after {
+                    let is_certified = key.installed(Slot::Owner).is_some();
+                    let counts = key.counts_by == CountsBy::Report || is_certified;
+                    prop_assert!(key.status != KeyStatus::Active || (key.is_settled() && counts), "{key:?}");
+                }
+                for old in &before.keys {
+                    let new = after.iter().find(|key| key.x == old.x).unwrap();
+                    prop_assert!(old.revoked.is_none() || new.revoked == old.revoked, "{old:?} {new:?}");
+                }
+            }
+        }
     }
 }

@@ -6,68 +6,13 @@
 
 use cbor_schemas::{DeviceId, DeviceListClaims, Keys, ListMode, ProofLevel};
 use sha2::{Digest, Sha256};
-use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Error, Reading, Registry,
-    audit::{Change, Event},
-    mine::mine,
-    snapshot, sql, stations,
+    change::Change, error::Error, event::Event, handle::Registry, reading::Reading, record::List, rows::Rows, times,
 };
 
 /// The first list names members if there are no more than this: what devices take, unless their firmware says otherwise.
 const MEMBERS_AT_FIRST: usize = 64;
-
-/// The keys of my devices.
-const MEMBERS: &str = concat!("SELECT x, proof FROM keys WHERE ", mine!(), " ORDER BY x");
-/// Keys that have a certificate, and must not be believed all the same: revoked ones, those of devices given up, and those of
-/// devices that may have a certificate, or refused it.
-const REVOKED: &str = concat!(
-    "SELECT x, proof FROM keys WHERE NOT ",
-    mine!(),
-    " AND EXISTS (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.object IS NOT NULL) ORDER BY x"
-);
-const NEWEST: &str = "SELECT version, mode, keys, claims, object, elsewhere FROM lists ORDER BY version DESC LIMIT 1";
-
-/// A list that may be signed, or is: it is in the registry, durably.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
-    /// Its version.
-    pub version: u64,
-    /// What its keys mean.
-    pub mode: ListMode,
-    /// How many keys it has.
-    pub keys: usize,
-    claims: Vec<u8>,
-    object: Option<Vec<u8>>,
-}
-
-impl List {
-    /// What to sign: the encoded claims.
-    pub fn claims(&self) -> &[u8] {
-        &self.claims
-    }
-
-    /// The signed list, if it is signed.
-    pub fn object(&self) -> Option<&[u8]> {
-        self.object.as_deref()
-    }
-
-    /// The list with its signature.
-    pub fn with_object(self, object: Vec<u8>) -> Self {
-        Self { object: Some(object), ..self }
-    }
-
-    fn from_row(row: &AnyRow) -> Result<Self, Error> {
-        Ok(Self {
-            version: sql::unsigned(row, "version")?,
-            mode: sql::word(row, "mode")?,
-            keys: usize::try_from(sql::unsigned(row, "keys")?).map_err(|_| Error::Corrupt("keys"))?,
-            claims: row.try_get("claims")?,
-            object: row.try_get("object")?,
-        })
-    }
-}
 
 /// What a list is about.
 #[derive(PartialEq, Eq)]
@@ -88,11 +33,10 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let now = change.signing_time().await?;
         // A key that is missing from an index would be missing from the list.
-        snapshot::is_sound(&mut change.tx).await?;
-        let last = sqlx::query(NEWEST).fetch_optional(&mut *change.tx).await?;
-        let last = last.as_ref().map(List::from_row).transpose()?;
+        change.rows.is_sound().await?;
+        let last = change.rows.newest_list().await?;
         let said = last.as_ref().map(|last| Contents::decode(&last.claims)).transpose()?;
-        let wanted = Contents::true_now(&mut change.tx, mode, said.as_ref()).await?;
+        let wanted = Contents::true_now(&mut change.rows, mode, said.as_ref()).await?;
         if let Some(last) = last.as_ref().filter(|_| said.is_some_and(|said| said == wanted)) {
             return Ok(last.clone());
         }
@@ -111,16 +55,11 @@ impl Registry {
         let mut encoded = vec![0; room];
         let len = claims.encode(&mut encoded).map_err(|_| Error::Corrupt("list"))?;
         encoded.truncate(len);
-        let list = List { version, mode: wanted.mode, keys: wanted.keys.len(), claims: encoded, object: None };
-        sqlx::query("INSERT INTO lists (version, mode, keys, claims) VALUES ($1, $2, $3, $4)")
-            .bind(sql::signed(version))
-            .bind(list.mode.as_str())
-            .bind(sql::signed(list.keys as u64))
-            .bind(list.claims.clone())
-            .execute(&mut *change.tx)
-            .await?;
+        let (mode, keys) = (wanted.mode, wanted.keys.len());
+        let list = List { version, mode, keys, claims: encoded, object: None, is_elsewhere: false };
+        change.rows.put_list(&list).await?;
         let sha256 = hex::encode(Sha256::digest(&list.claims));
-        let event = Event::ListIntended { version, mode: list.mode.as_str(), keys: list.keys, sha256 };
+        let event = Event::ListIntended { version, mode: mode.as_str(), keys, sha256 };
         change.record(None, &event).await?;
         change.commit().await?;
         Ok(list)
@@ -129,12 +68,7 @@ impl Registry {
     /// The list is signed: keeps the bytes. Only after this may they be sent.
     pub async fn list_signed(&self, version: u64, object: &[u8]) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let updated = sqlx::query("UPDATE lists SET object = $1 WHERE version = $2 AND object IS NULL")
-            .bind(object.to_vec())
-            .bind(sql::signed(version))
-            .execute(&mut *change.tx)
-            .await?;
-        if updated.rows_affected() == 0 {
+        if !change.rows.put_signed_list(version, object).await? {
             return Ok(());
         }
         let sha256 = hex::encode(Sha256::digest(object));
@@ -144,7 +78,7 @@ impl Registry {
 
     /// The newest list, if there ever was one.
     pub async fn list(&self) -> Result<Option<List>, Error> {
-        sqlx::query(NEWEST).fetch_optional(&self.pool).await?.as_ref().map(List::from_row).transpose()
+        self.read().await?.rows.newest_list().await
     }
 
     /// A device of ours said, under OSCORE, which list it holds.
@@ -156,7 +90,7 @@ impl Registry {
     pub async fn list_seen(&self, device: &DeviceId, version: Option<u64>) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
         if let Some(version) = version
-            && !change.knows_list(version).await?
+            && !change.rows.has_list(version).await?
         {
             return change.unknown_list(device, version).await;
         }
@@ -170,7 +104,7 @@ impl Registry {
     pub async fn list_seen_after_claim(&self, device: &DeviceId, version: Option<u64>) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
         if let Some(version) = version
-            && !change.knows_list(version).await?
+            && !change.rows.has_list(version).await?
         {
             return change.impossible_list(device, version).await;
         }
@@ -187,6 +121,16 @@ impl Registry {
             true => change.impossible_list(device, version).await,
             false => change.unknown_list(device, version).await,
         }
+    }
+}
+
+impl Registry {
+    /// How many devices of ours, other than this one, hold a list that does not say what is true now; any list, if what is true
+    /// `has_changed` a moment ago.
+    pub async fn holders_of_older_lists(&self, but: &DeviceId, has_changed: bool) -> Result<u64, Error> {
+        let mut reading = self.read().await?;
+        let in_force = if has_changed { None } else { reading.list_in_force().await? };
+        reading.rows.count_holders_of_others(but, in_force).await
     }
 }
 
@@ -207,120 +151,67 @@ impl Change {
 
     /// Takes note of the list that a device holds.
     async fn note_list(mut self, device: &DeviceId, version: Option<u64>) -> Result<(), Error> {
-        match self.set_held(device, version).await? {
-            true => self.commit().await,
-            false => Ok(()),
-        }
-    }
-
-    /// A device holds no list: it was erased, or its owner slot was emptied. Whether that is news.
-    pub(super) async fn holds_no_list(&mut self, device: &DeviceId) -> Result<bool, Error> {
-        self.set_held(device, None).await
-    }
-
-    async fn set_held(&mut self, device: &DeviceId, version: Option<u64>) -> Result<bool, Error> {
-        let held = sqlx::query("SELECT list_version FROM devices WHERE device = $1")
-            .bind(device.as_str())
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        let held: Option<i64> = held.map(|row| row.try_get("list_version")).transpose()?.flatten();
-        let seen = version.map(sql::signed);
-        if held == seen {
-            return Ok(false);
-        }
-        sqlx::query("UPDATE devices SET list_version = $1 WHERE device = $2")
-            .bind(seen)
-            .bind(device.as_str())
-            .execute(&mut *self.tx)
-            .await?;
-        self.record(Some(device), &Event::ListHeld { version }).await?;
-        Ok(true)
-    }
-
-    /// Whether a list of this version was signed here, or merged. At a station whose lists are all signed elsewhere, whether
-    /// it is at least not newer than those that were brought here.
-    pub(super) async fn knows_list(&mut self, version: u64) -> Result<bool, Error> {
-        let known =
-            sqlx::query("SELECT version FROM lists WHERE version = $1 OR (version > $1 AND elsewhere = 1) LIMIT 1")
-                .bind(sql::signed(version))
-                .fetch_optional(&mut *self.tx)
-                .await?;
-        Ok(known.is_some())
+        let Some(mut draft) = self.draft(device).await? else { return Ok(()) };
+        draft.hold_list(version);
+        self.keep(&draft).await
     }
 }
 
 impl Reading {
     /// The newest signed list.
     pub async fn newest_signed_list(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        let query = "SELECT object FROM lists WHERE object IS NOT NULL ORDER BY version DESC LIMIT 1";
-        let row = sqlx::query(query).fetch_optional(&mut *self.0).await?;
-        Ok(row.map(|row| row.try_get("object")).transpose()?)
+        Ok(self.rows.newest_signed_list().await?.and_then(|list| list.object))
     }
 
     /// The version of the list that says what is true now: none if the next one would say something else than the last one.
     /// Where lists are signed elsewhere, the newest one that was brought here.
     pub async fn list_in_force(&mut self) -> Result<Option<u64>, Error> {
-        let Some(row) = sqlx::query(NEWEST).fetch_optional(&mut *self.0).await? else { return Ok(None) };
-        let last = List::from_row(&row)?;
-        if sql::unsigned(&row, "elsewhere")? == 1 {
+        let Some(last) = self.rows.newest_list().await? else { return Ok(None) };
+        if last.is_elsewhere {
             return Ok(Some(last.version));
         }
         let said = Contents::decode(&last.claims)?;
-        let wanted = Contents::true_now(&mut self.0, None, Some(&said)).await?;
+        let wanted = Contents::true_now(&mut self.rows, None, Some(&said)).await?;
         Ok((said == wanted).then_some(last.version))
     }
 
     /// All signed certificates of keys that are not mine: revoked, given up, or not mine yet.
     pub async fn revoked_certificates(&mut self) -> Result<Vec<Vec<u8>>, Error> {
-        let query = concat!(
-            "SELECT object FROM certificates JOIN keys ON keys.x = certificates.x WHERE object IS NOT NULL AND NOT ",
-            mine!()
-        );
-        let rows = sqlx::query(query).fetch_all(&mut *self.0).await?;
-        rows.iter().map(|row| Ok(row.try_get("object")?)).collect()
+        self.rows.certificates_of_others().await
     }
 
     /// The signed lists, oldest first: the version of the next one after `after`, and its bytes.
     pub async fn signed_list(&mut self, after: u64) -> Result<Option<(u64, Vec<u8>)>, Error> {
-        let query =
-            "SELECT version, object FROM lists WHERE version > $1 AND object IS NOT NULL ORDER BY version LIMIT 1";
-        match sqlx::query(query).bind(sql::signed(after)).fetch_optional(&mut *self.0).await? {
-            Some(row) => Ok(Some((sql::unsigned(&row, "version")?, row.try_get("object")?))),
-            None => Ok(None),
-        }
+        let list = self.rows.signed_list_after(after).await?;
+        Ok(list.and_then(|list| Some((list.version, list.object?))))
     }
+}
+
+/// What a first list says if nobody asks for something: members, unless they are too many for most devices.
+fn first_mode(members: usize) -> ListMode {
+    if members > MEMBERS_AT_FIRST { ListMode::Revoked } else { ListMode::Members }
 }
 
 impl Contents {
     /// What a list of now says, if the last one said `said`.
-    async fn true_now(
-        connection: &mut AnyConnection,
-        mode: Option<ListMode>,
-        said: Option<&Self>,
-    ) -> Result<Self, Error> {
-        let min_iat = said.map_or(0, |said| said.min_iat).max(stations::min_iat(connection).await?);
-        let wanted = mode.or(said.map(|said| said.mode)).unwrap_or(ListMode::Members);
-        let contents = Self::of_mode(connection, wanted, min_iat).await?;
-        match mode.is_none() && said.is_none() && contents.keys.len() > MEMBERS_AT_FIRST {
-            true => Self::of_mode(connection, ListMode::Revoked, min_iat).await,
-            false => Ok(contents),
-        }
+    async fn true_now(rows: &mut Rows, mode: Option<ListMode>, said: Option<&Self>) -> Result<Self, Error> {
+        let min_iat = said.map_or(0, |said| said.min_iat).max(times::min_iat(rows).await?);
+        let mode = match mode.or(said.map(|said| said.mode)) {
+            Some(mode) => mode,
+            None => first_mode(rows.my_keys().await?.len()),
+        };
+        let keys = match mode {
+            ListMode::Members => rows.my_keys().await?,
+            ListMode::Revoked => rows.certified_keys_of_others().await?,
+        };
+        Ok(Self::of(mode, min_iat, &keys))
     }
 
-    async fn of_mode(connection: &mut AnyConnection, mode: ListMode, min_iat: u64) -> Result<Self, Error> {
-        let query = match mode {
-            ListMode::Members => MEMBERS,
-            ListMode::Revoked => REVOKED,
-        };
-        let (mut keys, mut unproven) = (Vec::new(), Vec::new());
-        for row in sqlx::query(query).fetch_all(connection).await? {
-            let x = sql::bytes(&row, "x")?;
-            keys.push(x);
-            if mode == ListMode::Members && sql::word::<ProofLevel>(&row, "proof")? == ProofLevel::Unproven {
-                unproven.push(x);
-            }
-        }
-        Ok(Self { mode, min_iat, keys, unproven })
+    /// A list of members tells apart those whose keys are not proved.
+    fn of(mode: ListMode, min_iat: u64, keys: &[([u8; 32], ProofLevel)]) -> Self {
+        let is_told = |proof| mode == ListMode::Members && proof == ProofLevel::Unproven;
+        let unproven = keys.iter().filter(|(_, proof)| is_told(*proof)).map(|(x, _)| *x).collect();
+        Self { mode, min_iat, keys: keys.iter().map(|(x, _)| *x).collect(), unproven }
     }
 
     fn decode(claims: &[u8]) -> Result<Self, Error> {
@@ -571,5 +462,17 @@ mod tests {
         assert!(fixture.registry.begin_list(None).await.unwrap().version > list.version);
         let events = fixture.events(&device).await;
         assert!(events.ends_with(&["newer-list-seen".into(), "key-revoked".into(), "newer-list-settled".into()]));
+    }
+
+    #[test]
+    fn a_first_list_has_members_unless_they_are_too_many() {
+        for (members, mode) in [(0, ListMode::Members), (64, ListMode::Members), (65, ListMode::Revoked)] {
+            assert_eq!(first_mode(members), mode, "{members}");
+        }
+        let keys = [([1; 32], ProofLevel::Proved), ([2; 32], ProofLevel::Unproven)];
+        for (mode, unproven) in [(ListMode::Members, vec![[2; 32]]), (ListMode::Revoked, vec![])] {
+            let contents = Contents::of(mode, 7, &keys);
+            assert_eq!((contents.keys, contents.unproven), (vec![[1; 32], [2; 32]], unproven), "{mode:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Who counts as mine: one rule for the signed list, `devices`, exports and the server, and what makes a key active.
 //!
 //! A key is **mine** if it is active, was proved or learned in the trusted place, and has a certificate installed; or the
-//! trusted place reported it, where no certificate is meant. That is [`mine`], a condition on a row of `keys`, and
-//! [`Key::mine`] is what it says of a key. Whatever has a certificate of ours and is not mine is told to others as revoked.
+//! trusted place reported it, where no certificate is meant. That is a condition on a row of `keys`, in
+//! `rows/keys.rs`, and [`Key::mine`] is what it says of a key. Whatever has a certificate of ours and is not mine is told to others as revoked.
 //!
 //! A key is *settled* once it is clear that it is the device's key, and its predecessors are revoked: the trusted place says
 //! so, or the user, or the device under its former key. By that alone it is active only where no certificate is meant: where
@@ -10,36 +10,22 @@
 //! takes no certificate of ours (another maker's, or one that wants its button pressed, or a voucher) is never active.
 
 use cbor_schemas::DeviceId;
-use protocol::key::{PublicKey, Thumbprint};
+use protocol::key::PublicKey;
 use serde_json::Value;
-use sqlx::{AnyConnection, Row};
 
 use super::{
-    Conflict, Error, Reading, Registry,
-    audit::{Change, Event},
-    lookup,
-    record::{CertificateStatus, CountsBy, Key, KeyStatus, Slot},
-    sql,
+    change::Change, conflict::Conflict, draft::public_key, error::Error, handle::Registry, reading::Reading,
+    record::Slot, rows::Rows,
 };
-use crate::progress::short;
-
-/// The rule, as a condition on a row of `keys`.
-macro_rules! mine {
-    () => {
-        "(keys.status = 'active' AND (keys.proof = 'proved' OR keys.provenance = 'programming') AND ( \
-         (keys.counts_by = 'report' AND keys.provenance = 'programming') OR EXISTS \
-         (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.status = 'installed')))"
-    };
-}
-pub(super) use mine;
 
 impl Registry {
     /// A device whose key is proved shows these slots as empty: what was installed there is gone, and so is a list. If that
     /// was what made the key ours, it is given up, as by [`Registry::released`].
     pub async fn emptied(&self, device: &DeviceId, key: &PublicKey, slots: &[Slot]) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let known = change.known_key(device, key).await?;
-        if change.empty(device, &known, slots).await? { change.commit().await } else { Ok(()) }
+        let mut draft = change.draft_with(device, key).await?;
+        draft.empty(key.x(), slots);
+        change.keep(&draft).await
     }
 
     /// A device that says its key is one of our own lies, or is a copy of ours.
@@ -47,10 +33,9 @@ impl Registry {
     /// # Errors
     /// [`Conflict::OwnKey`], which is on record then.
     pub async fn refuse_own_key(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
-        match own_key(&mut *self.pool.acquire().await?, &self.issuer, key).await? {
-            Some(whose) => {
-                Change::begin(self).await?.refuse(device, key, Conflict::own_key(device, key, whose)).await.map(drop)
-            }
+        let whose = own_key(&mut self.read().await?.rows, &self.issuer, key).await?;
+        match whose {
+            Some(whose) => Change::begin(self).await?.refuse(device, key, Conflict::own_key(device, key, whose)).await,
             None => Ok(()),
         }
     }
@@ -58,121 +43,22 @@ impl Registry {
     /// A device with this key takes no certificate of ours: what was said of it in the trusted place is not enough any more.
     pub async fn refused(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let updated = sqlx::query(
-            "UPDATE keys SET counts_by = 'certificate', status = 'pending' \
-             WHERE x = $1 AND device = $2 AND status = 'active' AND counts_by = 'report'",
-        )
-        .bind(key.x().to_vec())
-        .bind(device.as_str())
-        .execute(&mut *change.tx)
-        .await?;
-        if updated.rows_affected() == 0 {
-            return Ok(());
-        }
-        let because = "the device takes no certificate of ours".to_owned();
-        change.record(Some(device), &Event::KeyPending { key: key.thumbprint().to_string(), because }).await?;
-        change.commit().await
+        let Some(mut draft) = change.draft(device).await? else { return Ok(()) };
+        draft.counts_no_more_by_report(key.x());
+        change.keep(&draft).await
     }
 }
 
 impl Reading {
     /// The keys of my devices.
     pub async fn my_keys(&mut self) -> Result<Vec<PublicKey>, Error> {
-        let rows = sqlx::query(concat!("SELECT x FROM keys WHERE ", mine!())).fetch_all(&mut *self.0).await?;
-        let key = |row| PublicKey::from_x(&sql::bytes(row, "x")?).map_err(|_| Error::Corrupt("x"));
-        rows.iter().map(key).collect()
-    }
-}
-
-impl Change {
-    /// From here on a key is the device's key: all others of the device are revoked. Returns those.
-    pub(super) async fn settle(
-        &mut self,
-        device: &DeviceId,
-        key: &PublicKey,
-        by: CountsBy,
-        because: &str,
-    ) -> Result<Vec<Thumbprint>, Error> {
-        let thumbprint = key.thumbprint().to_string();
-        let known = lookup::load(&mut self.tx, device).await?;
-        let mut revoked = Vec::new();
-        for older in known.iter().flat_map(|known| &known.keys) {
-            if older.x != *key.x() && older.status != KeyStatus::Revoked {
-                let reason = format!("succeeded by key {}", short(&thumbprint));
-                revoked.push(self.revoke_key(device, older, &reason).await?);
-            }
-        }
-        sqlx::query("UPDATE keys SET counts_by = $1 WHERE x = $2")
-            .bind(by.as_str())
-            .bind(key.x().to_vec())
-            .execute(&mut *self.tx)
-            .await?;
-        if !self.activate(device, key, because).await? {
-            let event = Event::KeySettled { key: thumbprint, because: because.to_owned() };
-            self.record(Some(device), &event).await?;
-        }
-        Ok(revoked)
-    }
-
-    /// Makes a settled key active if there is what it counts by. This is the one place where a key becomes active.
-    pub(super) async fn activate(&mut self, device: &DeviceId, key: &PublicKey, because: &str) -> Result<bool, Error> {
-        let updated = sqlx::query(
-            "UPDATE keys SET status = 'active' WHERE x = $1 AND status = 'pending' AND (counts_by = 'report' OR \
-             (counts_by = 'certificate' AND EXISTS \
-             (SELECT 1 FROM certificates c WHERE c.x = keys.x AND c.status = 'installed')))",
-        )
-        .bind(key.x().to_vec())
-        .execute(&mut *self.tx)
-        .await?;
-        if updated.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let event = Event::KeyActive { key: key.thumbprint().to_string(), because: because.to_owned() };
-        self.record(Some(device), &event).await?;
-        Ok(true)
-    }
-
-    /// A key that was its device's is nobody's any more: the device may come back with it, and be certified again.
-    pub(super) async fn give_up(&mut self, device: &DeviceId, key: &Key) -> Result<(), Error> {
-        sqlx::query("UPDATE keys SET counts_by = 'given-up' WHERE x = $1")
-            .bind(key.x.to_vec())
-            .execute(&mut *self.tx)
-            .await?;
-        sqlx::query("UPDATE keys SET status = 'pending' WHERE x = $1 AND status = 'active'")
-            .bind(key.x.to_vec())
-            .execute(&mut *self.tx)
-            .await?;
-        self.record(Some(device), &Event::Released { key: key.thumbprint.clone() }).await
-    }
-
-    /// What was installed in these slots is gone. Whether that is any news.
-    pub(super) async fn empty(&mut self, device: &DeviceId, key: &Key, slots: &[Slot]) -> Result<bool, Error> {
-        let gone: Vec<_> = slots.iter().copied().filter(|slot| key.installed(*slot).is_some()).collect();
-        for slot in &gone {
-            sqlx::query("UPDATE certificates SET status = $1 WHERE x = $2 AND slot = $3 AND status = $4")
-                .bind(CertificateStatus::Removed.as_str())
-                .bind(key.x.to_vec())
-                .bind(slot.as_str())
-                .bind(CertificateStatus::Installed.as_str())
-                .execute(&mut *self.tx)
-                .await?;
-        }
-        let mut is_news = !gone.is_empty();
-        if slots.contains(&Slot::Owner) {
-            is_news |= self.holds_no_list(device).await?;
-        }
-        let stays =
-            [Slot::Factory, Slot::Owner].iter().any(|slot| key.installed(*slot).is_some() && !gone.contains(slot));
-        if gone.contains(&Slot::Owner) || (!gone.is_empty() && !stays) {
-            self.give_up(device, key).await?;
-        }
-        Ok(is_news)
+        self.rows.my_keys().await?.iter().map(|(x, _)| public_key(x)).collect()
     }
 }
 
 /// Whether a key is one of our own, which no device can have: the issuer's, or that of a station.
 pub(super) async fn own_key(
-    connection: &mut AnyConnection,
+    rows: &mut Rows,
     issuer: &PublicKey,
     key: &PublicKey,
 ) -> Result<Option<&'static str>, Error> {
@@ -181,24 +67,24 @@ pub(super) async fn own_key(
     }
     let thumbprint = key.thumbprint().to_string();
     // Stations elsewhere; and the one here, which the first entry of the audit trail names.
-    let elsewhere = sqlx::query("SELECT 1 FROM tokens WHERE station = $1 LIMIT 1").bind(thumbprint.clone());
-    if elsewhere.fetch_optional(&mut *connection).await?.is_some() {
+    if rows.has_token(&thumbprint).await? {
         return Ok(Some("station"));
     }
-    let row = sqlx::query("SELECT payload FROM audit WHERE seq = 1").fetch_optional(&mut *connection).await?;
-    let first = row.map(|row| row.try_get::<String, _>("payload")).transpose()?;
-    let first: Value = first.and_then(|first| serde_json::from_str(&first).ok()).unwrap_or_default();
-    Ok((first["station"] == thumbprint.as_str()).then_some("station"))
+    let here = rows.entry(1).await?.and_then(|first| first.particulars().remove("station"));
+    Ok((here == Some(Value::String(thumbprint))).then_some("station"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use cbor_schemas::{Profile, ProofLevel};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::{
         registry::{
-            Observation, Place, Provenance, StationScope, Succession,
+            CertificateStatus, KeyStatus, Observation, Place, Provenance, StationScope, Succession,
             testing::{Fixture, id, key, receipt, seen, wanted},
         },
         serve::revocations::Revocations,
@@ -411,7 +297,7 @@ mod tests {
             "DELETE FROM _sqlx_migrations WHERE version >= 7",
             "UPDATE keys SET status = 'active' WHERE status = 'pending'",
         ] {
-            sqlx::query(undone).execute(&fixture.registry.pool).await.unwrap();
+            fixture.registry.database.run(undone).await;
         }
         fixture.reopen().await;
         let mut statuses = Vec::new();
@@ -447,19 +333,15 @@ mod tests {
         fixture.registry.rekeyed(&device, &old, &given_up, 2).await.unwrap();
         fixture.registry.released(&device, &given_up).await.unwrap();
         fixture.proved(&active, &key()).await.unwrap_err();
-        let version_7 = include_str!("migrations/0007_counts_by.sql").split(';').next().unwrap();
-        // Others of the pool would see the schema of before.
-        let mut connection = fixture.registry.pool.acquire().await.unwrap();
-        for undone in [
+        let version_7 = include_str!("rows/migrations/0007_counts_by.sql").split(';').next().unwrap();
+        let undone = [
             "ALTER TABLE keys RENAME COLUMN counts_by TO since",
             version_7,
             "UPDATE keys SET counts_by = since WHERE since IN ('report', 'certificate')",
             "ALTER TABLE keys DROP COLUMN since",
             "DELETE FROM _sqlx_migrations WHERE version = 8",
-        ] {
-            sqlx::query(undone).execute(&mut *connection).await.unwrap();
-        }
-        drop(connection);
+        ];
+        fixture.registry.database.run(&undone.join(";")).await;
         fixture.reopen().await;
         let known = fixture.device(&device).await;
         assert!(known.key(&given_up).unwrap().was_given_up() && known.key(&old).unwrap().was_ours(), "{known:?}");
@@ -491,5 +373,17 @@ mod tests {
         assert_eq!((active.x, active.provenance), (*new.x(), Provenance::Programming));
         let pending = known.keys.iter().filter(|key| key.status == KeyStatus::Pending).count();
         assert_eq!(pending, 1, "nobody settled that one");
+    }
+
+    /// Who finds nothing to write waits for no writer, and needs no registry that can be written to.
+    #[tokio::test]
+    async fn what_refuses_nothing_takes_no_lock() {
+        let fixture = Fixture::new().await;
+        let _writer = Change::begin(&fixture.registry).await.unwrap();
+        let patience = Duration::from_secs(5);
+        let (device, key) = (id("device"), key());
+        timeout(patience, fixture.registry.refuse_own_key(&device, &key)).await.expect("no wait").unwrap();
+        let nobody = timeout(patience, fixture.registry.revoke_station("zz")).await.expect("no wait");
+        assert!(matches!(nobody, Err(Error::NoStation { found: 0, .. })), "{nobody:?}");
     }
 }

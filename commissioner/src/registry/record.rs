@@ -2,13 +2,15 @@
 
 use std::{fmt, str::FromStr};
 
-use cbor_schemas::{DeviceId, KeyOrigin, Profile, ProofLevel};
+use cbor_schemas::{DeviceId, KeyOrigin, ListMode, Profile, ProofLevel};
 use protocol::key::PublicKey;
 use rand_core::CryptoRngCore;
 use serde::{Serialize, Serializer};
 
-use super::lookup::LEAST;
-use crate::{clock::rfc3339, text};
+use crate::clock::rfc3339;
+
+/// The least of an ID or of a thumbprint that names a device, in characters.
+pub(super) const LEAST: usize = 4;
 
 /// An enum whose values have one spelling: in the database, in JSON and for people.
 macro_rules! spelled {
@@ -99,6 +101,15 @@ spelled! {
     }
 }
 
+pub(super) fn better(one: Provenance, other: Provenance) -> Provenance {
+    let rank = |provenance| match provenance {
+        Provenance::Programming => 2,
+        Provenance::Proved => 1,
+        Provenance::Reported => 0,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}
+
 spelled! {
     /// What is to happen when a device shows up without the key that it had.
     Policy {
@@ -181,7 +192,7 @@ impl Serialize for Cti {
 }
 
 /// A device with all its keys, oldest first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// The device ID.
     pub id: DeviceId,
@@ -254,7 +265,7 @@ impl Device {
 }
 
 /// A key of a device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The x-coordinate, which names the key.
     pub x: [u8; 32],
@@ -334,7 +345,7 @@ pub struct Revoked {
 }
 
 /// A device certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// Its ID.
     pub cti: Cti,
@@ -350,6 +361,10 @@ pub struct Certificate {
     pub proof: ProofLevel,
     /// The signed object; none while it is [`CertificateStatus::Intended`].
     pub object: Option<Vec<u8>>,
+    /// The device's receipt, CBOR.
+    pub receipt: Option<Vec<u8>>,
+    /// The handshake that proved the key of a certificate that is to be signed elsewhere: its TH_4 (RFC 9528).
+    pub transcript: Option<[u8; 32]>,
 }
 
 impl Certificate {
@@ -361,6 +376,62 @@ impl Certificate {
             status: self.status,
             proof: self.proof.as_str(),
         }
+    }
+}
+
+/// A list that may be signed, or is: it is in the registry, durably.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Its version.
+    pub version: u64,
+    /// What its keys mean.
+    pub mode: ListMode,
+    /// How many keys it has.
+    pub keys: usize,
+    pub(super) claims: Vec<u8>,
+    pub(super) object: Option<Vec<u8>>,
+    /// Whether it was signed elsewhere: then it vouches for the audit trail there, and not for ours.
+    pub(super) is_elsewhere: bool,
+}
+
+impl List {
+    /// What to sign: the encoded claims.
+    pub fn claims(&self) -> &[u8] {
+        &self.claims
+    }
+
+    /// The signed list, if it is signed.
+    pub fn object(&self) -> Option<&[u8]> {
+        self.object.as_deref()
+    }
+
+    /// The list with its signature.
+    pub fn with_object(self, object: Vec<u8>) -> Self {
+        Self { object: Some(object), ..self }
+    }
+}
+
+/// A token for a station elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StationToken {
+    /// Names it in the registry.
+    pub id: String,
+    /// The thumbprint of the station's key.
+    pub station: String,
+    /// What it allows.
+    pub scope: StationScope,
+    /// Unix seconds.
+    pub issued_at: u64,
+    /// Unix seconds.
+    pub expires_at: u64,
+    /// Unix seconds.
+    pub revoked_at: Option<u64>,
+}
+
+impl StationToken {
+    /// Whether it is neither over nor revoked.
+    pub fn is_valid(&self, now: u64) -> bool {
+        self.revoked_at.is_none() && self.expires_at >= now
     }
 }
 
@@ -440,52 +511,6 @@ impl From<DeviceId> for DeviceRef {
 #[error("an empty text names no device; give an ID, a part of one or of a thumbprint, or a nickname")]
 pub struct EmptyName;
 
-/// A name for people: 1 to 64 characters that are seen, and not to be mistaken for an ID, a link, the digits of a key, an option
-/// or none at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nickname(String);
-
-impl Nickname {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// How it reads; no two devices have nicknames that read the same.
-    pub(super) fn folded(&self) -> String {
-        text::folded(&self.0)
-    }
-}
-
-/// How no nickname begins: like IDs, links, options and hidden files, with dashes of any length.
-const RESERVED: [&str; 14] = [
-    "urn:", "serial:", "udp:", "tcp:", "rfc2217:", "/", ".", "-", "\u{2010}", "\u{2012}", "\u{2013}", "\u{2014}",
-    "\u{2015}", "\u{2212}",
-];
-
-impl FromStr for Nickname {
-    type Err = BadNickname;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let read = text::folded(name);
-        let bad = read.is_empty()
-            || name.chars().count() > 64
-            || name.trim() != name
-            || !name.chars().all(text::is_plain)
-            || RESERVED.iter().any(|prefix| read.starts_with(prefix))
-            || (read.len() >= LEAST && read.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if bad { Err(BadNickname) } else { Ok(Self(name.to_owned())) }
-    }
-}
-
-/// Not a usable nickname.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a nickname has 1 to 64 characters, all of which are seen, and no space at its ends; it does not begin like an ID or a link, nor \
-     with a dot or a dash, and does not read like digits of a key (four or more of 0 to 9 and a to f, and nothing else)"
-)]
-pub struct BadNickname;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -506,31 +531,5 @@ mod tests {
         }
         assert_eq!("Active".parse::<KeyStatus>(), Err(UnknownWord));
         assert_eq!(serde_json::to_string(&Slot::Owner).unwrap(), "\"owner\"");
-    }
-
-    #[test]
-    fn nicknames_cannot_be_mistaken() {
-        for good in ["kitchen", "Küche 2", "3f", "bad", "face to face", "cafe-1"] {
-            assert!(good.parse::<Nickname>().is_ok(), "{good}");
-        }
-        for bad in ["", " kitchen", "kitchen ", "a\nb", "urn:dev:mac:0024befffe804ff1", "serial:x", &"x".repeat(65)] {
-            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
-        }
-        for bad in
-            ["URN:dev:mac:00", "tcp:host:1", "/dev/ttyACM0", "3420e9f9fc1b", "FACE", "2026", "a\u{202e}b", "a\u{200b}b"]
-        {
-            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
-        }
-        // What stands for none in a table, what a shell takes for an option, and a hidden file; dashes of all lengths.
-        for bad in ["-", "-x", ".", ".hidden", "\u{2013}x", "\u{2212}", "\u{ff0d}x", "\u{2026}"] {
-            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
-        }
-        // In wide letters and digits, too.
-        for bad in ["\u{ff26}\u{ff21}\u{ff23}\u{ff25}", "\u{ff13}420", "\u{ff55}rn:dev", "\u{ff0f}dev/x"] {
-            assert_eq!(bad.parse::<Nickname>(), Err(BadNickname), "{bad}");
-        }
-        for good in ["a-b", "a.b", "x-", "\u{ff2b}itchen"] {
-            assert!(good.parse::<Nickname>().is_ok(), "{good}");
-        }
     }
 }

@@ -4,13 +4,9 @@ use std::fmt;
 
 use cbor_schemas::DeviceId;
 use protocol::key::PublicKey;
-use sqlx::Row;
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
-    record::Slot,
-    sql,
+    change::Change, draft::Draft, entry::AuditEntry, error::Error, event::Event, handle::Registry, record::Slot,
 };
 use crate::clock::rfc3339;
 
@@ -35,34 +31,16 @@ impl fmt::Display for Parting {
 impl Registry {
     /// How a device left us, if it did since it last took a certificate of ours.
     pub async fn parting(&self, device: &DeviceId) -> Result<Option<Parting>, Error> {
-        let rows = sqlx::query(
-            "SELECT time, event, payload FROM audit WHERE device = $1 \
-             AND event IN ('released', 'voucher-intended', 'certificate-installed') ORDER BY seq DESC",
-        )
-        .bind(device.as_str())
-        .fetch_all(&self.pool)
-        .await?;
-        for row in &rows {
-            let (time, payload): (_, String) = (sql::unsigned(row, "time")?, row.try_get("payload")?);
-            match row.try_get::<String, _>("event")?.as_str() {
-                "released" => return Ok(Some(Parting::Reset(time))),
-                // One of the maker is not ours to miss.
-                "voucher-intended" if payload.contains("\"slot\":\"owner\"") => {
-                    return Ok(Some(Parting::HandedOn(time)));
-                }
-                "voucher-intended" => {}
-                _ => return Ok(None),
-            }
-        }
-        Ok(None)
+        let events = ["released", "voucher-intended", "certificate-installed"];
+        Ok(parting_by(&self.read().await?.rows.entries_about(device, events).await?))
     }
 
     /// Writes down that the device is about to be told to empty its owner slot.
     pub async fn begin_reset(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let key = change.known_key(device, key).await?.thumbprint;
-        change.record(Some(device), &Event::ResetBegun { key }).await?;
-        change.commit().await
+        let mut draft = change.draft_with(device, key).await?;
+        draft.note(Event::ResetBegun { key: key.thumbprint().to_string() });
+        change.keep(&draft).await
     }
 
     /// The device has no owner any more: the certificate in its owner slot is gone. Its key becomes pending, since it is not one
@@ -70,58 +48,78 @@ impl Registry {
     /// revoked, or pending until the user's word.
     pub async fn released(&self, device: &DeviceId, key: &PublicKey) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let known = change.known_key(device, key).await?;
-        if known.is_mendable() {
-            change.holds_no_list(device).await?;
-            change.record_once(device, &Event::Released { key: known.thumbprint }).await?;
-        } else if known.is_settled() || known.installed(Slot::Owner).is_some() {
-            change.empty(device, &known, &[Slot::Owner]).await?;
-            if known.installed(Slot::Owner).is_none() {
-                change.give_up(device, &known).await?;
-            }
-        } else {
-            return Ok(());
-        }
-        change.commit().await
+        let mut draft = change.draft_with(device, key).await?;
+        release(&mut draft, key)?;
+        change.keep(&draft).await
     }
 
     /// A device that is to be reset proved this key, and has an empty owner slot. Whether that is the end of something of ours,
     /// as by [`Registry::released`]: of a reset whose answer was lost, or of a certificate that somebody else removed. Else
     /// nothing is given up, for there was nothing.
     pub async fn found_empty(&self, device: &DeviceId, key: &PublicKey) -> Result<bool, Error> {
-        let known = self.device_by_id(device).await?;
-        let known = known.as_ref().and_then(|known| known.key(key));
-        let was_ours =
-            known.is_some_and(|key| key.installed(Slot::Owner).is_some()) || self.reset_is_open(device, key).await?;
+        let mut change = Change::begin(self).await?;
+        let mut draft = change.draft_with(device, key).await?;
+        let events = ["reset-begun", "released", "certificate-installed"];
+        let is_told = is_told_to_reset(&change.rows.entries_about(device, events).await?, key);
+        let was_ours = is_told || draft.key(key)?.installed(Slot::Owner).is_some();
         match was_ours {
-            true => self.released(device, key).await?,
-            false => self.emptied(device, key, &[Slot::Owner]).await?,
+            true => release(&mut draft, key)?,
+            false => draft.empty(key.x(), &[Slot::Owner]),
         }
+        change.keep(&draft).await?;
         Ok(was_ours)
     }
+}
 
-    /// Whether the device was told to empty its owner slot under this key, and it is not known what came of it.
-    async fn reset_is_open(&self, device: &DeviceId, key: &PublicKey) -> Result<bool, Error> {
-        let row = sqlx::query(
-            "SELECT event, payload FROM audit WHERE device = $1 \
-             AND event IN ('reset-begun', 'released', 'certificate-installed') ORDER BY seq DESC LIMIT 1",
-        )
-        .bind(device.as_str())
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(false) };
-        let (event, payload): (String, String) = (row.try_get("event")?, row.try_get("payload")?);
-        Ok(event == "reset-begun" && payload.contains(&key.thumbprint().to_string()))
+/// How a device left us, by what happened to it, newest first.
+fn parting_by(entries: &[AuditEntry]) -> Option<Parting> {
+    for entry in entries {
+        match entry.event.as_str() {
+            "released" => return Some(Parting::Reset(entry.time)),
+            // One of the maker is not ours to miss.
+            "voucher-intended" if entry.payload.contains("\"slot\":\"owner\"") => {
+                return Some(Parting::HandedOn(entry.time));
+            }
+            "voucher-intended" => {}
+            _ => return None,
+        }
     }
+    None
+}
+
+/// Whether the device was told to empty its owner slot under this key, and it is not known what came of it, by what happened,
+/// newest first.
+fn is_told_to_reset(entries: &[AuditEntry], key: &PublicKey) -> bool {
+    let is_told =
+        |last: &AuditEntry| last.event == "reset-begun" && last.payload.contains(&key.thumbprint().to_string());
+    entries.first().is_some_and(is_told)
+}
+
+/// The device has no owner any more.
+fn release(draft: &mut Draft, key: &PublicKey) -> Result<(), Error> {
+    let known = draft.key(key)?;
+    let (is_mendable, is_settled) = (known.is_mendable(), known.is_settled());
+    let had_certificate = known.installed(Slot::Owner).is_some();
+    if is_mendable {
+        draft.hold_list(None);
+        draft.note_once(Event::Released { key: key.thumbprint().to_string() });
+    } else if is_settled || had_certificate {
+        draft.empty(key.x(), &[Slot::Owner]);
+        if !had_certificate {
+            draft.give_up(key.x());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use cbor_schemas::ProofLevel;
 
+    use super::*;
     use crate::registry::{
-        CertificateStatus, Conflict, Error, KeyStatus, Parting, Place, Slot, Succession, VoucherRequest,
-        testing::{Fixture, NOON, id, key, receipt, seen, wanted},
+        CertificateStatus, Conflict, CountsBy, Cti, KeyStatus, Place, Succession, VoucherRequest,
+        testing::{Fixture, NOON, device_of, id, key, noted, on_record, receipt, seen, wanted},
     };
 
     #[tokio::test]
@@ -259,5 +257,64 @@ mod tests {
         fixture.registry.issued(again, b"signed again").await.unwrap();
         fixture.registry.installed(again, Some(&receipt(&own))).await.unwrap();
         assert_eq!(fixture.registry.parting(&device).await.unwrap(), None);
+    }
+
+    /// What happened, newest first.
+    fn entries(events: &[(&str, &str)]) -> Vec<AuditEntry> {
+        let entry = |(event, payload): &(&str, &str)| AuditEntry {
+            seq: 1,
+            time: NOON,
+            device: String::new(),
+            event: (*event).to_owned(),
+            payload: (*payload).to_owned(),
+            previous: String::new(),
+            hash: String::new(),
+            elsewhere: false,
+        };
+        events.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn the_last_that_happened_says_how_a_device_left_us() {
+        let (maker, owner) =
+            (("voucher-intended", r#"{"slot":"factory"}"#), ("voucher-intended", r#"{"slot":"owner"}"#));
+        let (released, installed) = (("released", "{}"), ("certificate-installed", "{}"));
+        let table = [
+            (vec![], None),
+            (vec![released, owner], Some(Parting::Reset(NOON))),
+            (vec![owner, released], Some(Parting::HandedOn(NOON))),
+            (vec![maker], None),
+            (vec![maker, released], Some(Parting::Reset(NOON))),
+            (vec![installed, released, owner], None),
+        ];
+        for (events, parting) in table {
+            assert_eq!(parting_by(&entries(&events)), parting, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_released_by_what_it_was() {
+        use CountsBy::{Certificate, GivenUp, Nothing, Word};
+        use KeyStatus::{Active, Pending, Revoked};
+        let key = key();
+        for (status, by, installed, said, expected) in [
+            (Active, Certificate, true, &["released"][..], (Pending, GivenUp)),
+            (Pending, Certificate, false, &["released"], (Pending, GivenUp)),
+            (Pending, Nothing, true, &["released"], (Pending, GivenUp)),
+            (Pending, Nothing, false, &[], (Pending, Nothing)),
+            (Pending, Word, false, &["released"], (Pending, Word)),
+            (Revoked, Certificate, false, &["released"], (Revoked, Certificate)),
+        ] {
+            let record = on_record(&key, status, by);
+            let record = match installed {
+                true => record.with(Cti([1; 8]), Slot::Owner, CertificateStatus::Installed),
+                false => record,
+            };
+            let mut draft = Draft::of(device_of(&id("device"), vec![record]), NOON);
+            release(&mut draft, &key).unwrap();
+            let after = &draft.device.keys[0];
+            assert_eq!((after.status, after.counts_by), expected, "{status} {by} {installed}");
+            assert_eq!(noted(&draft), said, "{status} {by} {installed}");
+        }
     }
 }

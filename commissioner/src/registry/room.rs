@@ -13,17 +13,11 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use sqlx::{AnyConnection, Connection};
-
-use super::{Error, Registry};
+use super::{error::Error, handle::Registry};
 
 /// The pages that one change may come to. Each row and each entry of an index that it touches is a page, in a registry of any
 /// size; now and then one is split. Twice what `a_change_takes_far_less_than_its_room` sees.
 const PAGES: i64 = 48;
-/// The size of a page: SQLite's own choice.
-const PAGE_SIZE: i64 = 4096;
-/// Pages that the rehearsal keeps in memory, so that the others go to the log at once.
-const CACHE: i64 = 10;
 
 /// Room for one change, which is given back when this is dropped.
 #[derive(Debug)]
@@ -37,13 +31,7 @@ impl Registry {
     pub async fn reserve(&self) -> Result<Room, Error> {
         let others = self.reserved.fetch_add(1, Ordering::Relaxed);
         let room = Room(self.reserved.clone());
-        let mut connection = self.pool.acquire().await?;
-        if connection.backend_name() == "SQLite" {
-            sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA cache_size = {CACHE}"))).execute(&mut *connection).await?;
-            let rehearsed = rehearse(&mut connection, (others + 1) * PAGES + CACHE).await;
-            sqlx::query("PRAGMA cache_size = -2000").execute(&mut *connection).await?;
-            rehearsed?;
-        }
+        self.database.rehearse((others + 1) * PAGES).await?;
         Ok(room)
     }
 }
@@ -54,16 +42,6 @@ impl Drop for Room {
     }
 }
 
-/// Writes so many pages, and rolls them back.
-async fn rehearse(connection: &mut AnyConnection, pages: i64) -> Result<(), sqlx::Error> {
-    let mut tx = connection.begin().await?;
-    sqlx::query("INSERT INTO meta (name, value) VALUES ('room', hex(zeroblob($1)))")
-        .bind(pages * PAGE_SIZE / 2)
-        .execute(&mut *tx)
-        .await?;
-    tx.rollback().await
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -71,22 +49,19 @@ mod tests {
     use protocol::key::PublicKey;
 
     use super::*;
+    use crate::registry::rows::PAGE_SIZE;
     use crate::registry::testing::{Fixture, id, key, receipt};
 
     /// How many pages `change` writes to the log, and whether the log grew.
     async fn written(fixture: &Fixture, change: impl AsyncFnOnce(&Registry)) -> (i64, bool) {
         let log = fixture.dir.path().join("registry.sqlite-wal");
         let len = || fs::metadata(&log).unwrap().len();
-        let checkpoint = async || -> i64 {
-            let (_, pages, _): (i64, i64, i64) =
-                sqlx::query_as("PRAGMA wal_checkpoint(RESTART)").fetch_one(&fixture.registry.pool).await.unwrap();
-            pages
-        };
-        checkpoint().await;
+        let database = &fixture.registry.database;
+        database.checkpoint().await;
         let _room = fixture.registry.reserve().await.unwrap();
         let before = len();
         change(&fixture.registry).await;
-        (checkpoint().await, len() > before)
+        (database.checkpoint().await, len() > before)
     }
 
     #[tokio::test]

@@ -4,28 +4,19 @@
 //! and so does a seal. Whoever rewrites an entry before such a head has to forge a signature, or to hide every list and
 //! seal that there is: those that devices and others hold can be held against the registry, too.
 
-use cbor_schemas::{DeviceListClaims, IssuerId, Kind, Sign1};
+use cbor_schemas::{DeviceListClaims, IssuerId};
 use coset::{CborSerializable as _, CoseSign1, TaggedCborSerializable};
 use minicbor::{Decoder, Encoder};
 use p256::ecdsa::{Signature, VerifyingKey, signature::Verifier};
-use sqlx::{AnyConnection, Row};
+use protocol::key::PublicKey;
 
-use super::{
-    AuditSummary, Error, Registry,
-    audit::{Change, Event},
-    import, sql,
-};
+use super::{change::Change, entry::AuditSummary, error::Error, event::Event, handle::Registry, reading::Reading};
+use crate::certificate;
 use crate::clock::rfc3339;
 use crate::cose::protected_as;
 
 /// The `typ` of a seal. It is none of the four kinds that devices know.
 pub(crate) const TYP: &str = "application/comm-audit-seal+cwt";
-
-/// The first signed list after a version, of those that name a head of our history.
-const NEXT_LIST: &str = "SELECT version AS number, object FROM lists \
-     WHERE object IS NOT NULL AND elsewhere = 0 AND version > $1 ORDER BY version LIMIT 1";
-/// The first seal after the one of an entry.
-const NEXT_SEAL: &str = "SELECT seq AS number, object FROM seals WHERE seq > $1 ORDER BY seq LIMIT 1";
 
 /// A head that may be signed: its entry is in the audit trail, durably.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,19 +90,16 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let issued_at = change.signing_time().await?;
         change.record(None, &Event::SealIntended {}).await?;
-        let (seq, head) = (change.head_seq(), change.head_hash()?);
+        let (seq, head) = (change.head.seq, change.head_hash()?);
         change.commit().await?;
         Ok(Seal { seq, issuer: self.issuer_id(), issued_at, head })
     }
 
     /// Keeps a signed seal.
     pub async fn sealed(&self, seal: &Seal, object: &[u8]) -> Result<(), Error> {
-        sqlx::query("INSERT INTO seals (seq, object) VALUES ($1, $2)")
-            .bind(sql::signed(seal.seq))
-            .bind(object.to_vec())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        let mut change = Change::begin(self).await?;
+        change.rows.put_seal(seal.seq, object).await?;
+        change.commit().await
     }
 
     /// Checks the chain of the audit trail, and every signature over one of its heads: those in the registry, and others
@@ -120,38 +108,53 @@ impl Registry {
     /// # Errors
     /// [`Error::Tampered`], [`Error::Rewritten`], [`Error::BadSeal`].
     pub async fn verify_seals(&self, others: &[(String, Vec<u8>)]) -> Result<Verdict, Error> {
+        self.read().await?.verify_seals(&self.issuer, others).await
+    }
+}
+
+impl Reading {
+    /// As [`Registry::verify_seals`].
+    pub(super) async fn verify_seals(
+        &mut self,
+        issuer: &PublicKey,
+        others: &[(String, Vec<u8>)],
+    ) -> Result<Verdict, Error> {
         let chain = self.verify_audit().await?;
-        let mut connection = self.pool.acquire().await?;
         let mut verdict = Verdict { chain, sealed: None, signatures: 0 };
         // One at a time: there may be many, and a list may be long.
-        for (what, next) in [("list", NEXT_LIST), ("seal", NEXT_SEAL)] {
-            let mut last = 0_i64;
-            while let Some(row) = sqlx::query(next).bind(last).fetch_optional(&mut *connection).await? {
-                last = row.try_get("number")?;
-                let object: Vec<u8> = row.try_get("object")?;
-                self.take_in(&mut verdict, &format!("{what} {last}"), &object, &mut connection).await?;
+        let mut last = 0;
+        while let Some(list) = self.rows.signed_list_after(last).await? {
+            last = list.version;
+            if let Some(object) = list.object.filter(|_| !list.is_elsewhere) {
+                self.take_in(&mut verdict, issuer, &format!("list {last}"), &object).await?;
             }
         }
+        let mut last = 0;
+        while let Some((seq, object)) = self.rows.seal_after(last).await? {
+            last = seq;
+            self.take_in(&mut verdict, issuer, &format!("seal {seq}"), &object).await?;
+        }
         for (name, object) in others {
-            self.take_in(&mut verdict, name, object, &mut connection).await?;
+            self.take_in(&mut verdict, issuer, name, object).await?;
         }
         Ok(verdict)
     }
 
     /// Checks one signature over a head.
     async fn take_in(
-        &self,
+        &mut self,
         verdict: &mut Verdict,
+        issuer: &PublicKey,
         name: &str,
         object: &[u8],
-        connection: &mut AnyConnection,
     ) -> Result<(), Error> {
         verdict.signatures += 1;
-        let (issued_at, head) = self.signed_head(object).ok_or_else(|| Error::BadSeal(name.to_owned()))?;
-        let seq = match entry_with(connection, &head).await? {
+        let (issued_at, head) = signed_head(issuer, object).ok_or_else(|| Error::BadSeal(name.to_owned()))?;
+        let head = hex::encode(head);
+        let seq = match self.rows.entry_with(&head).await? {
             Some(seq) => seq,
             // It vouches for a history that was imported.
-            None if import::is_known(connection, &hex::encode(head)).await? => return Ok(()),
+            None if self.rows.imported(&head).await?.is_some() => return Ok(()),
             None => return Err(Error::Rewritten { by: name.to_owned(), time: rfc3339(issued_at) }),
         };
         if verdict.sealed.as_ref().is_none_or(|before| before.seq < seq) {
@@ -159,36 +162,27 @@ impl Registry {
         }
         Ok(())
     }
-
-    /// When a list or a seal of our issuer was signed, and over which head.
-    fn signed_head(&self, object: &[u8]) -> Option<(u64, [u8; 32])> {
-        if let Ok(list) = Sign1::decode_as(Kind::DeviceList, object) {
-            protocol::sign1::verify(&self.issuer, &list).ok()?;
-            let claims = DeviceListClaims::decode(list.payload).ok()?;
-            return Some((claims.issued_at, claims.audit_head?));
-        }
-        let seal = CoseSign1::from_tagged_slice(object).ok()?;
-        (seal.protected.header.clone().to_vec().ok()? == protected_as(TYP).to_vec().ok()?).then_some(())?;
-        let point = p256::EncodedPoint::from_affine_coordinates(self.issuer.x().into(), self.issuer.y().into(), false);
-        let key = VerifyingKey::from_encoded_point(&point).ok()?;
-        let verifies = |signature: &[u8], signed: &[u8]| key.verify(signed, &Signature::from_slice(signature)?);
-        seal.verify_signature(b"", verifies).ok()?;
-        let Seal { issued_at, head, .. } = Seal::decode(seal.payload.as_deref()?)?;
-        Some((issued_at, head))
-    }
 }
 
-/// The entry with this hash.
-async fn entry_with(connection: &mut AnyConnection, head: &[u8; 32]) -> Result<Option<u64>, Error> {
-    let row = sqlx::query("SELECT seq FROM audit WHERE hash = $1")
-        .bind(hex::encode(head))
-        .fetch_optional(&mut *connection)
-        .await?;
-    row.as_ref().map(|row| sql::unsigned(row, "seq")).transpose()
+/// When a list or a seal of our issuer was signed, and over which head.
+fn signed_head(issuer: &PublicKey, object: &[u8]) -> Option<(u64, [u8; 32])> {
+    if let Ok((_, claims)) = certificate::verified::<DeviceListClaims<'_>>(object, issuer) {
+        return Some((claims.issued_at, claims.audit_head?));
+    }
+    let seal = CoseSign1::from_tagged_slice(object).ok()?;
+    (seal.protected.header.clone().to_vec().ok()? == protected_as(TYP).to_vec().ok()?).then_some(())?;
+    let point = p256::EncodedPoint::from_affine_coordinates(issuer.x().into(), issuer.y().into(), false);
+    let key = VerifyingKey::from_encoded_point(&point).ok()?;
+    let verifies = |signature: &[u8], signed: &[u8]| key.verify(signed, &Signature::from_slice(signature)?);
+    seal.verify_signature(b"", verifies).ok()?;
+    let Seal { issued_at, head, .. } = Seal::decode(seal.payload.as_deref()?)?;
+    Some((issued_at, head))
 }
 
 #[cfg(test)]
 mod tests {
+    use cbor_schemas::Kind;
+
     use super::*;
     use crate::{
         issuer::Issuer,
@@ -215,7 +209,7 @@ mod tests {
 
     /// Changes an entry, and computes all hashes from there on anew, as one does who owns the database.
     async fn rewrite(fixture: &Fixture, seq: u64) {
-        let pool = &fixture.registry.pool;
+        let database = &fixture.registry.database;
         let mut previous = String::new();
         for mut entry in fixture.registry.read().await.unwrap().entries(0).await.unwrap() {
             if entry.seq == seq {
@@ -226,16 +220,12 @@ mod tests {
             }
             let AuditEntry { time, previous: before, .. } = entry.clone();
             previous = entry.computed_hash();
-            sqlx::query("UPDATE audit SET time = $1, previous = $2, hash = $3 WHERE seq = $4")
-                .bind(sql::signed(time))
-                .bind(before)
-                .bind(previous.clone())
-                .bind(sql::signed(entry.seq))
-                .execute(pool)
-                .await
-                .unwrap();
+            let seq = entry.seq;
+            let rewritten =
+                format!("UPDATE audit SET time = {time}, previous = '{before}', hash = '{previous}' WHERE seq = {seq}");
+            database.run(&rewritten).await;
         }
-        sqlx::query("UPDATE audit_head SET hash = $1").bind(previous).execute(pool).await.unwrap();
+        database.run(&format!("UPDATE audit_head SET hash = '{previous}'")).await;
         fixture.registry.verify_audit().await.expect("the chain alone shows nothing");
     }
 
@@ -274,7 +264,7 @@ mod tests {
         };
         assert_eq!(rewritten(fixture.registry.verify_seals(&[]).await), "seal 7");
         // Without the seals in the registry it takes those that others keep.
-        sqlx::query("DELETE FROM seals").execute(&fixture.registry.pool).await.unwrap();
+        fixture.registry.database.run("DELETE FROM seals").await;
         assert_eq!(fixture.registry.verify_seals(&[]).await.unwrap().sealed, None);
         assert_eq!(rewritten(fixture.registry.verify_seals(&[kept]).await), "kept elsewhere");
     }

@@ -2,23 +2,17 @@
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 
-use sqlx::AnyConnection;
-
 use super::{
-    Error, META_ISSUER, Reading, Registry, Verdict,
-    audit::{Change, Event},
-    issuer_of, schema,
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
+    open::{META_ISSUER, issuer_of},
+    reading::Reading,
+    rows::schema,
+    seals::Verdict,
 };
 use crate::{clock::Clock, state_dir};
-
-/// What lists and exports are made of; the history is far longer, and has a check of its own.
-const LISTED: [&str; 5] = [
-    "PRAGMA integrity_check(devices)",
-    "PRAGMA integrity_check(keys)",
-    "PRAGMA integrity_check(certificates)",
-    "PRAGMA integrity_check(lists)",
-    "PRAGMA integrity_check(tokens)",
-];
 
 impl Registry {
     /// Copies the registry to `path`, as of now and in one piece: a new file that its owner alone can read. The history says that
@@ -33,16 +27,15 @@ impl Registry {
         // SQLite would make it readable for all.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         made.map_err(|source| state_dir::Error::Io { path: path.to_owned(), source })?;
-        sqlx::query("VACUUM INTO $1").bind(into.to_owned()).execute(&self.pool).await?;
-        Ok(())
+        self.database.copy_into(into).await
     }
 
     /// Opens the copy at `path` to look at it. Nothing about it changes.
     pub async fn open_copy(path: &Path, clock: Clock) -> Result<Self, Error> {
-        let pool = schema::look_at(path).await?;
-        let issuer = issuer_of(&pool).await?.ok_or(Error::Corrupt(META_ISSUER))?;
+        let database = schema::look_at(path).await?;
+        let issuer = issuer_of(&database).await?.ok_or(Error::Corrupt(META_ISSUER))?;
         Ok(Self {
-            pool,
+            database,
             clock,
             clock_ok: false,
             issuer,
@@ -57,8 +50,9 @@ impl Registry {
     /// # Errors
     /// [`Error::Damaged`]; those of [`Registry::verify_seals`].
     pub async fn check(&self) -> Result<Verdict, Error> {
-        integrity(&mut *self.pool.acquire().await?, &["PRAGMA integrity_check(1)"]).await?;
-        self.verify_seals(&[]).await
+        let mut reading = self.read().await?;
+        reading.rows.is_all_sound().await?;
+        reading.verify_seals(&self.issuer, &[]).await
     }
 
     /// Checks a registry that was put back, and writes down that it was. Returns the time of what was the last entry, Unix
@@ -67,12 +61,12 @@ impl Registry {
     /// # Errors
     /// Those of [`Registry::check`].
     pub async fn restored(&self) -> Result<u64, Error> {
-        let entries = self.check().await?.chain.entries;
-        let last = self.read().await?.entries(entries.saturating_sub(1)).await?.first().map_or(0, |entry| entry.time);
+        let last = self.check().await?.chain.entries;
         let mut change = Change::begin(self).await?;
+        let time = change.rows.entry(last).await?.map_or(0, |entry| entry.time);
         change.record(None, &Event::BackupRestored {}).await?;
         change.commit().await?;
-        Ok(last)
+        Ok(time)
     }
 }
 
@@ -82,30 +76,8 @@ impl Reading {
     /// # Errors
     /// [`Error::Damaged`].
     pub async fn is_sound(&mut self) -> Result<(), Error> {
-        is_sound(&mut self.0).await
+        self.rows.is_sound().await
     }
-}
-
-/// The same within a change.
-pub(super) async fn is_sound(connection: &mut AnyConnection) -> Result<(), Error> {
-    integrity(connection, &LISTED).await
-}
-
-/// Whether pages, rows and indexes fit each other.
-async fn integrity(connection: &mut AnyConnection, checks: &[&'static str]) -> Result<(), Error> {
-    if connection.backend_name() != "SQLite" {
-        return Ok(());
-    }
-    let damaged = |what: &str| Error::Damaged { file: None, what: what.to_owned() };
-    for check in checks {
-        let found: Vec<(String,)> = sqlx::query_as(*check).fetch_all(&mut *connection).await?;
-        match found.first() {
-            Some((ok,)) if ok == "ok" => {}
-            Some((what,)) => return Err(damaged(what)),
-            None => return Err(damaged("it does not say")),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,40 +6,25 @@
 use std::collections::BTreeSet;
 
 use cbor_schemas::{
-    Aif, Audience, DeviceCertificateClaims, DeviceId, DeviceListClaims, Kind, Method, Sign1, StationTokenClaims,
+    Aif, Audience, DeviceCertificateClaims, DeviceId, DeviceListClaims, Flaw, Kind, Method, Sign1, StationTokenClaims,
 };
 use protocol::key::PublicKey;
 use rand_core::{OsRng, RngCore};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Error, Reading, Registry,
-    audit::{Change, Event},
-    journal::TokenGrant,
-    lookup,
-    record::{CertificateStatus, Cti, StationScope},
-    sql,
+    change::Change,
+    draft::{Draft, public_key},
+    error::Error,
+    event::Event,
+    handle::Registry,
+    reading::Reading,
+    record::{CertificateStatus, Cti, List, StationScope, StationToken},
+    rows::Requested,
+    tokens::TokenGrant,
 };
-use crate::certificate;
-
-/// A token for a station elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StationToken {
-    /// Names it in the registry.
-    pub id: String,
-    /// The thumbprint of the station's key.
-    pub station: String,
-    /// What it allows.
-    pub scope: StationScope,
-    /// Unix seconds.
-    pub issued_at: u64,
-    /// Unix seconds.
-    pub expires_at: u64,
-    /// Unix seconds.
-    pub revoked_at: Option<u64>,
-}
+use crate::{certificate, clock::rfc3339};
 
 /// A certificate that a station wants for a device whose key it had proved. One line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +73,7 @@ impl Registry {
         seconds: u64,
     ) -> Result<(StationToken, TokenGrant), Error> {
         let mut change = Change::begin(self).await?;
-        if lookup::holder(&mut change.tx, station).await?.is_some() {
+        if change.rows.holder(station).await?.is_some() {
             return Err(Error::NotRequested { reason: "the key is a device's, and no device is a station" });
         }
         let now = change.token_time().await?;
@@ -102,14 +87,7 @@ impl Registry {
             expires_at: now.saturating_add(seconds),
             revoked_at: None,
         };
-        sqlx::query("INSERT INTO tokens (id, station, scope, issued_at, expires_at) VALUES ($1, $2, $3, $4, $5)")
-            .bind(token.id.clone())
-            .bind(token.station.clone())
-            .bind(scope.as_str())
-            .bind(sql::signed(token.issued_at))
-            .bind(sql::signed(token.expires_at))
-            .execute(&mut *change.tx)
-            .await?;
+        change.rows.put_token(&token).await?;
         let claims = StationTokenClaims {
             issuer: self.issuer_id(),
             audience: Audience::All(self.issuer_id()),
@@ -133,11 +111,7 @@ impl Registry {
     /// The token is signed: keeps the bytes. Only after this may it be handed out.
     pub async fn station_signed(&self, token: &StationToken, object: &[u8]) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        sqlx::query("UPDATE tokens SET object = $1 WHERE id = $2")
-            .bind(object.to_vec())
-            .bind(token.id.clone())
-            .execute(&mut *change.tx)
-            .await?;
+        change.rows.put_signed_token(&token.id, object).await?;
         let sha256 = hex::encode(Sha256::digest(object));
         change.record(None, &Event::StationSigned { token: token.id.clone(), sha256 }).await?;
         change.commit().await
@@ -145,8 +119,7 @@ impl Registry {
 
     /// All tokens for stations, oldest first.
     pub async fn station_tokens(&self) -> Result<Vec<StationToken>, Error> {
-        let query = "SELECT id, station, scope, issued_at, expires_at, revoked_at FROM tokens ORDER BY issued_at, id";
-        sqlx::query(query).fetch_all(&self.pool).await?.iter().map(StationToken::from_row).collect()
+        self.read().await?.rows.tokens().await
     }
 
     /// Revokes the tokens of the station whose thumbprint begins with `prefix`: the next list says so. Returns that station,
@@ -155,64 +128,26 @@ impl Registry {
     /// # Errors
     /// [`Error::NoStation`] if that is not exactly one station with a token that is not over.
     pub async fn revoke_station(&self, prefix: &str) -> Result<(String, BTreeSet<String>), Error> {
-        let now = self.now();
-        let valid: Vec<_> = self.station_tokens().await?.into_iter().filter(|token| token.is_valid(now)).collect();
-        let meant: BTreeSet<_> =
-            valid.iter().map(|token| &token.station).filter(|station| station.starts_with(prefix)).collect();
-        let (Some(station), 1) = (meant.first().copied(), meant.len()) else {
-            return Err(Error::NoStation { prefix: prefix.to_owned(), found: meant.len() });
-        };
-        let newest = valid.iter().filter(|token| token.station == *station).map(|token| token.issued_at).max();
-        let others = valid.iter().filter(|token| token.station != *station && Some(token.issued_at) <= newest);
-        let others = others.map(|token| token.station.clone()).collect();
-
+        let (station, others) = meant_station(&self.station_tokens().await?, prefix, self.now())?;
         let mut change = Change::begin(self).await?;
-        sqlx::query("UPDATE tokens SET revoked_at = $1 WHERE station = $2 AND revoked_at IS NULL")
-            .bind(sql::signed(change.now))
-            .bind(station.clone())
-            .execute(&mut *change.tx)
-            .await?;
+        change.rows.revoke_tokens(&station, change.now).await?;
         change.record(None, &Event::StationRevoked { station: station.clone() }).await?;
         change.commit().await?;
-        Ok((station.clone(), others))
+        Ok((station, others))
     }
 
     /// Writes down which handshake proved the key of a certificate that is to be signed elsewhere.
     pub async fn requested(&self, cti: Cti, transcript: &[u8; 32]) -> Result<(), Error> {
         let mut change = Change::begin(self).await?;
-        let device = change.device_of(cti).await?;
-        sqlx::query("UPDATE certificates SET transcript = $1 WHERE cti = $2")
-            .bind(transcript.to_vec())
-            .bind(cti.0.to_vec())
-            .execute(&mut *change.tx)
-            .await?;
-        change.record_once(&device, &Event::CertificateRequested { cti, transcript: hex::encode(transcript) }).await?;
-        change.commit().await
+        let mut draft = change.draft_about(cti).await?;
+        draft.request(cti, transcript);
+        change.keep(&draft).await
     }
 
     /// The certificates that are to be signed elsewhere, by device.
     pub async fn requests(&self) -> Result<Vec<CertificateRequest>, Error> {
-        let rows = sqlx::query(
-            "SELECT c.cti, c.slot, c.key_origin, c.issued_at, c.transcript, keys.x, keys.device, keys.generation \
-             FROM certificates c JOIN keys ON keys.x = c.x \
-             WHERE c.status = 'intended' AND c.transcript IS NOT NULL ORDER BY keys.device, c.slot",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let request = |row: &AnyRow| {
-            Ok(CertificateRequest {
-                request: Cti(sql::bytes(row, "cti")?).to_string(),
-                device: row.try_get("device")?,
-                key: hex::encode(sql::bytes::<32>(row, "x")?),
-                generation: u32::try_from(sql::unsigned(row, "generation")?)
-                    .map_err(|_| Error::Corrupt("generation"))?,
-                key_origin: row.try_get("key_origin")?,
-                slot: row.try_get("slot")?,
-                requested_at: crate::clock::rfc3339(sql::unsigned(row, "issued_at")?),
-                transcript: hex::encode(sql::bytes::<32>(row, "transcript")?),
-            })
-        };
-        rows.iter().map(request).collect()
+        let requested = self.read().await?.rows.requested().await?;
+        Ok(requested.into_iter().filter_map(request_for).collect())
     }
 
     /// Takes a certificate that was requested here and signed elsewhere. The next visit installs it.
@@ -226,39 +161,15 @@ impl Registry {
         let claims = DeviceCertificateClaims::decode(signed.payload)
             .map_err(|_| refuse("its claims cannot be read; it may be a newer commissioner's"))?;
         let mut change = Change::begin(self).await?;
-        let row = sqlx::query(
-            "SELECT c.status, c.key_origin, c.object, keys.x, keys.device FROM certificates c JOIN keys ON keys.x = c.x \
-             WHERE c.cti = $1 AND c.transcript IS NOT NULL",
-        )
-        .bind(claims.cti.to_vec())
-        .fetch_optional(&mut *change.tx)
-        .await?;
-        let row = row.ok_or_else(|| refuse("it was not requested here"))?;
-        let (device, status): (DeviceId, CertificateStatus) = (sql::word(&row, "device")?, sql::word(&row, "status")?);
-        let key = PublicKey::from_x(&sql::bytes(&row, "x")?).map_err(|_| Error::Corrupt("x"))?;
-        certificate::check(object, &self.issuer, &device, &key).map_err(|flaw| {
-            refuse(if flaw.is_of_others() { "this issuer did not sign it" } else { "it is not what was requested" })
-        })?;
-        if row.try_get::<String, _>("key_origin")? != claims.key_origin.as_str() {
-            return Err(refuse("it is not what was requested"));
-        }
-        if row.try_get::<Option<Vec<u8>>, _>("object")?.is_some_and(|held| held == object) {
-            return Ok(device);
-        }
-        if status != CertificateStatus::Intended {
-            return Err(refuse("the request was given up, or is answered already"));
-        }
         let cti = Cti(claims.cti);
-        sqlx::query("UPDATE certificates SET status = 'issued', object = $1, issued_at = $2 WHERE cti = $3")
-            .bind(object.to_vec())
-            .bind(sql::signed(claims.issued_at))
-            .bind(cti.0.to_vec())
-            .execute(&mut *change.tx)
-            .await?;
-        let sha256 = hex::encode(Sha256::digest(object));
-        change.record(Some(&device), &Event::CertificateIssued { cti, sha256 }).await?;
-        change.commit().await?;
-        Ok(device)
+        let draft = match change.rows.subject(cti).await? {
+            Some(device) => change.draft(&device).await?,
+            None => None,
+        };
+        let mut draft = draft.ok_or_else(|| refuse("it was not requested here"))?;
+        answer(&mut draft, &self.issuer, &claims, object)?;
+        change.keep(&draft).await?;
+        Ok(draft.device.id)
     }
 
     /// Takes a list that was signed elsewhere, for devices that a station without the issuer's key visits. Returns its
@@ -268,24 +179,23 @@ impl Registry {
     /// [`Error::NotRequested`] for anything else.
     pub async fn list_elsewhere(&self, object: &[u8]) -> Result<u64, Error> {
         let refuse = |reason| Error::NotRequested { reason };
-        let signed =
-            Sign1::decode_as(Kind::DeviceList, object).map_err(|_| refuse("it is not a device list (COSE_Sign1)"))?;
-        protocol::sign1::verify(&self.issuer, &signed).map_err(|_| refuse("this issuer did not sign it"))?;
-        let claims = DeviceListClaims::decode(signed.payload)
-            .map_err(|_| refuse("its claims cannot be read; it may be a newer commissioner's"))?;
+        let (signed, claims) = certificate::verified::<DeviceListClaims<'_>>(object, &self.issuer).map_err(|flaw| {
+            refuse(match flaw {
+                Flaw::NotSigned | Flaw::OtherKind => "it is not a device list (COSE_Sign1)",
+                Flaw::Claims => "its claims cannot be read; it may be a newer commissioner's",
+                _ => "this issuer did not sign it",
+            })
+        })?;
+        let list = List {
+            version: claims.version,
+            mode: claims.mode,
+            keys: claims.keys.len(),
+            claims: signed.payload.to_vec(),
+            object: Some(object.to_vec()),
+            is_elsewhere: true,
+        };
         let mut change = Change::begin(self).await?;
-        let inserted = sqlx::query(
-            "INSERT INTO lists (version, mode, keys, claims, object, elsewhere) VALUES ($1, $2, $3, $4, $5, 1) \
-             ON CONFLICT (version) DO NOTHING",
-        )
-        .bind(sql::signed(claims.version))
-        .bind(claims.mode.as_str())
-        .bind(sql::signed(claims.keys.len() as u64))
-        .bind(signed.payload.to_vec())
-        .bind(object.to_vec())
-        .execute(&mut *change.tx)
-        .await?;
-        if inserted.rows_affected() == 1 {
+        if change.rows.put_list(&list).await? {
             let sha256 = hex::encode(Sha256::digest(object));
             change.record(None, &Event::ListSigned { version: claims.version, sha256 }).await?;
             change.list_is_known(claims.version).await?;
@@ -298,49 +208,69 @@ impl Registry {
 impl Reading {
     /// The tokens of stations that are revoked and not over yet.
     pub async fn revoked_tokens(&mut self, now: u64) -> Result<Vec<Vec<u8>>, Error> {
-        let query =
-            "SELECT object FROM tokens WHERE revoked_at IS NOT NULL AND object IS NOT NULL AND expires_at >= $1";
-        let rows = sqlx::query(query).bind(sql::signed(now)).fetch_all(&mut *self.0).await?;
-        rows.iter().map(|row| Ok(row.try_get("object")?)).collect()
+        self.rows.revoked_tokens(now).await
     }
 }
 
-impl StationToken {
-    /// Whether it is neither over nor revoked.
-    pub fn is_valid(&self, now: u64) -> bool {
-        self.revoked_at.is_none() && self.expires_at >= now
-    }
-
-    fn from_row(row: &AnyRow) -> Result<Self, Error> {
-        let revoked_at: Option<i64> = row.try_get("revoked_at")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            station: row.try_get("station")?,
-            scope: sql::word(row, "scope")?,
-            issued_at: sql::unsigned(row, "issued_at")?,
-            expires_at: sql::unsigned(row, "expires_at")?,
-            revoked_at: revoked_at.map(u64::try_from).transpose().map_err(|_| Error::Corrupt("revoked_at"))?,
-        })
-    }
+/// The one station with a valid token whose thumbprint begins with `prefix`, and others whose tokens are not newer than its own.
+///
+/// # Errors
+/// [`Error::NoStation`].
+fn meant_station(tokens: &[StationToken], prefix: &str, now: u64) -> Result<(String, BTreeSet<String>), Error> {
+    let valid: Vec<_> = tokens.iter().filter(|token| token.is_valid(now)).collect();
+    let meant: BTreeSet<_> =
+        valid.iter().map(|token| &token.station).filter(|station| station.starts_with(prefix)).collect();
+    let (Some(station), 1) = (meant.first().copied(), meant.len()) else {
+        return Err(Error::NoStation { prefix: prefix.to_owned(), found: meant.len() });
+    };
+    let newest = valid.iter().filter(|token| token.station == *station).map(|token| token.issued_at).max();
+    let others = valid.iter().filter(|token| token.station != *station && Some(token.issued_at) <= newest);
+    Ok((station.clone(), others.map(|token| token.station.clone()).collect()))
 }
 
-/// The earliest `iat` that the next list lets tokens have: after the newest one that is revoked.
-pub(super) async fn min_iat(connection: &mut AnyConnection) -> Result<u64, Error> {
-    let row = sqlx::query("SELECT MAX(issued_at) AS newest FROM tokens WHERE revoked_at IS NOT NULL")
-        .fetch_one(connection)
-        .await?;
-    let newest: Option<i64> = row.try_get("newest")?;
-    Ok(newest.and_then(|newest| u64::try_from(newest).ok()).map_or(0, |newest| newest.saturating_add(1)))
+/// A request as it is sent to the issuer; none for a certificate that is not to be signed elsewhere.
+fn request_for(requested: Requested) -> Option<CertificateRequest> {
+    let Requested { device, x, generation, certificate } = requested;
+    Some(CertificateRequest {
+        request: certificate.cti.to_string(),
+        device,
+        key: hex::encode(x),
+        generation,
+        key_origin: certificate.key_origin.as_str().to_owned(),
+        slot: certificate.slot.to_string(),
+        requested_at: rfc3339(certificate.issued_at),
+        transcript: hex::encode(certificate.transcript?),
+    })
 }
 
-impl Change {
-    async fn device_of(&mut self, cti: Cti) -> Result<DeviceId, Error> {
-        let row = sqlx::query("SELECT keys.device FROM certificates c JOIN keys ON keys.x = c.x WHERE c.cti = $1")
-            .bind(cti.0.to_vec())
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        sql::word(&row.ok_or(Error::UnknownCertificate(cti))?, "device")
+/// What the issuer signed is taken, if it is what was requested here.
+///
+/// # Errors
+/// [`Error::NotRequested`].
+fn answer(draft: &mut Draft, issuer: &PublicKey, claims: &DeviceCertificateClaims, object: &[u8]) -> Result<(), Error> {
+    let refuse = |reason| Error::NotRequested { reason };
+    let cti = Cti(claims.cti);
+    let (key, wanted) = draft.certificate(cti)?;
+    if wanted.transcript.is_none() {
+        return Err(refuse("it was not requested here"));
     }
+    certificate::check(object, issuer, &draft.device.id, &public_key(&key.x)?).map_err(|flaw| {
+        refuse(if flaw.is_of_others() { "this issuer did not sign it" } else { "it is not what was requested" })
+    })?;
+    if wanted.key_origin != claims.key_origin {
+        return Err(refuse("it is not what was requested"));
+    }
+    if wanted.object.as_deref() == Some(object) {
+        return Ok(());
+    }
+    if wanted.status != CertificateStatus::Intended {
+        return Err(refuse("the request was given up, or is answered already"));
+    }
+    draft.issue(cti, object);
+    if let Some(certificate) = draft.certificate_mut(cti) {
+        certificate.issued_at = claims.issued_at;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use rand_core::OsRng;
 use tempfile::TempDir;
 
 use super::{
-    CertificateStatus, Cti, Device, Error, INTENT_LIFETIME, Intent, KeyStatus, NewCertificate, Observation, Place,
-    Registry, Slot, Succession,
+    Certificate, CertificateStatus, CountsBy, Cti, Device, Error, INTENT_LIFETIME, Intent, Key, KeyStatus,
+    NewCertificate, Observation, Place, Provenance, Registry, Revoked, Slot, Succession, draft::Draft,
 };
 use crate::{clock::Clock, state_dir::StateDir};
 
@@ -142,4 +142,54 @@ pub(crate) fn wanted(id: &DeviceId, key: &PublicKey) -> NewCertificate {
 
 pub(crate) fn receipt(key: &PublicKey) -> Receipt {
     Receipt { device: *key.x(), claim_counter: 1, generation: 1, digest: [7; 32] }
+}
+
+/// A key as it may be on record, without certificates.
+pub(crate) fn on_record(key: &PublicKey, status: KeyStatus, counts_by: CountsBy) -> Key {
+    let is_revoked = status == KeyStatus::Revoked;
+    Key {
+        x: *key.x(),
+        thumbprint: key.thumbprint().to_string(),
+        status,
+        counts_by,
+        mine: false,
+        provenance: Provenance::Proved,
+        proof: ProofLevel::Proved,
+        generation: 1,
+        first_seen: NOON,
+        last_seen: NOON,
+        revoked: is_revoked.then(|| Revoked { at: NOON, reason: "lost".to_owned() }),
+        escrowed: false,
+        certificates: Vec::new(),
+    }
+}
+
+impl Key {
+    /// The same key with one more certificate.
+    pub(crate) fn with(mut self, cti: Cti, slot: Slot, status: CertificateStatus) -> Self {
+        self.certificates.push(Certificate {
+            cti,
+            slot,
+            status,
+            issued_at: NOON,
+            key_origin: KeyOrigin::Generated,
+            proof: ProofLevel::Proved,
+            object: (status != CertificateStatus::Intended).then(|| b"signed".to_vec()),
+            receipt: None,
+            transcript: None,
+        });
+        self
+    }
+}
+
+/// A device as it may be on record.
+pub(crate) fn device_of(id: &DeviceId, keys: Vec<Key>) -> Device {
+    let mut device = Draft::new(*id, Profile::Full, NOON, NOON).device;
+    device.keys = keys;
+    device
+}
+
+/// The names of the events in a draft.
+pub(super) fn noted(draft: &Draft) -> Vec<String> {
+    draft.notes().iter().map(|note| note.event.parts().unwrap().0).collect()
 }

@@ -31,13 +31,15 @@ use std::{collections::BTreeMap, sync::Once};
 
 use cbor_schemas::{DeviceId, DeviceListClaims};
 use serde::{Deserialize, Serialize};
-use sqlx::{AnyConnection, Row, any::AnyRow};
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
-    record::{Cti, Key, Slot},
-    sql, stations,
+    change::Change,
+    entry::AuditEntry,
+    error::Error,
+    event::Event,
+    handle::Registry,
+    record::{Certificate, CertificateStatus, Cti, Key, List, Slot, StationToken},
+    rows::Rows,
 };
 use crate::{
     clock::{rfc3339, span},
@@ -51,26 +53,8 @@ pub const ONE_DAY: u64 = 24 * 60 * 60;
 /// From here on it is said that a signature bears another time than the clock's, in seconds.
 const WORTH_SAYING: u64 = 60;
 
-/// Devices that were given something that bears a later time than $1, since they were last given up: the newest of those.
-/// It is about all devices, or those of the condition. The trail has all that was signed here, and the certificates what was
-/// merged; the maker's part of a device's memory outlives it being given up.
-macro_rules! newest {
-    ($condition:literal) => {
-        concat!(
-            "SELECT device, MAX(time) AS newest, MAX(made) AS made FROM (\
-             SELECT keys.device AS device, c.issued_at AS time, \
-             CAST(CASE WHEN c.slot = 'factory' AND c.status <> 'revoked' THEN 1 ELSE 0 END AS BIGINT) AS made \
-             FROM certificates c JOIN keys ON keys.x = c.x WHERE c.object IS NOT NULL AND c.issued_at > $1 \
-             AND (c.slot = 'factory' OR c.status IN ('issued', 'installed')) ",
-            $condition,
-            " UNION ALL SELECT device, time, CAST(0 AS BIGINT) FROM audit a WHERE time > $1 ",
-            $condition,
-            " AND device <> '' AND event IN ('certificate-intended', 'token-intended', 'voucher-intended') AND NOT EXISTS \
-             (SELECT 1 FROM audit r WHERE r.device = a.device AND r.event = 'released' AND r.seq > a.seq)\
-             ) AS given GROUP BY device ORDER BY device"
-        )
-    };
-}
+/// The events by which something is signed for a device.
+const SIGNED: [&str; 3] = ["certificate-intended", "token-intended", "voucher-intended"];
 
 /// How the machine's clock stands to the believed time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -157,21 +141,21 @@ pub struct HeldAhead {
 impl Registry {
     /// What the machine's clock says, what is believed, and which devices hold a time that is yet to come.
     pub async fn clock(&self) -> Result<ClockView, Error> {
-        // One snapshot, in which nothing is written.
-        let mut tx = self.pool.begin().await?;
+        let mut reading = self.read().await?;
+        let rows = &mut reading.rows;
         let now = self.now();
-        let head = sqlx::query("SELECT believed FROM audit_head WHERE id = 1").fetch_one(&mut *tx).await?;
-        let believed = Some(sql::unsigned(&head, "believed")?).filter(|believed| *believed > 0);
-        let beginning = beginning(&mut tx).await?.unwrap_or(now);
-        let min_iat = newest_min_iat(&mut tx).await?;
+        let believed = Some(rows.head().await?.believed).filter(|believed| *believed > 0);
+        let beginning = beginning(rows).await?.unwrap_or(now);
+        let min_iat = newest_min_iat(rows).await?;
+        let given = given_later_than(rows, now).await?;
         Ok(ClockView {
             now,
             believed,
             beginning,
             standing: Standing::of(now, believed, beginning),
             min_iat: (min_iat > now).then_some(min_iat),
-            devices: held_ahead(&mut tx, now).await?,
-            grants: granted_ahead(&mut tx, now).await?,
+            devices: held_ahead(rows, &given, now).await?,
+            grants: granted_ahead(&rows.tokens().await?, &given, now)?,
         })
     }
 
@@ -181,7 +165,7 @@ impl Registry {
         let mut change = Change::begin(self).await?;
         let now = change.now;
         let Some(newest) = change.newest_signature().filter(|newest| now < *newest) else { return Ok(None) };
-        change.believed = now;
+        change.head.believed = now;
         change.record(None, &Event::ClockSetBack { from: newest, to: now }).await?;
         change.commit().await?;
         Ok(Some(newest))
@@ -196,7 +180,7 @@ impl Change {
     pub(super) async fn signing_time(&mut self) -> Result<u64, Error> {
         self.signing_is_open()?;
         let (now, newest) = (self.now, self.newest_signature());
-        let beginning = beginning(&mut self.tx).await?.unwrap_or(now);
+        let beginning = beginning(&mut self.rows).await?.unwrap_or(now);
         let last = newest.unwrap_or(beginning);
         match Standing::of(now, newest, beginning) {
             Standing::Behind => return Err(Error::ClockBehind { now, last }),
@@ -204,8 +188,8 @@ impl Change {
             Standing::LittleBehind if last - now >= WORTH_SAYING => tell_of_clock(now, last),
             _ => {}
         }
-        self.believed = self.believed.max(now);
-        self.now = self.believed;
+        self.head.believed = self.head.believed.max(now);
+        self.now = self.head.believed;
         Ok(self.now)
     }
 
@@ -215,23 +199,24 @@ impl Change {
     /// As [`Change::signing_time`].
     pub(super) async fn token_time(&mut self) -> Result<u64, Error> {
         let time = self.signing_time().await?;
-        self.now = time.max(newest_min_iat(&mut self.tx).await?);
+        self.now = time.max(newest_min_iat(&mut self.rows).await?);
         Ok(self.now)
     }
 
     /// When something for `device` ends that bears `time` and is to be good for so many seconds.
     pub(super) async fn expiry(&mut self, device: &DeviceId, time: u64, seconds: u64) -> Result<u64, Error> {
-        let newest = sqlx::query(newest!("AND device = $2"))
-            .bind(sql::signed(time))
-            .bind(device.as_str())
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        let newest = newest.map(|row| sql::unsigned(&row, "newest")).transpose()?;
-        Ok(newest.unwrap_or(time).saturating_add(seconds))
+        let entries = self.rows.entries_about(device, SIGNED).await?;
+        let released = self.rows.entries_about(device, ["released"; 3]).await?;
+        let released = released.first().map_or(0, |entry| entry.seq);
+        let given = entries.iter().filter(|entry| entry.seq > released).map(|entry| entry.time);
+        let known = self.rows.device(device).await?;
+        let certificates = known.iter().flat_map(|device| &device.keys).flat_map(|key| &key.certificates);
+        let held = certificates.filter(|it| it.object.is_some() && is_held(it)).map(|it| it.issued_at);
+        Ok(given.chain(held).fold(time, u64::max).saturating_add(seconds))
     }
 
     fn newest_signature(&self) -> Option<u64> {
-        (self.believed > 0).then_some(self.believed)
+        Some(self.head.believed).filter(|believed| *believed > 0)
     }
 }
 
@@ -259,72 +244,99 @@ fn tell_of_clock(now: u64, last: u64) {
     });
 }
 
-async fn beginning(connection: &mut AnyConnection) -> Result<Option<u64>, Error> {
-    let first = sqlx::query("SELECT time FROM audit WHERE seq = 1").fetch_optional(connection).await?;
-    first.map(|row| sql::unsigned(&row, "time")).transpose()
+async fn beginning(rows: &mut Rows) -> Result<Option<u64>, Error> {
+    Ok(rows.entry(1).await?.map(|first| first.time))
+}
+
+/// The earliest `iat` that the next list lets tokens have: after the newest one that is revoked.
+pub(super) async fn min_iat(rows: &mut Rows) -> Result<u64, Error> {
+    Ok(rows.newest_revoked_token().await?.map_or(0, |newest| newest.saturating_add(1)))
 }
 
 /// The newest `min_iat` of a list that is there, or that will be.
-async fn newest_min_iat(connection: &mut AnyConnection) -> Result<u64, Error> {
-    let list = sqlx::query("SELECT claims FROM lists ORDER BY version DESC LIMIT 1");
-    let said = match list.fetch_optional(&mut *connection).await? {
-        Some(row) => list_claims(&row, |claims| claims.min_iat)?,
+async fn newest_min_iat(rows: &mut Rows) -> Result<u64, Error> {
+    let said = match rows.newest_list().await? {
+        Some(list) => claims_of(&list)?.min_iat,
         None => 0,
     };
-    Ok(said.max(stations::min_iat(connection).await?))
+    Ok(said.max(min_iat(rows).await?))
 }
 
-async fn held_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<(DeviceId, HeldAhead)>, Error> {
+fn claims_of(list: &List) -> Result<DeviceListClaims<'_>, Error> {
+    DeviceListClaims::decode(list.claims()).map_err(|_| Error::Corrupt("list"))
+}
+
+/// What devices were given that bears a later time than some: the trail has all that was signed here, and the certificates what
+/// was merged.
+struct Given {
+    certificates: Vec<(DeviceId, Certificate)>,
+    /// Of what was signed since the device was last given up.
+    entries: Vec<(DeviceId, AuditEntry)>,
+}
+
+async fn given_later_than(rows: &mut Rows, time: u64) -> Result<Given, Error> {
+    let certificates = rows.signed_later_than(time).await?;
+    let mut entries = Vec::new();
+    for entry in rows.entries_later_than(time, SIGNED).await? {
+        let device = entry.device.parse().map_err(|_| Error::Corrupt("device"))?;
+        let released = rows.entries_about(&device, ["released"; 3]).await?;
+        if released.first().is_none_or(|last| last.seq < entry.seq) {
+            entries.push((device, entry));
+        }
+    }
+    Ok(Given { certificates, entries })
+}
+
+/// Whether the device remembers the time of a signed certificate. The maker's part of its memory outlives it being given up.
+fn is_held(certificate: &Certificate) -> bool {
+    certificate.slot == Slot::Factory
+        || matches!(certificate.status, CertificateStatus::Issued | CertificateStatus::Installed)
+}
+
+async fn held_ahead(rows: &mut Rows, given: &Given, now: u64) -> Result<Vec<(DeviceId, HeldAhead)>, Error> {
     let mut held = BTreeMap::new();
-    for row in sqlx::query(newest!("")).bind(sql::signed(now)).fetch_all(&mut *connection).await? {
-        let (until, made) = (sql::unsigned(&row, "newest")?, sql::unsigned(&row, "made")? > 0);
-        held.insert(sql::word(&row, "device")?, HeldAhead { until, made });
+    let mut hold = |device, until: u64, made: bool| {
+        let held: &mut HeldAhead = held.entry(device).or_insert(HeldAhead { until, made });
+        (held.until, held.made) = (held.until.max(until), held.made | made);
+    };
+    for (device, certificate) in given.certificates.iter().filter(|(_, certificate)| is_held(certificate)) {
+        let made = certificate.slot == Slot::Factory && certificate.status != CertificateStatus::Revoked;
+        hold(*device, certificate.issued_at, made);
+    }
+    for (device, entry) in &given.entries {
+        hold(*device, entry.time, false);
     }
     // Whoever put a list on a device may have had a token of another time. Versions are not less than the times of signing.
-    let lists = sqlx::query("SELECT version, claims FROM lists WHERE version > $1 ORDER BY version")
-        .bind(sql::signed(now))
-        .fetch_all(&mut *connection)
-        .await?;
-    for list in &lists {
-        let until = list_claims(list, |claims| claims.issued_at)?;
-        if until <= now {
-            continue;
-        }
-        let holders = sqlx::query("SELECT device FROM devices WHERE list_version >= $1")
-            .bind(list.try_get::<i64, _>("version")?)
-            .fetch_all(&mut *connection)
-            .await?;
-        for holder in &holders {
-            let held = held.entry(sql::word(holder, "device")?).or_insert(HeldAhead { until, made: false });
-            held.until = held.until.max(until);
+    for list in rows.lists_after(now).await? {
+        let until = claims_of(&list)?.issued_at;
+        if until > now {
+            for holder in rows.holders_since(list.version).await? {
+                hold(holder, until, false);
+            }
         }
     }
     Ok(held.into_iter().collect())
 }
 
-async fn granted_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<GrantAhead>, Error> {
-    let tokens = sqlx::query(
-        "SELECT station, issued_at, expires_at FROM tokens WHERE revoked_at IS NULL AND issued_at > $1 ORDER BY station, id",
-    );
-    let mut granted = Vec::new();
-    for row in tokens.bind(sql::signed(now)).fetch_all(&mut *connection).await? {
-        granted.push(GrantAhead {
-            what: Granted::Token { station: row.try_get("station")? },
-            issued_at: sql::unsigned(&row, "issued_at")?,
-            expires_at: sql::unsigned(&row, "expires_at")?,
-        });
-    }
-    let vouchers = sqlx::query(
-        "SELECT device, time, payload FROM audit a WHERE time > $1 AND event = 'voucher-intended' AND NOT EXISTS \
-         (SELECT 1 FROM audit r WHERE r.device = a.device AND r.event = 'released' AND r.seq > a.seq) ORDER BY device, seq",
-    );
-    for row in vouchers.bind(sql::signed(now)).fetch_all(&mut *connection).await? {
+fn granted_ahead(tokens: &[StationToken], given: &Given, now: u64) -> Result<Vec<GrantAhead>, Error> {
+    let tokens = tokens.iter().filter(|token| token.revoked_at.is_none() && token.issued_at > now);
+    let mut tokens: Vec<_> = tokens.collect();
+    tokens.sort_by_key(|token| (&token.station, &token.id));
+    let token = |token: &StationToken| GrantAhead {
+        what: Granted::Token { station: token.station.clone() },
+        issued_at: token.issued_at,
+        expires_at: token.expires_at,
+    };
+    let mut granted: Vec<_> = tokens.into_iter().map(token).collect();
+    let mut vouchers: Vec<_> = given.entries.iter().filter(|(_, entry)| entry.event == "voucher-intended").collect();
+    vouchers.sort_by_key(|(device, entry)| (device.as_str(), entry.seq));
+    for (device, entry) in vouchers {
         let voucher: VoucherEntry =
-            serde_json::from_str(row.try_get("payload")?).map_err(|_| Error::Corrupt("a voucher's entry"))?;
+            serde_json::from_str(&entry.payload).map_err(|_| Error::Corrupt("a voucher's entry"))?;
         // The others end by their use.
         if let Some(expires_at) = voucher.expires_at {
-            let what = Granted::Voucher { device: sql::word(&row, "device")?, owner: voucher.owner };
-            granted.push(GrantAhead { what, issued_at: sql::unsigned(&row, "time")?, expires_at });
+            let what = Granted::Voucher { device: *device, owner: voucher.owner };
+            granted.push(GrantAhead { what, issued_at: entry.time, expires_at });
         }
     }
     Ok(granted)
@@ -335,11 +347,6 @@ async fn granted_ahead(connection: &mut AnyConnection, now: u64) -> Result<Vec<G
 struct VoucherEntry {
     owner: String,
     expires_at: Option<u64>,
-}
-
-fn list_claims(row: &AnyRow, wanted: impl Fn(&DeviceListClaims<'_>) -> u64) -> Result<u64, Error> {
-    let claims: Vec<u8> = row.try_get("claims")?;
-    DeviceListClaims::decode(&claims).map(|claims| wanted(&claims)).map_err(|_| Error::Corrupt("list"))
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@
 
 use cbor_schemas::{DeviceId, Receipt, VoucherClaims};
 use protocol::key::PublicKey;
-use sqlx::Row;
 
 use super::{
-    Error, Registry,
-    audit::{Change, Event},
-    lookup,
-    record::{CertificateStatus, KeyStatus, Slot},
-    sql,
+    change::Change,
+    error::Error,
+    event::Event,
+    handle::Registry,
+    record::{CertificateStatus, Device, Key, KeyStatus, Slot},
 };
 
 /// A voucher that is wanted.
@@ -50,31 +49,8 @@ impl Registry {
     pub async fn grant_voucher(&self, wanted: &VoucherRequest) -> Result<VoucherGrant, Error> {
         let mut change = Change::begin(self).await?;
         let now = change.token_time().await?;
-        let refuse = |reason| Error::NoVoucher { device: wanted.device, reason };
-        let device = lookup::load(&mut change.tx, &wanted.device).await?;
-        // A maker may have owned it, and given it up: then the key is pending.
-        let key = device
-            .iter()
-            .flat_map(|device| &device.keys)
-            .find(|key| key.status != KeyStatus::Revoked && key.installed(wanted.slot).is_some());
-        let key = key.ok_or_else(|| {
-            refuse(match wanted.slot {
-                Slot::Factory => "its factory slot is not ours; run `commissioner commission --as factory` first",
-                Slot::Owner => "it is not one of your devices; run `commissioner commission` first",
-            })
-        })?;
-        if wanted.slot == Slot::Owner && key.escrowed {
-            return Err(refuse(
-                "a copy of its key is kept here; run `commissioner rekey` first, so that nobody knows it",
-            ));
-        }
-        let known = match wanted.claim_counter {
-            Some(counter) => Some(counter),
-            None => change.claim_counter(&key.x).await?,
-        };
-        let claim_counter = known.ok_or_else(|| {
-            refuse("no receipt of ours tells its claim counter; read it with `commissioner get /comm`, and give it with --claim-counter")
-        })?;
+        let device = change.rows.device(&wanted.device).await?;
+        let claim_counter = vouch(device.as_ref(), wanted)?;
         let expires_at = match wanted.lifetime {
             Some(lifetime) => Some(change.expiry(&wanted.device, now, lifetime).await?),
             None => None,
@@ -100,37 +76,51 @@ impl Registry {
 
     /// The devices that have a certificate of ours in the factory slot, about a key that is not revoked, by ID.
     pub async fn made_here(&self) -> Result<Vec<DeviceId>, Error> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT keys.device FROM keys JOIN certificates c ON c.x = keys.x \
-             WHERE keys.status <> 'revoked' AND c.slot = 'factory' AND c.status = 'installed' ORDER BY keys.device",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(|row| sql::word(row, "device")).collect()
+        self.read().await?.rows.devices_with_factory_certificate().await
     }
 }
 
-impl Change {
-    /// The claim counter of the device with this key: what its newest receipt says, and one more if the owner slot was
-    /// emptied by us since. `None` if a certificate is there whose receipt never came.
-    async fn claim_counter(&mut self, x: &[u8; 32]) -> Result<Option<u32>, Error> {
-        let rows = sqlx::query("SELECT slot, status, receipt FROM certificates WHERE x = $1")
-            .bind(x.to_vec())
-            .fetch_all(&mut *self.tx)
-            .await?;
-        let mut newest = None;
-        for row in &rows {
-            let (slot, status): (Slot, CertificateStatus) = (sql::word(row, "slot")?, sql::word(row, "status")?);
-            let receipt = match row.try_get::<Option<Vec<u8>>, _>("receipt")? {
-                Some(receipt) => Receipt::decode(&receipt).map_err(|_| Error::Corrupt("receipt"))?,
-                None if status == CertificateStatus::Installed => return Ok(None),
-                None => continue,
-            };
-            let is_emptied = slot == Slot::Owner && status == CertificateStatus::Removed;
-            newest = newest.max(Some(receipt.claim_counter.saturating_add(u32::from(is_emptied))));
-        }
-        Ok(newest)
+/// The claim counter for a voucher, if we can vouch for the device.
+///
+/// # Errors
+/// [`Error::NoVoucher`].
+fn vouch(device: Option<&Device>, wanted: &VoucherRequest) -> Result<u32, Error> {
+    let refuse = |reason| Error::NoVoucher { device: wanted.device, reason };
+    // A maker may have owned it, and given it up: then the key is pending.
+    let mut keys = device.into_iter().flat_map(|device| &device.keys);
+    let key = keys.find(|key| key.status != KeyStatus::Revoked && key.installed(wanted.slot).is_some());
+    let key = key.ok_or_else(|| {
+        refuse(match wanted.slot {
+            Slot::Factory => "its factory slot is not ours; run `commissioner commission --as factory` first",
+            Slot::Owner => "it is not one of your devices; run `commissioner commission` first",
+        })
+    })?;
+    if wanted.slot == Slot::Owner && key.escrowed {
+        return Err(refuse("a copy of its key is kept here; run `commissioner rekey` first, so that nobody knows it"));
     }
+    let known = match wanted.claim_counter {
+        Some(counter) => Some(counter),
+        None => claim_counter(key)?,
+    };
+    known.ok_or_else(|| {
+        refuse("no receipt of ours tells its claim counter; read it with `commissioner get /comm`, and give it with --claim-counter")
+    })
+}
+
+/// The claim counter of the device with this key: what its newest receipt says, and one more if the owner slot was
+/// emptied by us since. `None` if a certificate is there whose receipt never came.
+fn claim_counter(key: &Key) -> Result<Option<u32>, Error> {
+    let mut newest = None;
+    for certificate in &key.certificates {
+        let receipt = match &certificate.receipt {
+            Some(receipt) => Receipt::decode(receipt).map_err(|_| Error::Corrupt("receipt"))?,
+            None if certificate.status == CertificateStatus::Installed => return Ok(None),
+            None => continue,
+        };
+        let is_emptied = certificate.slot == Slot::Owner && certificate.status == CertificateStatus::Removed;
+        newest = newest.max(Some(receipt.claim_counter.saturating_add(u32::from(is_emptied))));
+    }
+    Ok(newest)
 }
 
 #[cfg(test)]

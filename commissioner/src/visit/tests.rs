@@ -180,6 +180,34 @@ async fn a_station_without_the_issuers_key_presents_its_token_until_that_is_over
 }
 
 #[tokio::test]
+async fn a_token_is_one_issuers_for_one_form_of_a_stations_key() {
+    let temp = tempfile::tempdir().unwrap();
+    let station = station(&temp).await;
+    let (public, own) = (*station.registry.issuer(), *station.key.public());
+    let (_, grant) = station.registry.grant_station(&own, StationScope::Everything, 60).await.unwrap();
+    let good = *grant.claims();
+    let other = Issuer::new(crate::keys::IssuerKey::generate());
+    let others = StationTokenClaims { issuer: other.id(), audience: Audience::All(other.id()), ..good };
+    let kind = Kind::StationToken;
+    for (name, by, kind, claims) in [
+        ("good", &station.issuer, kind, good),
+        ("another kind", &station.issuer, Kind::DeviceList, good),
+        ("another issuer's name", &station.issuer, kind, others),
+        ("another signer", &other, kind, good),
+        ("another x", &station.issuer, kind, StationTokenClaims { key: other.anchor(), ..good }),
+        ("another y", &station.issuer, kind, StationTokenClaims { key: with_other_y(good.key), ..good }),
+        ("another kid", &station.issuer, kind, StationTokenClaims { key: CoseKey { kid: [7; 8], ..good.key }, ..good }),
+    ] {
+        let mut payload = [0; StationTokenClaims::MAX_LEN];
+        let len = claims.encode(&mut payload).unwrap();
+        let object = by.sign_as(kind.typ(), &payload[..len]).unwrap();
+        assert_eq!(InstalledToken::new(object, &public, &own).is_some(), name == "good", "{name}");
+    }
+    let junk = station.issuer.sign_as(kind.typ(), b"junk").unwrap();
+    assert_eq!(InstalledToken::new(junk, &public, &own), None);
+}
+
+#[tokio::test]
 async fn a_device_that_only_copied_an_account_never_sees_a_token() {
     let temp = tempfile::tempdir().unwrap();
     let station = station(&temp).await;
@@ -337,7 +365,7 @@ async fn an_account_that_differs_under_protection_ends_the_visit() {
 fn only_tokens_move_a_watermark_and_never_back() {
     let account = |owner| {
         let info = DeviceInfo { watermarks: Watermarks { factory: None, owner }, ..info(None) };
-        Account { bytes: encode(&info), key: None }
+        Account::of(&info)
     };
     let differences = |before, after, token| account(before).differences(&account(after), token);
     assert!(differences(None, Some(5), Some(5)).is_empty());

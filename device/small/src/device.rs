@@ -14,8 +14,9 @@
 use core::fmt;
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, KeyOrigin, Kind, Limits,
-    ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView, Watermarks, report,
+    ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, Flaw, IssuerId, KeyOrigin,
+    Kind, Limits, ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView, Watermarks,
+    read_signed, report,
 };
 use coap_message::{MinimalWritableMessage, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
@@ -296,11 +297,15 @@ impl<S: Storage> Device<S> {
         if anchor.x == own_key.x {
             return Err(Problem::malformed("the anchor is the device's own key"));
         }
-        let rejected =
-            |detail| Problem { detail: Some(detail), ..Problem::new(code::BAD_REQUEST, "certificate rejected") };
-        let (object, _) = DeviceCertificateClaims::read_signed(certificate, anchor, &self.config.device, own_key)
-            .map_err(rejected)?;
-        sign1::verify(&key, &object).map_err(|_| rejected("the anchor did not sign it"))
+        let is_certified = || {
+            let (object, claims) = read_signed::<DeviceCertificateClaims>(certificate, IssuerId(anchor.kid))?;
+            claims.check_subject(&self.config.device, own_key)?;
+            sign1::verify(&key, &object).map_err(|_| Flaw::OtherSigner)
+        };
+        is_certified().map_err(|flaw| Problem {
+            detail: Some(flaw.detail()),
+            ..Problem::new(code::BAD_REQUEST, "certificate rejected")
+        })
     }
 
     /// Reads what the factory slot holds.

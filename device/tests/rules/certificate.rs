@@ -31,6 +31,10 @@ fn certificates_that_are_refused() {
     for (certificate, reason) in [
         (issuer.certificate(&DeviceCertificateClaims { key: stranger, ..good }), "cnf names another key"),
         (issuer.certificate(&DeviceCertificateClaims { key: with_other_y(own), ..good }), "cnf names another key"),
+        (
+            issuer.certificate(&DeviceCertificateClaims { key: CoseKey { kid: [7; 8], ..own }, ..good }),
+            "cnf names another key",
+        ),
         (issuer.certificate(&DeviceCertificateClaims { subject: elsewhere, ..good }), "sub names another device"),
         (issuer.certificate(&DeviceCertificateClaims { issuer: other.id(), ..good }), "iss is not the anchor"),
         (other.certificate(&other.certificate_claims(own)), "iss is not the anchor"),

@@ -13,8 +13,9 @@ use cbor_schemas::{DeviceInfo, Limits};
 use commissioner::{
     client::{Client, Timers},
     cmd::exit::CommandError,
-    commission::{self, Terms, commission},
+    commission::{Terms, commission},
     link::{Datagram, Datagrams, Io},
+    ownership::{rekey, reset},
     visit::{Account, Station},
 };
 use end_to_end::one_process::{quiet, station};
@@ -115,10 +116,10 @@ impl Command {
                 commission(&mut client, &account, station, &Terms::OWNER, &quiet()).await?;
             }
             Self::Rekey => {
-                commission::rekey(&mut client, &account, station, &quiet()).await?;
+                rekey(&mut client, &account, station, &quiet()).await?;
             }
             Self::Reset => {
-                commission::reset(&mut client, &account, station, &quiet()).await?;
+                reset(&mut client, &account, station, &quiet()).await?;
             }
         }
         Ok(())

@@ -227,6 +227,7 @@ impl From<commission::Error> for CommandError {
             | Error::Refused(_)
             | Error::NoReset(_)
             | Error::NoRekey(_)
+            | Error::SameKey
             | Error::NotTakenBack(_)
             | Error::NoInjection(_)
             | Error::OtherKey

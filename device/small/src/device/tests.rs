@@ -116,13 +116,14 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     off.kid = Thumbprint::of(&off.x, &off.y).kid();
     let payload = Sign1::decode(object).unwrap().payload;
     let voucher = signed(&issuer, Kind::Voucher, payload);
+    let with_object = |object: &[u8]| request(&SlotRequest { anchor, certificate: Some(object), voucher: None });
     let cases = [
         (damaged, "did not sign"),
         (b"garbage".to_vec(), "not an anchor"),
         (request(&SlotRequest { anchor, certificate: None, voucher: None }), "is missing"),
         (request(&SlotRequest { anchor, certificate: Some(object), voucher: Some(b"one") }), "vouchers"),
-        (request(&SlotRequest { anchor, certificate: Some(&voucher), voucher: None }), "typ"),
-        (request(&SlotRequest { anchor, certificate: Some(b"no"), voucher: None }), "not a signed object"),
+        (with_object(&voucher), "typ"),
+        (with_object(b"no"), "not a signed object"),
         (with(odd), "as issuers make them"),
         (with(off), "as issuers make them"),
         (with(CoseKey { kid: [1; 8], ..anchor }), "as issuers make them"),
@@ -130,6 +131,10 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         (with(other.public().cose_key()), "iss"),
         (certificate(&issuer, &info, |claims| claims.subject = "urn:dev:ops:32473-small-2".parse().unwrap()), "sub"),
         (certificate(&issuer, &info, |claims| claims.key = other.public().cose_key()), "cnf"),
+        (certificate(&issuer, &info, |claims| claims.key.y[31] ^= 1), "cnf"),
+        (certificate(&issuer, &info, |claims| claims.key.kid = [7; 8]), "cnf"),
+        (with_object(&signed(&other, Kind::DeviceCertificate, payload)), "did not sign"),
+        (with_object(&signed(&issuer, Kind::DeviceCertificate, b"junk")), "malformed claims"),
         (certificate(&issuer, &info, |claims| claims.issuer = IssuerId([9; 8])), "iss"),
     ];
     for (body, expected) in cases {

@@ -13,9 +13,10 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{Error, failure::Hindrance};
+use super::{failure::Hindrance, transaction::Database};
 use crate::{
     files::{self, BESIDE_DATABASE},
+    registry::Error,
     state_dir::{self, Found, Lock, StateDir},
 };
 
@@ -39,15 +40,15 @@ const DURABLE: &str = "PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000;";
 const ALONE: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 30000;";
 
 /// A database that is open, and whose schema is right.
-pub(super) struct Connected {
-    pub(super) pool: AnyPool,
+pub(crate) struct Connected {
+    pub(crate) database: Database,
     /// It is read as it is now, whatever becomes of it.
-    pub(super) is_frozen: bool,
+    pub(crate) is_frozen: bool,
 }
 
 /// What may be done to a database whose schema is not of this program's version.
 #[derive(Clone, Copy)]
-pub(super) enum Purpose<'l> {
+pub(crate) enum Purpose<'l> {
     /// Nothing.
     Look,
     /// It is brought up to date, if it is one that `init` has finished.
@@ -60,7 +61,7 @@ pub(super) enum Purpose<'l> {
 ///
 /// # Errors
 /// [`state_dir::Error::Lost`] if tables are missing that were there.
-pub(super) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Option<Connected>, Error> {
+pub(crate) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Option<Connected>, Error> {
     sqlx::any::install_default_drivers();
     // SQLite gives its -wal and -shm files the mode of the main file.
     dir.keep_registry_private()?;
@@ -68,7 +69,7 @@ pub(super) async fn connect(dir: &StateDir, purpose: Purpose<'_>) -> Result<Opti
     let pool = opening.pool().await?;
     let outcome = bring_up_to_date(dir, &pool, purpose).await;
     match outcome {
-        Ok(true) => Ok(Some(Connected { pool, is_frozen: opening.is_frozen })),
+        Ok(true) => Ok(Some(Connected { database: Database(pool), is_frozen: opening.is_frozen })),
         // Whoever fails leaves nothing beside the database, which is there until it is closed.
         outcome => {
             pool.close().await;
@@ -100,12 +101,12 @@ async fn bring_up_to_date(dir: &StateDir, pool: &AnyPool, purpose: Purpose<'_>) 
         Err(MigrateError::VersionMissing(version)) => Err(Error::Newer { path: dir.registry(), version }),
         // Such as a full disk.
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(error.into()),
-        Err(other) => Err(Error::Migration(other)),
+        Err(other) => Err(Error::Migration(other.into())),
     }
 }
 
 /// The error for a registry that is less than it was.
-pub(super) fn lost(dir: &StateDir, what: &str) -> state_dir::Error {
+pub(crate) fn lost(dir: &StateDir, what: &str) -> state_dir::Error {
     state_dir::Error::Lost { path: dir.registry(), what: what.to_owned() }
 }
 
@@ -223,13 +224,13 @@ impl Opening {
 }
 
 /// Opens a database that nobody else has open to look at it: it is not changed, and nothing is made beside it.
-pub(super) async fn look_at(path: &Path) -> Result<AnyPool, Error> {
+pub(crate) async fn look_at(path: &Path) -> Result<Database, Error> {
     sqlx::any::install_default_drivers();
     let url = format!("{}?mode=ro&immutable=true", sqlite_url(path));
     let mut first = AnyConnection::connect(&url).await?;
     first.ping().await?;
     first.close().await?;
-    Ok(AnyPoolOptions::new().max_connections(1).connect(&url).await?)
+    Ok(Database(AnyPoolOptions::new().max_connections(1).connect(&url).await?))
 }
 
 async fn configure(connection: &mut AnyConnection, settings: &'static str) -> Result<(), sqlx::Error> {
@@ -326,7 +327,7 @@ mod tests {
     async fn commits_are_synchronised() {
         let fixture = Fixture::new().await;
         let pragma = async |name: &'static str| -> String {
-            let row = sqlx::query(name).fetch_one(&fixture.registry.pool).await.unwrap();
+            let row = sqlx::query(name).fetch_one(&fixture.registry.database.0).await.unwrap();
             sqlx::Row::try_get::<String, _>(&row, 0)
                 .unwrap_or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).unwrap().to_string())
         };
@@ -343,7 +344,7 @@ mod tests {
              VALUES (99, 'from the future', TRUE, $1, 0)",
         )
         .bind(vec![0u8; 48])
-        .execute(&fixture.registry.pool)
+        .execute(&fixture.registry.database.0)
         .await
         .unwrap();
         let error = Registry::open(&fixture.dir, Clock::manual(0), false).await.unwrap_err();
@@ -356,7 +357,7 @@ mod tests {
         let fixture = Fixture::new().await;
         sqlx::query("UPDATE _sqlx_migrations SET checksum = $1 WHERE version = 1")
             .bind(vec![0u8; 48])
-            .execute(&fixture.registry.pool)
+            .execute(&fixture.registry.database.0)
             .await
             .unwrap();
         let error = Registry::open(&fixture.dir, Clock::manual(0), false).await.unwrap_err();
@@ -369,7 +370,7 @@ mod tests {
     }
 
     async fn execute(fixture: &Fixture, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(&fixture.registry.pool).await.unwrap();
+        sqlx::raw_sql(sql).execute(&fixture.registry.database.0).await.unwrap();
     }
 
     fn is_a_loss(error: &Error, fixture: &Fixture) {
@@ -387,7 +388,7 @@ mod tests {
         for table in made.into_iter().chain([VERSIONS]) {
             let fixture = Fixture::new().await;
             let drop = format!("PRAGMA foreign_keys = OFF; DROP TABLE {table};");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&fixture.registry.pool).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&fixture.registry.database.0).await.unwrap();
             let error = opened(&fixture).await.unwrap_err();
             assert!(matches!(error, Error::StateDir(state_dir::Error::Lost { .. })), "{table}: {error}");
             is_a_loss(&error, &fixture);
@@ -487,7 +488,7 @@ mod tests {
         let (_temp, dir) = copied(&fixture, &["", "-wal"]);
         let error = read_only(&dir).map(drop).unwrap_err();
         assert!(matches!(error, Error::Unmerged(_)), "{error}");
-        fixture.registry.pool.close().await;
+        fixture.registry.close().await;
         let (_temp, dir) = copied(&fixture, &[""]);
         assert_eq!(devices_at(&read_only(&dir).unwrap()).await, 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was written");

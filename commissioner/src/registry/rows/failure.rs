@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Error;
+use crate::registry::Error;
 
 /// SQLite's result codes: damage to the file, and what is no database at all.
 const DAMAGE: [u32; 2] = [11, 26];
@@ -20,7 +20,7 @@ const READ_ONLY: u32 = 8;
 
 /// Why a database could not be opened in the usual way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hindrance {
+pub(crate) enum Hindrance {
     /// The file system maps no memory that is shared.
     NoSharedMemory,
     /// The disk is full.
@@ -30,7 +30,7 @@ pub(super) enum Hindrance {
 }
 
 impl Hindrance {
-    pub(super) fn of(error: &sqlx::Error) -> Self {
+    pub(crate) fn of(error: &sqlx::Error) -> Self {
         match code(error) {
             Some(code) if NO_SHARED_MEMORY.contains(&code) => Self::NoSharedMemory,
             Some(code) if NO_ROOM.contains(&code) => Self::NoRoom,
@@ -55,15 +55,15 @@ impl From<sqlx::Error> for Error {
         };
         match code(&error).map(|code| code & 0xff) {
             _ if is_damage => Self::Damaged { file: None, what: error.to_string() },
-            Some(READ_ONLY) => Self::ReadOnly(error),
-            _ => Self::Database(error),
+            Some(READ_ONLY) => Self::ReadOnly(error.into()),
+            _ => Self::Database(error.into()),
         }
     }
 }
 
 impl Error {
     /// The same with the name of the registry's file, where that is known.
-    pub(super) fn at(self, registry: &Path) -> Self {
+    pub(crate) fn at(self, registry: &Path) -> Self {
         match self {
             Self::Damaged { what, .. } => Self::Damaged { file: Some(registry.to_owned()), what },
             other => other,
