@@ -7,7 +7,7 @@ use protocol::coap::{Block, BlockSize, BodySlice};
 use crate::{problem::Problem, resources::content_format};
 
 /// The longest body of a response in bytes.
-pub const BODY_LEN: usize = 768;
+pub(crate) const BODY_LEN: usize = 768;
 
 /// A response that is being put together. One is kept for all of them, since it is large.
 pub struct Answer {

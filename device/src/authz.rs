@@ -11,7 +11,7 @@ use protocol::key::PublicKey;
 use crate::{lifecycle::Role, problem::Problem};
 
 /// Grants held at the same time. The one unused for longest makes room; a peer's for a station's, but not the reverse.
-pub const CAPACITY: usize = 4;
+pub(crate) const CAPACITY: usize = 4;
 
 /// A key that an anchor of ours vouches for.
 #[derive(Debug, Clone, Copy)]
@@ -56,20 +56,20 @@ pub struct Verifier<'a> {
 
 /// Grants by key.
 #[derive(Debug, Default)]
-pub struct Grants {
+pub(crate) struct Grants {
     /// Least recently used first.
     held: Vec<Grant, CAPACITY>,
 }
 
 impl Grants {
     /// None.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Grants { held: Vec::new() }
     }
 
     /// Keeps `grant` in place of an older one for the same key. Anyone can present a token again, so an older one does not
     /// displace a newer one.
-    pub fn insert(&mut self, grant: Grant) {
+    pub(crate) fn insert(&mut self, grant: Grant) {
         if self.of(&grant.key).is_some_and(|held| held.issued_at > grant.issued_at) {
             return;
         }
@@ -86,7 +86,7 @@ impl Grants {
     }
 
     /// The key whose kid this is.
-    pub fn resolve(&mut self, kid: &[u8]) -> Option<PublicKey> {
+    pub(crate) fn resolve(&mut self, kid: &[u8]) -> Option<PublicKey> {
         let at = self.held.iter().position(|grant| grant.key.kid().as_slice() == kid)?;
         let grant = self.held.remove(at);
         let key = grant.key;
@@ -95,17 +95,17 @@ impl Grants {
     }
 
     /// What `key` was granted.
-    pub fn of(&self, key: &PublicKey) -> Option<&Grant> {
+    pub(crate) fn of(&self, key: &PublicKey) -> Option<&Grant> {
         self.held.iter().find(|grant| grant.key == *key)
     }
 
     /// Whether `key` belongs to a station with a token.
-    pub fn is_station(&self, key: &PublicKey) -> bool {
+    pub(crate) fn is_station(&self, key: &PublicKey) -> bool {
         self.of(key).is_some_and(|grant| grant.role != Role::Peer)
     }
 
     /// Ends those that do not hold under a new device list.
-    pub fn apply_list(&mut self, mode: ListMode, min_iat: u64) {
+    pub(crate) fn apply_list(&mut self, mode: ListMode, min_iat: u64) {
         self.held.retain(|grant| match grant.role {
             Role::Owner => grant.issued_at >= min_iat,
             Role::Peer => mode == ListMode::Revoked,
@@ -114,7 +114,7 @@ impl Grants {
     }
 
     /// Ends them all.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.held.clear();
     }
 }
@@ -204,7 +204,7 @@ impl Verifier<'_> {
     }
 }
 
-/// Bounds how many signatures a [source](crate::sources) can make the device verify: a burst of 4, then one a second.
+/// Bounds how many signatures a source can make the device verify: a burst of 4, then one a second.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimit {
     allowance: u8,

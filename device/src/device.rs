@@ -1,7 +1,7 @@
 //! The device: what each resource does, once the request is plain and its sender known.
 
-mod slots;
-mod values;
+mod slot_requests;
+mod value_requests;
 
 use core::fmt::Write;
 
@@ -20,10 +20,10 @@ use crate::{
     authz::{Anchor, Grant, Grants, Verifier},
     identity::{HardwareSecret, Identity},
     lifecycle::{Refusal, Request, Role, State, decide},
+    offer::{ANCHORED_LEN, anchor_alone},
     peers,
     problem::Problem,
     resources::{ProductResource, RESOURCES, Resource, Target, content_format},
-    slots::{ANCHORED_LEN, anchor_alone},
     store::{self, Layout, LayoutError, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store},
     values::{Value, Values},
 };
@@ -105,16 +105,11 @@ struct Whole<F> {
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The key that EDHOC proved; `None` without security.
     pub key: Option<PublicKey>,
     /// The number of the session; 0 without security.
     pub session: u32,
-}
-
-impl Caller {
-    /// Whoever sent a request without security.
-    pub const ANYONE: Caller = Caller { key: None, session: 0 };
 }
 
 /// What the device list makes of a key.
@@ -180,7 +175,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         self.whole.as_ref().map(|whole| whole.identity.key.public())
     }
 
-    /// The device's private key, for a [`Client`](crate::client::Client); `None` in the condition `fault`.
+    /// The device's private key, for a client of other devices; `None` in the condition `fault`.
     pub fn private_key(&self) -> Option<&PrivateKey> {
         self.whole.as_ref().map(|whole| &whole.identity.key)
     }
@@ -212,8 +207,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         core::mem::take(&mut self.changed)
     }
 
-    /// Somebody is at the device, and has shown it by a long press of its button at `now`, in milliseconds since the start:
-    /// see [`Button`](crate::button::Button). For 30 seconds this serves for one act of those that ask for presence.
+    /// Somebody is at the device, and has shown it by a long press of its button at `now`, in milliseconds since the start.
+    /// For 30 seconds this serves for one act of those that ask for presence.
     pub fn note_presence(&mut self, now: u64) {
         self.present_until = Some(now.saturating_add(PRESENCE_MS));
     }

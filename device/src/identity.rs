@@ -9,7 +9,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 /// A key and where it came from.
-pub struct Identity {
+pub(crate) struct Identity {
     /// The key pair, its public point with an even y.
     pub key: PrivateKey,
     /// Generated here, injected by an owner, or derived from a hardware-unique key.
@@ -23,7 +23,7 @@ pub struct HardwareSecret([u8; 32]);
 impl Identity {
     /// The key of a device whose flash is blank: derived if the board has a `secret`, so that it is the same one after each
     /// erase; else a new one.
-    pub fn first(secret: Option<HardwareSecret>, device: &DeviceId, rng: &mut impl CryptoRngCore) -> Self {
+    pub(crate) fn first(secret: Option<HardwareSecret>, device: &DeviceId, rng: &mut impl CryptoRngCore) -> Self {
         match secret.and_then(|secret| secret.derive(device)) {
             Some(key) => Identity { key, origin: KeyOrigin::Derived },
             None => Self::generate(rng),
@@ -31,7 +31,7 @@ impl Identity {
     }
 
     /// Makes a new key from `rng`, which must be a real source of randomness.
-    pub fn generate(rng: &mut impl CryptoRngCore) -> Self {
+    pub(crate) fn generate(rng: &mut impl CryptoRngCore) -> Self {
         Identity { key: PrivateKey::generate(rng), origin: KeyOrigin::Generated }
     }
 
@@ -39,7 +39,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`KeyError::OutOfRange`]; [`KeyError::NoPair`] if x does not belong to d.
-    pub fn injected(mut key: PrivateCoseKey) -> Result<Self, KeyError> {
+    pub(crate) fn injected(mut key: PrivateCoseKey) -> Result<Self, KeyError> {
         let taken = PrivateKey::from_cose(&key);
         key.d.zeroize();
         taken.map(|key| Identity { key, origin: KeyOrigin::Injected })

@@ -1,6 +1,6 @@
 //! A commissionable device: what it accepts, in which state, and what it keeps in flash.
 //!
-//! A firmware brings a [`Board`](device::Board), flash ([`embedded_storage::nor_flash::NorFlash`]), a random number
+//! A firmware brings a [`Board`], flash ([`embedded_storage::nor_flash::NorFlash`]), a random number
 //! generator and one or more [`Link`](transport::Link)s, and gives them to each other:
 //!
 //! ```no_run
@@ -8,15 +8,14 @@
 //! # where
 //! #     F: embedded_storage::nor_flash::NorFlash,
 //! #     R: rand_core::CryptoRngCore,
-//! #     B: device::device::Board,
+//! #     B: device::Board,
 //! #     P: embedded_io_async::Read + embedded_io_async::Write,
 //! # {
 //! use core::{cell::RefCell, future::pending};
 //!
 //! use cbor_schemas::ClaimPolicy;
 //! use device::{
-//!     device::{Config, Device},
-//!     server::{Memory, Server},
+//!     Config, Device, Memory, Server,
 //!     store::Layout,
 //!     transport::{serial::Serial, serve},
 //! };
@@ -38,8 +37,8 @@
 //! # }
 //! ```
 //!
-//! Read [`lifecycle`] and [`resources`] first: the specification in two tables. Then [`server`] for how a datagram becomes
-//! a request, [`device`](mod@device) for what each resource does, and [`store`] for what survives a power cut.
+//! To read the source, begin with `lifecycle.rs` and `resources.rs`: the specification in two tables. Then `server.rs` has
+//! how a datagram becomes a request, `device.rs` what each resource does, and [`store`] what survives a power cut.
 //!
 //! No input of a peer makes anything here panic, and nothing is answered before it is durable.
 #![cfg_attr(not(test), no_std)]
@@ -55,25 +54,31 @@
     )
 )]
 
-pub mod answer;
-pub mod authz;
-pub mod button;
-pub mod client;
-pub mod device;
+mod answer;
+mod authz;
+mod device;
 pub mod flash;
-pub mod identity;
-pub mod led;
-pub mod lifecycle;
-pub mod peers;
-pub mod problem;
-pub mod resources;
-pub mod server;
-pub mod slots;
-pub mod sources;
+mod identity;
+mod lifecycle;
+mod offer;
+mod peers;
+mod problem;
+mod resources;
+mod server;
+mod sources;
 pub mod store;
 pub mod transport;
-pub mod usb;
 pub mod values;
+
+use cbor_schemas::{DeviceListClaims, Keys, Kind, Sign1};
+
+pub use answer::Answer;
+pub use device::{Board, Config, Device};
+pub use identity::HardwareSecret;
+pub use lifecycle::Access;
+pub use problem::Problem;
+pub use resources::{ProductResource, content_format};
+pub use server::{Memory, Server};
 
 /// The longest CoAP datagram the device takes or sends, in bytes (RFC 7252 section 4.6 suggests 1152).
 pub const DATAGRAM_LEN: usize = 1152;
@@ -88,4 +93,10 @@ pub const LIST_LEN: usize = Sign1::encoded_len(
 );
 const _: () = assert!(LIST_LEN <= BODY_LEN, "a list of LIST_KEYS keys is longer than a body");
 
-use cbor_schemas::{DeviceListClaims, Keys, Kind, Sign1};
+/// What the project's own tests and fuzzers look into. Any release may change it.
+pub mod insides {
+    pub use crate::authz::{Anchor, Grant, RateLimit, Verifier};
+    pub use crate::lifecycle::{FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide};
+    pub use crate::offer::{Offer, Vouched, VoucherVerifier};
+    pub use crate::resources::RESOURCES;
+}

@@ -141,7 +141,7 @@ pub struct State {
 
 /// One line of the specification.
 #[derive(Debug, Clone, Copy)]
-pub struct Rule {
+pub(crate) struct Rule {
     request: &'static str,
     matches: fn(Request) -> bool,
     when: When,
@@ -237,7 +237,7 @@ macro_rules! rule {
 
 /// The specification.
 #[rustfmt::skip]
-pub const RULES: &[Rule] = &[
+pub(crate) const RULES: &[Rule] = &[
     //     request                                                                          when                who                  then
     rule!("discover"            Request::Discover,                                          Always,             EVERYONE,            Keep),
     rule!("read info"           Request::ReadInfo,                                          Always,             EVERYONE,            Keep),

@@ -11,7 +11,7 @@ use crate::{LIST_KEYS, LIST_LEN, problem::Problem, store::List};
 
 /// A list that the owner signed, and what of it is kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Checked<'a> {
+pub(crate) struct Checked<'a> {
     /// What it says.
     pub claims: DeviceListClaims<'a>,
     /// What it comes to.
@@ -24,7 +24,7 @@ pub struct Checked<'a> {
 ///
 /// # Errors
 /// 4.00 with what is wrong; 4.13 with the largest size (Size1) if it has more keys than fit.
-pub fn check<'a>(body: &'a [u8], owner: &PublicKey) -> Result<Checked<'a>, Problem> {
+pub(crate) fn check<'a>(body: &'a [u8], owner: &PublicKey) -> Result<Checked<'a>, Problem> {
     let rejected = |detail| Problem::new(code::BAD_REQUEST, "list rejected").with_detail(detail);
     let object =
         Sign1::decode_as(Kind::DeviceList, body).map_err(|_| rejected("not a signed object, or of another kind"))?;
@@ -44,7 +44,7 @@ pub fn check<'a>(body: &'a [u8], owner: &PublicKey) -> Result<Checked<'a>, Probl
 ///
 /// # Errors
 /// 4.09 if it is older, or as old and says something else.
-pub fn supersede(list: List, held: Option<&List>) -> Result<Option<List>, Problem> {
+pub(crate) fn supersede(list: List, held: Option<&List>) -> Result<Option<List>, Problem> {
     let conflict = |detail| Err(Problem::new(code::CONFLICT, "list rejected").with_detail(detail));
     match held {
         Some(held) if list.version < held.version => conflict("a newer version is installed"),
@@ -57,7 +57,7 @@ pub fn supersede(list: List, held: Option<&List>) -> Result<Option<List>, Proble
 }
 
 /// What `/comm/peers` says.
-pub fn view(held: Option<&List>) -> PeersView {
+pub(crate) fn view(held: Option<&List>) -> PeersView {
     PeersView {
         version: held.map(|list| list.version),
         mode: held.map(|list| list.mode),

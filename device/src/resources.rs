@@ -104,7 +104,7 @@ pub const RESOURCES: &[Entry] = &[
 ];
 
 /// Critical options that are understood, of requests as the application sees them.
-pub const OPTIONS: &[u16] = &[
+pub(crate) const OPTIONS: &[u16] = &[
     option::URI_HOST,
     option::URI_PORT,
     option::URI_PATH,
@@ -115,12 +115,12 @@ pub const OPTIONS: &[u16] = &[
 ];
 
 /// The line of the table that a request is for.
-pub fn find(request: &impl ReadableMessage) -> Option<&'static Entry> {
+pub(crate) fn find(request: &impl ReadableMessage) -> Option<&'static Entry> {
     RESOURCES.iter().find(|entry| is_path(entry.path, request))
 }
 
 /// What a request is for: one of our own resources, or one of the product's values or resources.
-pub fn find_with(
+pub(crate) fn find_with(
     product: &'static [ProductResource],
     values: &'static [Value],
     request: &impl ReadableMessage,
@@ -137,7 +137,7 @@ pub fn find_with(
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy)]
-pub enum Target {
+pub(crate) enum Target {
     /// A line of [`RESOURCES`].
     Own(&'static Entry),
     /// A value of the product, and its place among them.
@@ -148,7 +148,7 @@ pub enum Target {
 
 impl Target {
     /// The absolute path.
-    pub fn path(&self) -> &'static str {
+    pub(crate) fn path(&self) -> &'static str {
         match self {
             Target::Own(entry) => entry.path,
             Target::Value(_, value) => value.path,
@@ -157,7 +157,7 @@ impl Target {
     }
 
     /// What it names.
-    pub fn resource(&self) -> Resource {
+    pub(crate) fn resource(&self) -> Resource {
         match self {
             Target::Own(entry) => entry.resource,
             Target::Value(at, _) => Resource::Value(*at),
@@ -166,7 +166,7 @@ impl Target {
     }
 
     /// Whether the resource has this method.
-    pub fn has(&self, method: Method) -> bool {
+    pub(crate) fn has(&self, method: Method) -> bool {
         match self {
             Target::Own(entry) => entry.methods.contains(&method),
             Target::Value(_, value) => method == Put || method == Get && !value.secret,
@@ -175,7 +175,7 @@ impl Target {
     }
 
     /// Content formats of request bodies, and of answers.
-    pub fn formats(&self) -> (Option<u16>, u16) {
+    pub(crate) fn formats(&self) -> (Option<u16>, u16) {
         match self {
             Target::Own(entry) => (entry.takes, entry.answers),
             Target::Value(..) => (Some(content_format::OCTET_STREAM), content_format::OCTET_STREAM),
@@ -185,7 +185,7 @@ impl Target {
 }
 
 /// The method of a request, if it is one that any resource has.
-pub fn method(code: u8) -> Option<Method> {
+pub(crate) fn method(code: u8) -> Option<Method> {
     match code {
         code::GET => Some(Get),
         code::POST => Some(Post),

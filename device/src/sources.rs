@@ -11,17 +11,17 @@ use heapless::Vec;
 use crate::{authz::RateLimit, problem::Problem};
 
 /// Sources that are told apart at the same time.
-pub const CAPACITY: usize = 4;
+pub(crate) const CAPACITY: usize = 4;
 
 /// Allowances by source. `A` is the address of a peer.
-pub struct Sources<A> {
+pub(crate) struct Sources<A> {
     /// Least recently used first.
     held: Vec<(A, RateLimit), CAPACITY>,
 }
 
 impl<A: Copy + Eq> Sources<A> {
     /// None.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Sources { held: Vec::new() }
     }
 
@@ -29,7 +29,7 @@ impl<A: Copy + Eq> Sources<A> {
     ///
     /// # Errors
     /// 4.29 where nothing is left; [`Problem::PROVE_ADDRESS`].
-    pub fn take(&mut self, from: A, is_proved: bool, now: u64) -> Result<(), Problem> {
+    pub(crate) fn take(&mut self, from: A, is_proved: bool, now: u64) -> Result<(), Problem> {
         let known = self.held.iter().position(|(address, _)| *address == from);
         // Who has all of an allowance again is as good as new.
         let idle = self.held.iter().position(|(_, allowance)| allowance.is_full(now));

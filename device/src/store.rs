@@ -74,6 +74,7 @@
 //! The flash needs words of 4 to 32 bytes and pages of at least 1024 bytes: others do not compile. How much flash:
 //! [`Layout::smallest`].
 
+mod blocking;
 mod contents;
 mod error;
 mod half;

@@ -22,10 +22,8 @@ use commissioner::{
     visit::{Account, Station},
 };
 use device::{
-    DATAGRAM_LEN,
-    device::{Board, Config, Device},
+    Board, Config, DATAGRAM_LEN, Device, Memory, Server,
     flash::{FlashError, RamFlash},
-    server::{Memory, Server},
     store::{Layout, Opened, Scratch, Slot, Store},
     transport::{Service, Source},
 };

@@ -14,10 +14,22 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("device-micro-ecc", Some(&[])),
     ("device-protocol", Some(&["cbor-schemas", "device-micro-ecc"])), // on some processors
     ("device", Some(&["cbor-schemas", "device-protocol"])),
+    ("device-embassy", Some(&["cbor-schemas", "device-protocol", "device", "device-board"])),
     ("device-small", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-board", Some(&["cbor-schemas", "device"])), // for its tests only
-    ("embassy-usb-usbip", Some(&[])),                    // publishable by itself
-    ("device-sim", Some(&["cbor-schemas", "device-protocol", "device", "device-small", "embassy-usb-usbip"])),
+    ("device-board", Some(&["cbor-schemas", "device"])),
+    ("embassy-usb-usbip", Some(&[])), // publishable by itself
+    (
+        "device-sim",
+        Some(&[
+            "cbor-schemas",
+            "device-protocol",
+            "device",
+            "device-board",
+            "device-embassy",
+            "device-small",
+            "embassy-usb-usbip",
+        ]),
+    ),
     ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
     ("commissioning-examples", None),
     ("end-to-end", None),
@@ -25,8 +37,15 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// The crates that have to do without an operating system, and what would bring one in.
-const NO_STD: &[&str] =
-    &["cbor-schemas", "device-micro-ecc", "device-protocol", "device", "device-small", "device-board"];
+const NO_STD: &[&str] = &[
+    "cbor-schemas",
+    "device-micro-ecc",
+    "device-protocol",
+    "device",
+    "device-embassy",
+    "device-small",
+    "device-board",
+];
 const NEEDS_STD: &[&str] = &["getrandom", "tokio", "libc"];
 
 #[test]
@@ -125,18 +144,33 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn the_device_crates_need_no_operating_system() {
     for package in NO_STD {
-        let tree = Command::new(env!("CARGO"))
-            .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
-            .current_dir(root())
-            .output()
-            .expect("cargo runs");
-        let tree = String::from_utf8(tree.stdout).expect("UTF-8");
-        assert!(tree.starts_with(package), "{tree}");
-        for line in tree.lines() {
-            let dependency = line.split(' ').next().unwrap_or_default();
-            assert!(!NEEDS_STD.contains(&dependency), "{package} depends on {dependency}");
-        }
+        let tree = tree_of(package);
+        let std = tree.iter().find(|dependency| NEEDS_STD.contains(&dependency.as_str()));
+        assert_eq!(std, None, "of {package}");
     }
+}
+
+/// The device is for any executor, and a product with a UART builds neither a USB stack nor a network.
+#[test]
+fn what_is_for_embassy_is_built_where_it_is_asked_for() {
+    let device = tree_of("device");
+    assert_eq!(device.iter().find(|dependency| dependency.starts_with("embassy-")), None);
+    let uart = tree_of("device-embassy");
+    assert!(uart.contains("embassy-time"), "{uart:?}");
+    let others = ["embassy-usb", "embassy-net", "smoltcp", "log"];
+    assert_eq!(uart.iter().find(|dependency| others.contains(&dependency.as_str())), None);
+}
+
+/// The package and all that it is built with, with no features but its default ones.
+fn tree_of(package: &str) -> BTreeSet<String> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let tree = String::from_utf8(tree.stdout).expect("UTF-8");
+    assert!(tree.starts_with(package), "{tree}");
+    tree.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
 }
 
 /// What the host's tests say of a library holds for the firmware too.

@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use device::usb::{Counters, FULL_SPEED, link_local, mac_addresses};
+use device_embassy::usb::{Counters, FULL_SPEED, link_local, mac_addresses};
 use embassy_usb_usbip::{Port, Speed};
 use host::{Answer, EPIPE, Host, PATIENCE, Transfer, attach, block_on};
 use slipmux::{Slipmux, encode_buffered};

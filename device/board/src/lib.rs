@@ -14,7 +14,9 @@
 )]
 
 mod active_low;
+pub mod button;
 pub mod entropy;
+pub mod led;
 mod words;
 
 pub use active_low::ActiveLow;

@@ -25,18 +25,16 @@ use clap::{
 };
 use critical_section as _;
 use device::{
-    DATAGRAM_LEN,
-    answer::Answer,
-    client::{Client, Request},
-    device::{Board, Config, Device},
-    identity::HardwareSecret,
-    led,
-    problem::Problem,
-    resources::{ProductResource, content_format},
-    server::{Memory, Server},
-    transport::{Link, LogLine, Source, serial::Serial, serve},
-    usb::IpEndpoint,
+    Answer, Board, Config, DATAGRAM_LEN, Device, HardwareSecret, Memory, Problem, ProductResource, Server,
+    content_format,
+    transport::serial::Serial,
+    transport::{Link, LogLine, Source, serve},
     values::{Value, Values},
+};
+use device_board::led;
+use device_embassy::{
+    client::{Client, Request},
+    usb::IpEndpoint,
 };
 use device_sim::{pty, until_told_to_stop};
 use embassy_time as _;
@@ -110,7 +108,7 @@ enum Address {
     /// The n-th serial line: there is one peer at its other end.
     Serial(usize),
     Udp(SocketAddr),
-    Usb(device::usb::Address),
+    Usb(device_embassy::usb::Address),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -322,8 +320,8 @@ impl Source for Address {
     }
 }
 
-impl From<device::usb::Address> for Address {
-    fn from(address: device::usb::Address) -> Self {
+impl From<device_embassy::usb::Address> for Address {
+    fn from(address: device_embassy::usb::Address) -> Self {
         Address::Usb(address)
     }
 }

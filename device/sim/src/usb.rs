@@ -4,10 +4,8 @@ use std::{cell::RefCell, convert::Infallible, fmt, io, net::SocketAddr, str::Fro
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use cbor_schemas::DeviceId;
-use device::{
-    transport::{LogLine, Service},
-    usb::{Address, Counters, FULL_SPEED, HIGH_SPEED, IpEndpoint, Resources, Setup, serve},
-};
+use device::transport::{LogLine, Service};
+use device_embassy::usb::{Address, Counters, FULL_SPEED, HIGH_SPEED, IpEndpoint, Resources, Setup, serve};
 use embassy_usb_usbip::{Driver, Error, Port, Speed, serve_tcp, vhci};
 use rand_core::{OsRng, RngCore};
 use tokio::net::TcpListener;

@@ -2,14 +2,13 @@
 
 use core::ops::Range;
 
-use embassy_embedded_hal::adapter::BlockingAsync;
-use embassy_futures::block_on;
 use embedded_storage::nor_flash::{NorFlash, NorFlashError as _};
 use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 use zeroize::Zeroize as _;
 
 use super::{
+    blocking::{Blocking, block_on},
     contents::MAX_CONTENTS_LEN,
     error::{Error, FaultReason},
     layout::{item_len, word},
@@ -42,7 +41,7 @@ pub(super) struct Region<'f, F> {
     range: Range<u32>,
 }
 
-type Map<'f, F> = MapStorage<u8, BlockingAsync<&'f mut F>, Cache<Uncached, Uncached, Uncached, u8>>;
+type Map<'f, F> = MapStorage<u8, Blocking<&'f mut F>, Cache<Uncached, Uncached, Uncached, u8>>;
 
 impl<'f, F: NorFlash> Region<'f, F> {
     pub(super) fn new(flash: &'f mut F, range: Range<u32>) -> Self {
@@ -91,7 +90,7 @@ impl<'f, F: NorFlash> Region<'f, F> {
 
     fn map(&mut self) -> Result<Map<'_, F>, Error> {
         let config = MapConfig::try_new(self.range.clone()).map_err(|_| Error::Fault(FaultReason::Unreadable))?;
-        Ok(MapStorage::new(BlockingAsync::new(&mut *self.flash), config, Cache::new_uncached()))
+        Ok(MapStorage::new(Blocking(&mut *self.flash), config, Cache::new_uncached()))
     }
 }
 

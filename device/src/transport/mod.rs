@@ -2,12 +2,15 @@
 //!
 //! Nothing above this module knows the cable.
 
+pub mod group;
 pub mod serial;
-pub mod udp;
 
-use core::{cell::RefCell, future::Future};
-
-use embassy_futures::select::{Either, select};
+use core::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
 pub use protocol::conversation::Source;
 
@@ -54,8 +57,16 @@ pub async fn serve<A: Copy, L: Link<A>, S: Service<A>>(
 ) -> Result<(), L::Error> {
     let mut answer = [0; DATAGRAM_LEN];
     loop {
-        match select(link.receive(), next_log_line()).await {
-            Either::First(received) => {
+        let event = {
+            let (mut received, mut line) = (pin!(link.receive()), pin!(next_log_line()));
+            poll_fn(|context| match received.as_mut().poll(context) {
+                Poll::Ready(received) => Poll::Ready(Event::Received(received)),
+                Poll::Pending => line.as_mut().poll(context).map(Event::Line),
+            })
+            .await
+        };
+        match event {
+            Event::Received(received) => {
                 let (datagram, from) = received?;
                 // The borrow ends before the next await, so on one executor it is always free.
                 let answered = match service.try_borrow_mut() {
@@ -66,7 +77,13 @@ pub async fn serve<A: Copy, L: Link<A>, S: Service<A>>(
                     link.send(from, answer).await?;
                 }
             }
-            Either::Second(line) => link.log(&line).await?,
+            Event::Line(line) => link.log(&line).await?,
         }
     }
+}
+
+/// What [`serve`] waits for.
+enum Event<R, L> {
+    Received(R),
+    Line(L),
 }

@@ -8,6 +8,7 @@ use cbor_schemas::{
 };
 use device::store::{List, Opened, Scratch, Slot, Store};
 use protocol::key::PrivateKey;
+use sha2::{Digest as _, Sha256};
 
 use crate::common::{
     Driver, Flash, HOUR, Issuer, NOW, Owner, Request, Response, Session, TestDevice, Visitor, encoded, layout, post,
@@ -269,7 +270,7 @@ fn receipt(answer: &Response, new: &Observed) {
     let receipt = Receipt::decode(answer.payload()).unwrap();
     assert_eq!(Some(receipt.device), new.info.credential.map(|key| key.x));
     assert_eq!((receipt.generation, receipt.claim_counter), (new.info.generation, new.info.claim_counter));
-    assert_eq!(receipt.digest, device::slots::digest(new.owner.as_ref().unwrap()));
+    assert_eq!(receipt.digest, digest(new.owner.as_ref().unwrap()));
 }
 
 #[test]
@@ -427,7 +428,7 @@ fn renewal_by_the_factory() {
 fn factory_receipt(answer: &Response, new: &Observed) {
     let receipt = Receipt::decode(answer.payload()).unwrap();
     assert_eq!(new.info.factory, SlotState::Certified);
-    assert_eq!(receipt.digest, device::slots::digest(new.factory.as_ref().unwrap()));
+    assert_eq!(receipt.digest, digest(new.factory.as_ref().unwrap()));
 }
 
 #[test]
@@ -506,4 +507,9 @@ fn watermark_of_a_token() {
         assert_eq!(new.info.watermarks.owner, Some(NOW + 1));
     };
     request("watermark of a token", &owned(), prepare, check, 400);
+}
+
+/// What a receipt says of slot contents.
+fn digest(contents: &[u8]) -> [u8; 32] {
+    Sha256::digest(contents).into()
 }

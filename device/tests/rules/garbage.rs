@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use coap_lite::Packet;
-use device::{DATAGRAM_LEN, resources::RESOURCES};
+use device::{DATAGRAM_LEN, insides::RESOURCES};
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 
 use crate::common::{CABLE, NETWORK, Owner, Request, Session, TestDevice, Visitor, get, post, put};

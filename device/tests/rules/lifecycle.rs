@@ -4,8 +4,8 @@ use std::{env, fmt::Write, fs, path::Path};
 
 use cbor_schemas::{ClaimPolicy, Condition, SlotState};
 use device::{
-    lifecycle::{Access, FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide},
-    problem::Problem,
+    Access, Problem,
+    insides::{FactoryWrite, OwnerWrite, Refusal, Request, Role, State, Voucher, decide},
 };
 
 const ROLES: [Role; 5] = [Role::Anyone, Role::Stranger, Role::Peer, Role::Factory, Role::Owner];

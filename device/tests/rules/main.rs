@@ -5,7 +5,6 @@ mod addresses;
 mod blockwise;
 mod certificate;
 mod claim;
-mod client;
 mod common;
 mod discovery;
 mod durability;

@@ -10,11 +10,8 @@ use std::{
 
 use device::{
     DATAGRAM_LEN,
-    transport::{
-        Link, LogLine,
-        serial::{LineError, Serial},
-        serve,
-    },
+    transport::serial::{LineError, Serial},
+    transport::{Link, LogLine, serve},
 };
 use embassy_futures::{block_on, join::join};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};

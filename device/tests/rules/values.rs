@@ -1,10 +1,8 @@
 //! The product's values: who writes and reads them, what is written once, and what becomes of them.
 
+use crate::common::{Driver, Owner, Response, TestDevice, Visitor, get, layout, led, post, put};
 use cbor_schemas::{Aif, Condition, ListMode, StationTokenClaims};
 use coap_numbers::option::{BLOCK1, SIZE1};
-use device::led;
-
-use crate::common::{Driver, Owner, Response, TestDevice, Visitor, get, layout, post, put};
 
 const FLASHES: &str = "/comm/slots/identify-flashes";
 const SENDER: &str = "/comm/slots/sender-id";

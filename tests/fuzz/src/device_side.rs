@@ -4,10 +4,9 @@ use std::{cell::RefCell, convert::Infallible};
 
 use cbor_schemas::{Audience, IssuerId, Kind, Sign1, SlotRequest, StationTokenClaims, VoucherClaims, Watermarks};
 use device::{
-    authz::{Anchor, Verifier},
-    lifecycle::{Role, Voucher},
-    slots::{Offer, VoucherVerifier},
-    transport::{LogLine, serial::Serial, serve},
+    insides::{Anchor, Offer, Role, Verifier, Voucher, VoucherVerifier},
+    transport::serial::Serial,
+    transport::{LogLine, serve},
 };
 use embedded_io_async::{ErrorType, Read, Write};
 use end_to_end::one_process::Dice;

@@ -3,10 +3,8 @@
 use std::thread;
 
 use commissioner::link::Link;
-use device::{
-    DATAGRAM_LEN,
-    usb::{FULL_SPEED, HIGH_SPEED},
-};
+use device::DATAGRAM_LEN;
+use device_embassy::usb::{FULL_SPEED, HIGH_SPEED};
 use embassy_usb_usbip::{Speed, vhci};
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
 

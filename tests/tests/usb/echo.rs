@@ -3,10 +3,8 @@
 use std::cell::RefCell;
 
 use critical_section as _;
-use device::{
-    transport::{LogLine, Service},
-    usb::{self, Address, Counters, Resources, Setup},
-};
+use device::transport::{LogLine, Service};
+use device_embassy::usb::{self, Address, Counters, Resources, Setup};
 use embassy_time as _;
 use embassy_usb_usbip::Driver;
 

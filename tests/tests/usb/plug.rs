@@ -203,7 +203,7 @@ impl Ways {
 
     /// The link to its address at the network.
     pub(crate) fn udp_link(&self, id: &str) -> String {
-        format!("udp:{}%{}", device::usb::link_local(&id.parse().expect("a device ID")), self.interface)
+        format!("udp:{}%{}", device_embassy::usb::link_local(&id.parse().expect("a device ID")), self.interface)
     }
 }
 

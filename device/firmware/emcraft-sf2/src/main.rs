@@ -9,7 +9,7 @@ mod uart;
 
 use cortex_m_rt::{entry, exception};
 use device::store::Layout;
-use firmware::{Hardware, NoButton, device_id, run};
+use firmware::{Hardware, NoButton, config, device_id, run};
 use firmware_emulated::{
     led::NoLed,
     page::Generator,
@@ -27,17 +27,15 @@ const UART: u16 = 10;
 #[embassy_executor::task]
 async fn commissioning(uid: [u8; 8], rng: Generator) {
     let Some(device) = device_id("sf2", &uid) else { return };
+    let config = config(device, concat!("emcraft-sf2 ", env!("CARGO_PKG_VERSION")), 50);
     let hardware = Hardware {
-        device,
         flash: SpiNor::new(Spi::start()),
         layout: Layout::smallest::<SpiNor>(0),
         rng,
         port: Uart::start(Uart16550, UART),
-        led: NoLed,
         button: NoButton,
-        operation_ms: 50,
     };
-    run(hardware, concat!("emcraft-sf2 ", env!("CARGO_PKG_VERSION"))).await;
+    run(config, hardware, NoLed).await;
 }
 
 #[entry]

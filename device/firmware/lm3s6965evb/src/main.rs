@@ -13,10 +13,11 @@ use cortex_m_rt::{entry, exception};
 use device::{
     flash::RamFlash,
     store::Layout,
-    transport::{Service, serial::Serial, serve},
+    transport::serial::Serial,
+    transport::{Service, serve},
 };
 use embassy_time::Instant;
-use firmware::{config, console, device_id, memory, now_ms, start};
+use firmware::{Led, config, console, device_id, memory, now_ms, start, start_log};
 use firmware_emulated::{
     page::Generator,
     uart::{Uart, on_interrupt},
@@ -68,7 +69,7 @@ fn agree(own: &PrivateKey, peer: &PublicKey) -> bool {
 #[embassy_executor::task]
 async fn commissioning(uid: [u8; 8], mut rng: Generator) {
     let Some(device) = device_id("lm3s", &uid) else { return };
-    console::start();
+    start_log();
     let before = Instant::now();
     let key = PrivateKey::generate(&mut rng);
     log::info!("cost: key generation, {} us", before.elapsed().as_micros());
@@ -82,7 +83,7 @@ async fn commissioning(uid: [u8; 8], mut rng: Generator) {
     let config = config(device, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION")), 100);
     let (flash, layout) = (Flash::erased(CELLS.take()), Layout::smallest::<Flash>(0));
     let Some(memory) = memory!(()) else { return };
-    let Some(server) = start(config, flash, layout, rng, memory) else { return };
+    let Ok(server) = start(config, Led, flash, layout, rng, memory) else { return };
     let server = RefCell::new(Metered(server));
     let _ = serve(&server, &mut Serial::new(Uart::start(Pl011, UART), ()), now_ms, console::next_line).await;
 }

@@ -15,7 +15,7 @@ use embassy_nrf::{
     rng::Rng,
     uarte,
 };
-use firmware::{Hardware, run};
+use firmware::{Hardware, config, run};
 
 use board::LAYOUT;
 
@@ -45,15 +45,13 @@ async fn main(_spawner: Spawner) {
         &mut received,
         &mut to_send,
     );
+    let config = config(device, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION")), 160);
     let hardware = Hardware {
-        device,
         flash: Nvmc::new(board.NVMC),
         layout: LAYOUT,
         rng,
         port,
-        led: ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard)),
         button: ActiveLow(Input::new(board.P0_11, Pull::Up)),
-        operation_ms: 160,
     };
-    run(hardware, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION"))).await;
+    run(config, hardware, ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard))).await;
 }

@@ -17,7 +17,7 @@ use embassy_nrf::{
         vbus_detect::{self, HardwareVbusDetect},
     },
 };
-use firmware::{Hardware, run_usb};
+use firmware::{Hardware, config, run_usb};
 
 use board::LAYOUT;
 
@@ -32,15 +32,14 @@ async fn main(_spawner: Spawner) {
     let Some(device) = board::id() else { return };
     let rng = Rng::new_blocking(board.RNG);
     rng.set_bias_correction(true);
+    let config = config(device, concat!("nrf52840-dk-usb ", env!("CARGO_PKG_VERSION")), 160);
     let hardware = Hardware {
-        device,
         flash: Nvmc::new(board.NVMC),
         layout: LAYOUT,
         rng,
         port: Driver::new(board.USBD, Interrupts, HardwareVbusDetect::new(Interrupts)),
-        led: ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard)),
         button: ActiveLow(Input::new(board.P0_11, Pull::Up)),
-        operation_ms: 160,
     };
-    run_usb(hardware, "nRF52840 DK", concat!("nrf52840-dk-usb ", env!("CARGO_PKG_VERSION"))).await;
+    let led = ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard));
+    run_usb(config, hardware, led, "nRF52840 DK").await;
 }

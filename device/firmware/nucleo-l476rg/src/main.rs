@@ -59,18 +59,16 @@ async fn main(_spawner: Spawner) {
     ) else {
         return;
     };
+    let config = firmware::config(device, concat!("nucleo-l476rg ", env!("CARGO_PKG_VERSION")), 160);
     let hardware = Hardware {
-        device,
         flash: Flash::new_blocking(board.FLASH),
         layout: LAYOUT,
         rng: Rng::new(board.RNG, Interrupts),
         port,
-        led: Output::new(board.PA5, Level::Low, Speed::Low),
         // The blue one.
         button: ActiveLow(Input::new(board.PC13, Pull::None)),
-        operation_ms: 160,
     };
-    run(hardware, concat!("nucleo-l476rg ", env!("CARGO_PKG_VERSION"))).await;
+    run(config, hardware, Output::new(board.PA5, Level::Low, Speed::Low)).await;
 }
 
 /// A word of flash whose bits contradict its error correction code: programming it was cut short. In the storage that is

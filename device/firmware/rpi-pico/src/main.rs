@@ -15,7 +15,7 @@ use embassy_rp::{
     peripherals::UART0,
     uart::{self, BufferedInterruptHandler, BufferedUart},
 };
-use firmware::{Hardware, NoButton, device_id, refuse, run};
+use firmware::{Hardware, NoButton, config, device_id, refuse, run};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -46,15 +46,8 @@ async fn main(_spawner: Spawner) {
         Ok(seed) => seed,
         Err(unhealthy) => refuse(port, unhealthy).await,
     };
-    let hardware = Hardware {
-        device,
-        flash: Words(flash),
-        layout: LAYOUT,
-        rng: ChaCha20Rng::from_seed(*seed),
-        port,
-        led: Output::new(board.PIN_25, Level::Low),
-        button: NoButton,
-        operation_ms: 400,
-    };
-    run(hardware, concat!("rpi-pico ", env!("CARGO_PKG_VERSION"))).await;
+    let config = config(device, concat!("rpi-pico ", env!("CARGO_PKG_VERSION")), 400);
+    let hardware =
+        Hardware { flash: Words(flash), layout: LAYOUT, rng: ChaCha20Rng::from_seed(*seed), port, button: NoButton };
+    run(config, hardware, Output::new(board.PIN_25, Level::Low)).await;
 }

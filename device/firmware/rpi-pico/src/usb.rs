@@ -16,7 +16,7 @@ use embassy_rp::{
     uart::{self, BufferedInterruptHandler, BufferedUart},
     usb,
 };
-use firmware::{Hardware, NoButton, device_id, refuse, run_usb};
+use firmware::{Hardware, NoButton, config, device_id, refuse, run_usb};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -38,17 +38,16 @@ async fn main(_spawner: Spawner) {
         Ok(seed) => seed,
         Err(unhealthy) => return say(board.UART0, board.PIN_0, board.PIN_1, unhealthy).await,
     };
+    let config = config(device, concat!("rpi-pico-usb ", env!("CARGO_PKG_VERSION")), 400);
     let hardware = Hardware {
-        device,
         flash: Words(flash),
         layout: LAYOUT,
         rng: ChaCha20Rng::from_seed(*seed),
         port: usb::Driver::new(board.USB, Interrupts),
-        led: Output::new(board.PIN_25, Level::Low),
         button: NoButton,
-        operation_ms: 400,
     };
-    run_usb(hardware, "Raspberry Pi Pico", concat!("rpi-pico-usb ", env!("CARGO_PKG_VERSION"))).await;
+    let led = Output::new(board.PIN_25, Level::Low);
+    run_usb(config, hardware, led, "Raspberry Pi Pico").await;
 }
 
 async fn say(

@@ -3,6 +3,7 @@
 mod client;
 mod flash;
 mod issuer;
+pub(crate) mod led;
 
 use std::{cell::Cell, rc::Rc};
 
@@ -10,14 +11,7 @@ use cbor_schemas::{ClaimPolicy, DeviceInfo, Method};
 use coap_lite::{MessageType, Packet};
 use coap_numbers::code;
 use device::{
-    DATAGRAM_LEN,
-    answer::Answer,
-    device::{Board, Config, Device},
-    led,
-    lifecycle::Access,
-    problem::Problem,
-    resources::{ProductResource, content_format},
-    server::{Memory, Server},
+    Access, Answer, Board, Config, DATAGRAM_LEN, Device, Memory, Problem, ProductResource, Server, content_format,
     store::{Layout, Opened, Slot, Snapshot, Store},
     transport::{Service, Source},
     values::{Value, Values},

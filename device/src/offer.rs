@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::{lifecycle::Voucher, problem::Problem};
 
 /// The longest slot contents: an anchor and a certificate, in bytes.
-pub const CONTENTS_LEN: usize = crate::store::MAX_CONTENTS_LEN;
+pub(crate) const CONTENTS_LEN: usize = crate::store::MAX_CONTENTS_LEN;
 /// Contents with the anchor alone, in bytes.
-pub const ANCHORED_LEN: usize = 88;
+pub(crate) const ANCHORED_LEN: usize = 88;
 
 /// What a PUT to a slot offers. Certificate and voucher are not verified yet. Encodes as [`SlotContents`].
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,7 @@ impl<'a> Offer<'a> {
             .map_err(|flaw: Flaw| Problem::new(code::BAD_REQUEST, "certificate rejected").with_detail(flaw.detail()))
     }
 
-    /// Writes what the slot will hold, at most [`CONTENTS_LEN`] bytes.
+    /// Writes what the slot will hold, at most 640 bytes.
     ///
     /// # Errors
     /// 4.13 if that does not fit.
@@ -147,7 +147,7 @@ impl VoucherVerifier {
 }
 
 /// When the certificate in slot contents was signed, Unix seconds; `None` without one.
-pub fn issued_at(contents: &SlotContents<'_>) -> Option<u64> {
+pub(crate) fn issued_at(contents: &SlotContents<'_>) -> Option<u64> {
     let object = Sign1::decode(contents.certificate?).ok()?;
     DeviceCertificateClaims::decode(object.payload).ok().map(|claims| claims.issued_at)
 }
@@ -156,12 +156,12 @@ pub fn issued_at(contents: &SlotContents<'_>) -> Option<u64> {
 ///
 /// # Errors
 /// 4.13 if `out` has fewer than 88 bytes.
-pub fn anchor_alone<'b>(anchor: &PublicKey, out: &'b mut [u8]) -> Result<&'b [u8], Problem> {
+pub(crate) fn anchor_alone<'b>(anchor: &PublicKey, out: &'b mut [u8]) -> Result<&'b [u8], Problem> {
     encode_contents(&SlotContents { anchor: anchor.cose_key(), certificate: None }, out)
 }
 
 /// SHA-256 of slot contents, as the receipt carries it.
-pub fn digest(contents: &[u8]) -> [u8; 32] {
+pub(crate) fn digest(contents: &[u8]) -> [u8; 32] {
     Sha256::digest(contents).into()
 }
 

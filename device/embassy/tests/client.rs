@@ -1,13 +1,15 @@
 //! A device as a client of another one, and of servers that do it in their own way.
 
+#[path = "../../tests/rules/common/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests of the device use the rest")]
+mod common;
+
 use std::convert::Infallible;
 
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use coap_numbers::{code, option};
-use device::{
-    client::{Client, Error, Request},
-    transport::Link,
-};
+use device::transport::Link;
+use device_embassy::client::{Client, Error, Request};
 use embassy_futures::block_on;
 use protocol::key::PublicKey;
 

@@ -16,13 +16,11 @@ use embassy_sync::{
     waitqueue::WakerRegistration,
 };
 use heapless::Deque;
-use log::{LevelFilter, Log, Metadata, Record};
 
 /// Bytes that wait at the most: a report line (361 bytes) and a few others.
 pub const CAPACITY: usize = 512;
 
 static CONSOLE: Mutex<CriticalSectionRawMutex, RefCell<Console>> = Mutex::new(RefCell::new(Console::new()));
-static LOGGER: Logger = Logger;
 
 struct Console {
     /// Whole lines, each with its end of line.
@@ -31,33 +29,15 @@ struct Console {
     reader: WakerRegistration,
 }
 
-struct Logger;
-
-/// Prints what the [`log`] facade is given, levels *info* and above. Once is enough.
-#[cfg(target_has_atomic = "ptr")]
-pub fn start() {
-    // Fails if the application has a logger of its own already: then that is what it wants.
-    let _ = log::set_logger(&LOGGER);
-    log::set_max_level(LevelFilter::Info);
-}
-
-/// The same, for processors without atomic compare and swap.
-#[cfg(not(target_has_atomic = "ptr"))]
-#[allow(unsafe_code, reason = "the facade has no other way for them")]
-pub fn start() {
-    cortex_m::interrupt::free(|_| {
-        // SAFETY: nothing else can run here and set a logger, on one core without interrupts.
-        let _ = unsafe { log::set_logger_racy(&LOGGER) };
-        // SAFETY: the same.
-        unsafe { log::set_max_level_racy(LevelFilter::Info) };
-    });
-}
-
 /// Prints one line of at most 368 bytes; a longer one is cut, and so is what follows a line feed.
 pub fn print(write: impl FnOnce(&mut LogLine) -> fmt::Result) {
     let mut line = LogLine::new();
     // What fits is there, even if not all did.
     let _ = write(&mut line);
+    push(&line);
+}
+
+fn push(line: &LogLine) {
     let text = line.lines().next().unwrap_or_default();
     CONSOLE.lock(|console| {
         let Ok(mut console) = console.try_borrow_mut() else { return };
@@ -114,16 +94,19 @@ impl Console {
     }
 }
 
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            print(|line| write!(line, "{} {}", record.level(), record.args()));
+    #[test]
+    fn lines_that_do_not_fit_are_counted_and_told_after_the_others() {
+        let (mut console, line, last) = (Console::new(), "x".repeat(200), "y".repeat(109));
+        // Each has its end with it: two are 402 bytes, the third does not fit, and the last one does, to the byte.
+        for text in [&line, &line, &line, &last, ""] {
+            console.push(text);
         }
+        let lines = [(); 4].map(|()| console.pop().unwrap_or_default());
+        assert_eq!(lines, [line.as_str(), &line, &last, "(2 lines were lost)"]);
+        assert_eq!(console.pop(), None);
     }
-
-    fn flush(&self) {}
 }

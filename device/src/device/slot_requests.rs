@@ -9,9 +9,9 @@ use super::{Board, Device, Held, Whole};
 use crate::{
     answer::Answer,
     lifecycle::{FactoryWrite, OwnerWrite, Request, Role, Voucher, decide},
+    offer::{self, CONTENTS_LEN, Offer, VoucherVerifier},
     problem::Problem,
     resources::content_format,
-    slots::{self, CONTENTS_LEN, Offer, VoucherVerifier},
     store::{Scratch, Slot},
 };
 
@@ -78,7 +78,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let mut contents = [0; CONTENTS_LEN];
         let contents = offer.encode(&mut contents)?;
         let is_repeat = next.claim_counter == state.claim_counter
-            && whole.snapshot.owner.is_some_and(|held| held.digest == slots::digest(contents));
+            && whole.snapshot.owner.is_some_and(|held| held.digest == offer::digest(contents));
         if !is_repeat {
             let before = if same_anchor { whole.snapshot.watermarks.owner } else { None };
             let vouched_at = vouched.filter(|vouched| vouched.by == Voucher::Factory).map(|vouched| vouched.issued_at);
@@ -122,7 +122,7 @@ impl<F: NorFlash> Whole<F> {
             return Ok(FactoryWrite::Repeat);
         }
         let held = SlotContents::decode(held).map_err(|_| Problem::STORAGE)?;
-        let is_renewal = held.anchor == offer.anchor.cose_key() && issued_at > slots::issued_at(&held);
+        let is_renewal = held.anchor == offer.anchor.cose_key() && issued_at > offer::issued_at(&held);
         Ok(if is_renewal { FactoryWrite::Renew } else { FactoryWrite::Replace })
     }
 

@@ -5,11 +5,9 @@ use std::{cell::RefCell, net::Ipv6Addr};
 
 use device::{
     DATAGRAM_LEN,
-    transport::{
-        Service, serve,
-        udp::{ALL_COAP_NODES, Buffers, PORT, Udp},
-    },
+    transport::{Service, serve},
 };
+use device_embassy::udp::{ALL_COAP_NODES, Buffers, PORT, Udp};
 use embassy_futures::{
     block_on,
     join::join5,

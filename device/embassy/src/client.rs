@@ -4,12 +4,12 @@
 //! in message_1, by EAD label 15, and lets the application approve of its key, by the device list as a rule:
 //!
 //! ```no_run
-//! # async fn switch<A, L, F, R, B, M>(link: &mut L, to: A, server: &core::cell::RefCell<device::server::Server<M, F, R, B>>,
-//! #     mut rng: R) -> Result<(), device::client::Error<L::Error>>
+//! # async fn switch<A, L, F, R, B, M>(link: &mut L, to: A, server: &core::cell::RefCell<device::Server<M, F, R, B>>,
+//! #     mut rng: R) -> Result<(), device_embassy::client::Error<L::Error>>
 //! # where A: device::transport::Source, L: device::transport::Link<A>, F: embedded_storage::nor_flash::NorFlash,
-//! #     R: rand_core::CryptoRngCore, B: device::device::Board,
-//! #     M: core::ops::DerefMut<Target = device::server::Memory<A, 1>> {
-//! use device::client::{Client, Error, Request};
+//! #     R: rand_core::CryptoRngCore, B: device::Board,
+//! #     M: core::ops::DerefMut<Target = device::Memory<A, 1>> {
+//! use device_embassy::client::{Client, Error, Request};
 //!
 //! let own = server.borrow().device().private_key().cloned().ok_or(Error::NotReady)?;
 //! let mine = |key: &_| server.borrow_mut().device_mut().is_my_device(key);
@@ -24,6 +24,7 @@
 
 use core::fmt;
 
+use device::{DATAGRAM_LEN, transport::Link};
 use embassy_time::{Instant, with_deadline};
 use protocol::{
     conversation::{
@@ -38,8 +39,6 @@ use protocol::{
     oscore,
 };
 use rand_core::CryptoRngCore;
-
-use crate::{DATAGRAM_LEN, transport::Link};
 
 pub use protocol::conversation::client::{Request, Response};
 

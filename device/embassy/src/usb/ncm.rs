@@ -14,7 +14,7 @@ use super::{
     Counters,
     counted::{Counted, NTB_LEN},
 };
-use crate::transport::udp::PORT;
+use crate::udp::PORT;
 
 /// An Ethernet header, and the least MTU that IPv6 allows (RFC 8200 section 5): CoAP's datagrams are shorter.
 pub(super) const MTU: usize = 14 + 1280;

@@ -20,6 +20,7 @@ use core::{
 };
 
 use cbor_schemas::DeviceId;
+use device::transport::{LogLine, Service, Source, serve as serve_link};
 use embassy_futures::join::{join, join4};
 use embassy_net::{ConfigV6, Ipv6Cidr, StackResources, StaticConfigV6};
 use embassy_net_driver_channel as channel;
@@ -34,10 +35,7 @@ use embassy_usb::{
 };
 use protocol::usb::{PRODUCT_ID, VENDOR_ID};
 
-use crate::transport::{
-    LogLine, Service, Source, serve as serve_link,
-    udp::{self, Udp},
-};
+use crate::udp::{self, Udp};
 use acm::{AcmLine, Terminal};
 use counted::Counted;
 use ncm::{MTU, Network};

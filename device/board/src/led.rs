@@ -5,19 +5,15 @@
 
 use cbor_schemas::Method;
 use coap_numbers::code;
-
-use crate::{
-    answer::Answer,
-    lifecycle::Access,
-    problem::Problem,
-    resources::{ProductResource, content_format},
+use device::{
+    Access, Answer, Problem, ProductResource, content_format,
     values::{Declared, Kind, Octets, Text, Value, Values},
 };
 
 /// The path.
 pub const PATH: &str = "/led";
 
-/// For [`Board::RESOURCES`](crate::device::Board::RESOURCES).
+/// For [`Board::RESOURCES`](device::Board::RESOURCES).
 pub const RESOURCES: &[ProductResource] = &[ProductResource {
     path: PATH,
     methods: &[(Method::Get, Access::Anyone), (Method::Put, Access::MyDevices)],
@@ -33,7 +29,7 @@ pub const SENDER_ID: Declared<Octets<8>> = Declared::new("/comm/slots/sender-id"
 /// What it would join a network by: UTF-8, at most 64 bytes.
 pub const WIFI_PASSPHRASE: Declared<Text> = Declared::new("/comm/slots/wifi-passphrase", 64).secret();
 
-/// For [`Board::VALUES`](crate::device::Board::VALUES).
+/// For [`Board::VALUES`](device::Board::VALUES).
 pub const VALUES: &[Value] = &[FLASHES.value(), SENDER_ID.value(), WIFI_PASSPHRASE.value()];
 
 /// A number of flashes.
@@ -56,7 +52,7 @@ pub fn flashes(values: &Values<'_>) -> u8 {
     values.get(&FLASHES).unwrap_or(10)
 }
 
-/// Serves a request, for [`Board::serve`](crate::device::Board::serve). `is_on` is how the light is, and how it is to be.
+/// Serves a request, for [`Board::serve`](device::Board::serve). `is_on` is how the light is, and how it is to be.
 ///
 /// # Errors
 /// 4.00 for what is no CBOR Boolean.

@@ -1,19 +1,15 @@
 //! The board's button: held down, it shows that somebody is there.
 
-use core::{cell::RefCell, convert::Infallible};
+use core::{cell::RefCell, convert::Infallible, fmt};
 
-use device::{
-    button::Button,
-    device::Board,
-    server::{Memory, Server},
-    transport::Source,
-};
-use embassy_time::{Duration, Timer};
+use device::{Board, Memory, Server, transport::Source};
+use device_board::button::Button;
+use embassy_time::{Duration, Instant, Timer};
 use embedded_hal::digital::{ErrorType, InputPin};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
-use crate::now_ms;
+use crate::console;
 
 /// Between two looks at the button: contacts bounce for some milliseconds.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -37,7 +33,7 @@ impl InputPin for NoButton {
 }
 
 /// Tells the device of each long press. A pin that fails is a button that is up.
-pub(crate) async fn run<A, F, R, B, const CACHE: usize>(
+pub async fn run<A, F, R, B, const CACHE: usize>(
     mut button: impl InputPin,
     server: &RefCell<Server<&'static mut Memory<A, CACHE>, F, R, B>>,
 ) where
@@ -50,11 +46,13 @@ pub(crate) async fn run<A, F, R, B, const CACHE: usize>(
     loop {
         let is_down = button.is_high().unwrap_or(false);
         // Free whenever this runs: no datagram is handled meanwhile.
-        if presses.sample(is_down, now_ms())
+        if presses.sample(is_down, Instant::now().as_millis())
             && let Ok(mut server) = server.try_borrow_mut()
         {
-            server.device_mut().note_presence(now_ms());
-            log::info!("presence: somebody is here, for 30 seconds");
+            server.device_mut().note_presence(Instant::now().as_millis());
+            console::print(|line| {
+                line.push_str("INFO presence: somebody is here, for 30 seconds").map_err(|_| fmt::Error)
+            });
         }
         Timer::after(PERIOD).await;
     }

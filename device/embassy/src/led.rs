@@ -1,19 +1,21 @@
 //! The board's LED: it blinks to show which device is meant, and it is the light at `/led`.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::{
+    fmt::Write as _,
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+};
 
 use cbor_schemas::Method;
 use device::{
-    answer::Answer,
-    device::Board,
-    led,
-    problem::Problem,
-    resources::ProductResource,
+    Answer, Board, Problem, ProductResource,
     values::{Value, Values},
 };
+use device_board::led;
 use embassy_sync::{blocking_mutex::raw::CriticalSectionRawMutex, signal::Signal};
 use embassy_time::{Duration, Timer};
 use embedded_hal::digital::OutputPin;
+
+use crate::console;
 
 static WANTED: Signal<CriticalSectionRawMutex, Wanted> = Signal::new();
 
@@ -46,7 +48,8 @@ impl Board for Led {
     }
 
     fn identify(&mut self) {
-        log::info!("identify: the LED blinks {} times", FLASHES.load(Ordering::Relaxed));
+        let flashes = FLASHES.load(Ordering::Relaxed);
+        console::print(|line| write!(line, "INFO identify: the LED blinks {flashes} times"));
         WANTED.signal(Wanted::Blink);
     }
 
@@ -62,7 +65,7 @@ impl Board for Led {
 }
 
 /// Does what is wanted. A pin that fails is a pin that does not light up.
-pub(crate) async fn run(mut led: impl OutputPin) {
+pub async fn run(mut led: impl OutputPin) {
     loop {
         let _ = led.set_state(IS_ON.load(Ordering::Relaxed).into());
         match WANTED.wait().await {

@@ -16,10 +16,10 @@ use core::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use coap_message::{MessageOption, ReadableMessage};
-use coap_numbers::{
-    code::{self, Class, Range},
-    option,
+use device::{
+    DATAGRAM_LEN,
+    transport::Link,
+    transport::group::{is_discovery, is_success},
 };
 use embassy_futures::select::{Either, select};
 use embassy_net::{
@@ -27,13 +27,6 @@ use embassy_net::{
     udp::{BindError, PacketMetadata, UdpMetadata, UdpSocket},
 };
 use embassy_time::{Duration, Instant, Timer, with_timeout};
-use protocol::coap::{Datagram, Type};
-
-use crate::{
-    DATAGRAM_LEN,
-    resources::{self, Resource},
-    transport::Link,
-};
 
 /// The port of CoAP (RFC 7252 section 6.1).
 pub const PORT: u16 = 5683;
@@ -216,22 +209,6 @@ fn part_of(leisure: Duration, random: &mut u64) -> Duration {
 /// Of fe80::/10 only fe80::/64 is in use (RFC 4291 section 2.5.6), and has a route.
 fn is_link_local(address: IpAddress) -> bool {
     matches!(address.into(), IpAddr::V6(address) if matches!(address.segments(), [0xfe80, 0, 0, 0, ..]))
-}
-
-/// Whether this is a request that may come by multicast.
-fn is_discovery(datagram: &[u8]) -> bool {
-    let Ok(datagram) = Datagram::parse(datagram) else { return false };
-    let message = datagram.message();
-    let is_protected = message.options().any(|option| option.number() == option::OSCORE);
-    let resource = resources::find(&message).map(|entry| entry.resource);
-    datagram.header.type_ == Type::Non
-        && datagram.header.code == code::GET
-        && !is_protected
-        && matches!(resource, Some(Resource::Core | Resource::Info))
-}
-
-fn is_success(answer: &[u8]) -> bool {
-    Datagram::parse(answer).is_ok_and(|answer| code::classify(answer.header.code) == Range::Response(Class::Success))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use core::{cell::Cell, convert::Infallible, fmt::Write as _, ops::Range};
 
+use device::{transport::LogLine, transport::serial::Serial};
 use embassy_futures::{
     select::{Either, select},
     yield_now,
@@ -14,7 +15,6 @@ use embassy_usb::{
 use embedded_io_async::{ErrorType, Read, Write};
 
 use super::{Counters, counted::Counted};
-use crate::transport::{LogLine, serial::Serial};
 
 /// Whether a program on the host has the port open: it raises DTR then (CDC PSTN 1.2, section 6.3.12), as Linux, Windows
 /// and macOS do of themselves.
@@ -204,10 +204,10 @@ mod tests {
     use core::cell::RefCell;
     use std::{collections::VecDeque, future::poll_fn, task::Poll};
 
+    use device::transport::Link as _;
     use embassy_futures::{block_on, join::join};
 
     use super::*;
-    use crate::transport::Link as _;
 
     const PACKET: usize = 8;
 
