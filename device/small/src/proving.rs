@@ -20,7 +20,7 @@ use core::fmt;
 use embedded_storage::Storage;
 use protocol::coap::{EchoKey, Message, is_path, unsupported_option};
 use protocol::conversation::server::sessions::Shares;
-use protocol::conversation::server::{self as conversation, Incoming, Party};
+use protocol::conversation::server::{self as conversation, Incoming, Party, Reply};
 use protocol::key::{PrivateKey, PublicKey};
 use rand_core::CryptoRngCore;
 
@@ -95,15 +95,21 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
             Incoming::Answer(len) => return Some(len),
             Incoming::Acknowledged(_) | Incoming::Reset(_) | Incoming::Nothing => return None,
         };
+        self.respond(&request, &reply, out)
+    }
+
+    // The body is not on the stack while a datagram is received, which may take a handshake.
+    #[inline(never)]
+    fn respond(&mut self, request: &Message<'_>, reply: &Reply<()>, out: &mut [u8; DATAGRAM_LEN]) -> Option<usize> {
         let mut body = [0; BODY_LEN];
         let before = self.own.device.factory_state();
         let answer = match reply.session() {
-            0 if is_path(EDHOC, &request) => self.edhoc(&request, &mut body),
-            0 => self.own.device.answer(&request, Caller::Reader, &mut body),
-            _ => self.own.device.answer(&request, Caller::Writer, &mut body),
+            0 if is_path(EDHOC, request) => self.edhoc(request, &mut body),
+            0 => self.own.device.answer(request, Caller::Reader, &mut body),
+            _ => self.own.device.answer(request, Caller::Writer, &mut body),
         };
         let body = body.get(..answer.len)?;
-        let len = self.conversation.answer(&reply, out, &mut |message| fill(message, &answer, body));
+        let len = self.conversation.answer(reply, out, &mut |message| fill(message, &answer, body));
         if self.own.device.factory_state() != before {
             self.conversation.sessions().clear();
         }

@@ -318,9 +318,10 @@ where
         out: Option<&mut [u8]>,
         party: &mut impl Party,
     ) -> Result<usize, edhoc::Error> {
-        let responder = self.sessions.take_handshake(from, c_r).ok_or(edhoc::Error::NoHandshake)?;
-        let Established { peer, context, message_4 } =
-            responder.finish(message_3, |kid| party.resolve(kid), out.is_some())?;
+        let responder = self.sessions.handshake(from, c_r).ok_or(edhoc::Error::NoHandshake)?;
+        let finished = responder.finish_in_place(message_3, |kid| party.resolve(kid), out.is_some());
+        self.sessions.give_up(from);
+        let Established { peer, context, message_4 } = finished?;
         if let Some(number) = self.sessions.establish(from, context, peer, |key| party.is_known(key)) {
             party.forget(number);
         }

@@ -78,6 +78,16 @@ impl Responder {
         resolve: impl FnOnce(&[u8]) -> Option<PublicKey>,
         message_4: bool,
     ) -> Result<Established, Error> {
+        self.finish_in_place(message_3, resolve, message_4)
+    }
+
+    /// [`finish`](Self::finish) where the state lies: it is large. The caller drops it then, whatever came of it.
+    pub(crate) fn finish_in_place(
+        &self,
+        message_3: &[u8],
+        resolve: impl FnOnce(&[u8]) -> Option<PublicKey>,
+        message_4: bool,
+    ) -> Result<Established, Error> {
         let identify = |id_cred: IdCred<'_>| match id_cred {
             IdCred::Kid(kid) => Identity::by_kid(kid, resolve(kid).ok_or(Error::UnknownCredential)?),
             IdCred::Ccs(key, ccs) => Identity::by_value(key, ccs),
@@ -87,7 +97,7 @@ impl Responder {
 
     /// [`finish`](Self::finish) with any credential of the peer, so that the trace of RFC 9529 can be replayed.
     pub(super) fn finish_with(
-        self,
+        &self,
         message_3: &[u8],
         identify: impl FnOnce(IdCred<'_>) -> Result<Identity, Error>,
         message_4: bool,

@@ -138,11 +138,10 @@ impl<A: Copy + Eq, H: Places<Handshake<A>>, S: Places<Session<A>>> Sessions<A, H
         self.handshakes.add(Handshake { from, responder });
     }
 
-    /// The handshake of `from` in which we chose `c_r`. It is over with this, whatever its message_3 is worth.
-    pub fn take_handshake(&mut self, from: A, c_r: oscore::Id) -> Option<Responder> {
-        let chosen = |it: &Handshake<A>| it.from == from && oscore::Id::from(it.responder.c_r()) == c_r;
-        let at = self.handshakes.entries().iter().position(chosen)?;
-        Some(self.handshakes.take(at)?.responder)
+    /// The handshake of `from` in which we chose `c_r`. It is to be given up, whatever its message_3 is worth.
+    pub fn handshake(&self, from: A, c_r: oscore::Id) -> Option<&Responder> {
+        let chosen = |it: &&Handshake<A>| it.from == from && oscore::Id::from(it.responder.c_r()) == c_r;
+        self.handshakes.entries().iter().find(chosen).map(|it| &it.responder)
     }
 
     /// Ends the handshake of `from`.
@@ -339,22 +338,29 @@ mod tests {
         assert!(!numbers.contains(&0), "that is for requests without security");
     }
 
+    /// Whether there was such a handshake, which is over then.
+    fn taken(sessions: &mut Few, from: u8, c_r: oscore::Id) -> Option<()> {
+        sessions.handshake(from, c_r)?;
+        sessions.give_up(from);
+        Some(())
+    }
+
     #[test]
     fn a_handshake_is_taken_once_and_by_its_own_address() {
         let mut sessions = Few::new(Shares { known: 3, strangers: 4 });
         let [one, two, three] = [1, 3, 5].map(|byte| ConnId::new(byte).unwrap());
         sessions.await_message_3(1, responder(one));
         sessions.await_message_3(2, responder(two));
-        assert!(sessions.take_handshake(2, one.into()).is_none());
-        assert!(sessions.take_handshake(1, one.into()).is_some());
-        assert!(sessions.take_handshake(1, one.into()).is_none());
+        assert!(taken(&mut sessions, 2, one.into()).is_none());
+        assert!(taken(&mut sessions, 1, one.into()).is_some());
+        assert!(taken(&mut sessions, 1, one.into()).is_none());
         // Room for two addresses: a third displaces the older one.
         sessions.await_message_3(3, responder(one));
         sessions.await_message_3(4, responder(three));
-        assert!(sessions.take_handshake(2, two.into()).is_none());
-        assert!(sessions.take_handshake(3, one.into()).is_some());
+        assert!(taken(&mut sessions, 2, two.into()).is_none());
+        assert!(taken(&mut sessions, 3, one.into()).is_some());
         sessions.clear();
-        assert!(sessions.take_handshake(4, three.into()).is_none());
+        assert!(taken(&mut sessions, 4, three.into()).is_none());
     }
 
     /// As a server for a network has them: more places than identifiers.
