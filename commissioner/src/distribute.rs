@@ -23,7 +23,7 @@ const PEERS: &str = "/comm/peers";
 
 /// How it ended, when it ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Distributed {
     /// The device has the list now.
     Installed,
     /// It had it already.
@@ -106,7 +106,7 @@ pub async fn distribute(
     list: &List,
     claimed_now: bool,
     progress: &Progress,
-) -> Result<Outcome, Error> {
+) -> Result<Distributed, Error> {
     let mut visit = Visit::station(client, seen, station, progress).await?;
     let info = visit.account().info();
     let (device, limit) = (info.device, info.limits.list_keys);
@@ -114,7 +114,7 @@ pub async fn distribute(
     take_note(station, &device, &held, claimed_now).await?;
     if is_held(list, &held) {
         progress.step(Step::AlreadyDone);
-        return Ok(Outcome::AlreadyHeld);
+        return Ok(Distributed::AlreadyHeld);
     }
     if held.version == Some(list.version) {
         // Signed in the same second, by somebody who has our issuer key.
@@ -133,7 +133,7 @@ pub async fn distribute(
         return Err(Error::OtherList);
     }
     progress.step(Step::ListInstalled { version: list.version });
-    Ok(Outcome::Installed)
+    Ok(Distributed::Installed)
 }
 
 async fn take_note(

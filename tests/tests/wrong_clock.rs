@@ -83,7 +83,7 @@ async fn commissioned(station: &Station, line: &Line) -> Outcome {
     visit(station, line.clone(), Timers::NETWORK).await.expect("it is commissioned")
 }
 
-async fn give_list(station: &Station, line: &Line) -> distribute::Outcome {
+async fn give_list(station: &Station, line: &Line) -> distribute::Distributed {
     let mut client = line.client();
     let account = Account::read(&mut client).await.expect("it answers");
     let list = distribute::current_list(station, Some(ListMode::Members), &quiet()).await.expect("a list");
@@ -112,14 +112,14 @@ async fn devices_that_hold_a_time_that_is_yet_to_come_go_on_obeying() {
 
         // Revoking, and telling the others.
         station.registry.revoke(&"urn:dev:ops:32473-button".parse().expect("an ID"), "lost").await.expect("revoked");
-        assert_eq!(give_list(&station, &lamp).await, distribute::Outcome::Installed);
+        assert_eq!(give_list(&station, &lamp).await, distribute::Distributed::Installed);
         // A station's token is revoked, by a list of now, which voids all of before.
         let elsewhere = station.registry.issuer();
         let (token, _) =
             station.registry.grant_station(elsewhere, StationScope::Distribute, 60).await.expect("a token");
         assert_eq!(token.issued_at, NOON);
         station.registry.revoke_station(&token.station).await.expect("revoked");
-        assert_eq!(give_list(&station, &lamp).await, distribute::Outcome::Installed);
+        assert_eq!(give_list(&station, &lamp).await, distribute::Distributed::Installed);
         assert_eq!(commissioned(&station, &lamp).await, Outcome::AlreadyDone);
         assert_eq!(lamp.watermark(), Some(ahead), "nothing of that moved it");
 

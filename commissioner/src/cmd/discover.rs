@@ -75,7 +75,7 @@ struct Line {
     #[serde(flatten)]
     at: At,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: WhatIsThere,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,7 +88,7 @@ enum At {
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+enum WhatIsThere {
     Device {
         /// All links that it answers at, the preferred one first.
         links: Vec<String>,
@@ -113,7 +113,7 @@ enum Outcome {
 impl Line {
     fn device(found: &Found) -> Self {
         let info = found.account.info();
-        let outcome = Outcome::Device {
+        let outcome = WhatIsThere::Device {
             links: found.links().map(Link::to_string).collect(),
             device: info.device.to_string(),
             thumbprint: found.account.key().map(|key| key.thumbprint().to_string()),
@@ -130,12 +130,12 @@ impl Line {
     fn nothing(link: &Link, error: &visit::Error, ports: &[Port]) -> Self {
         let port = ports.iter().find(|port| Link::serial(&port.path) == *link);
         let usb_serial = port.and_then(|port| port.device.clone());
-        Self { at: At::Link(link.to_string()), outcome: Outcome::Nothing { error: error.to_string(), usb_serial } }
+        Self { at: At::Link(link.to_string()), outcome: WhatIsThere::Nothing { error: error.to_string(), usb_serial } }
     }
 
     fn blocked(blocked: &Blocked) -> Self {
         let Blocked { place, serial, obstacle } = blocked;
-        let outcome = Outcome::Nothing { error: obstacle.to_string(), usb_serial: serial.clone() };
+        let outcome = WhatIsThere::Nothing { error: obstacle.to_string(), usb_serial: serial.clone() };
         Self { at: At::Usb(place.clone()), outcome }
     }
 }
@@ -143,7 +143,7 @@ impl Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
-            Outcome::Nothing { error, usb_serial } => {
+            WhatIsThere::Nothing { error, usb_serial } => {
                 let error = text::line(error);
                 match &self.at {
                     At::Link(link) => write!(f, "{link}\n  {error}")?,
@@ -156,7 +156,7 @@ impl fmt::Display for Line {
                     None => Ok(()),
                 }
             }
-            Outcome::Device { links, device, thumbprint, profile, owner, firmware, condition, .. } => {
+            WhatIsThere::Device { links, device, thumbprint, profile, owner, firmware, condition, .. } => {
                 let firmware = text::line(firmware);
                 write!(f, "{}\n  {device}", links.join(", "))?;
                 write!(f, "\n  key {}", thumbprint.as_deref().unwrap_or("none"))?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{exit::CommandError, reach::fall_back};
 use crate::{
     discover::Found,
-    distribute::{self, Outcome},
+    distribute::{self, Distributed},
     progress::Progress,
     registry::List,
     text,
@@ -46,13 +46,13 @@ pub(super) struct Given {
 }
 
 impl Given {
-    fn new(device: DeviceId, list: &List, outcome: Outcome) -> Self {
+    fn new(device: DeviceId, list: &List, outcome: Distributed) -> Self {
         Self {
             device: device.to_string(),
             list_version: list.version,
             mode: list.mode.as_str(),
             keys: list.keys,
-            changed: outcome == Outcome::Installed,
+            changed: outcome == Distributed::Installed,
         }
     }
 }

@@ -144,7 +144,7 @@ struct Run<'a> {
     work: Work,
     /// The device that this run is about.
     first: Option<Observation>,
-    commissioning: Option<JoinHandle<Outcome>>,
+    commissioning: Option<JoinHandle<Ending>>,
     /// The signal that was to stop the command.
     stopped_by: Option<Signal>,
     /// Another device, or another key, showed up.
@@ -153,7 +153,7 @@ struct Run<'a> {
 }
 
 /// How commissioning over the link ended.
-enum Outcome {
+enum Ending {
     Done(Done, Option<Observation>),
     /// Something else than the device that had reported is at the link.
     Other(Observation),
@@ -227,10 +227,10 @@ impl Run<'_> {
         }
     }
 
-    async fn settle(&mut self, outcome: Outcome) {
+    async fn settle(&mut self, outcome: Ending) {
         self.commissioning = None;
         match outcome {
-            Outcome::Done(mut done, seen) => {
+            Ending::Done(mut done, seen) => {
                 self.first = seen.or(self.first);
                 if let Some(error) = done.without_list.take() {
                     self.fail(error);
@@ -242,11 +242,11 @@ impl Run<'_> {
                     self.fail(error);
                 }
             }
-            Outcome::Other(seen) => {
+            Ending::Other(seen) => {
                 self.refuse(seen).await;
                 self.claim().await;
             }
-            Outcome::Failed(error) => {
+            Ending::Failed(error) => {
                 self.fail(error);
                 self.claim().await;
             }
@@ -323,37 +323,37 @@ impl Run<'_> {
 }
 
 /// The commissioning that is going on, when it has ended.
-async fn ended(commissioning: &mut Option<JoinHandle<Outcome>>) -> Outcome {
+async fn ended(commissioning: &mut Option<JoinHandle<Ending>>) -> Ending {
     match commissioning {
-        Some(task) => task.await.unwrap_or_else(|error| Outcome::Failed(CommandError::internal(error))),
+        Some(task) => task.await.unwrap_or_else(|error| Ending::Failed(CommandError::internal(error))),
         None => std::future::pending().await,
     }
 }
 
 /// Commissions the device at `link`, if it is the one that has reported. A board that is lost on the way is waited for again:
 /// what was begun is in the journal.
-async fn commission(link: Link, work: Work, reported: Option<Observation>) -> Outcome {
+async fn commission(link: Link, work: Work, reported: Option<Observation>) -> Ending {
     let progress = work.progress.on_link(&link);
     let mut lost = 0;
     loop {
         progress.working("looking for the device");
         let found = match reach(&link, &progress).await {
             Ok(found) => found,
-            Err(error) => return Outcome::Failed(explain(error)),
+            Err(error) => return Ending::Failed(explain(error)),
         };
         let info = found.account.info();
         let seen = found.account.key().map(|key| Observation::new(&info, *key, Place::Trusted, ProofLevel::Unproven));
         match (reported, seen) {
-            (Some(reported), Some(seen)) if !is_same(&reported, &seen) => return Outcome::Other(seen),
+            (Some(reported), Some(seen)) if !is_same(&reported, &seen) => return Ending::Other(seen),
             _ => {}
         }
         match work.commission(found).await {
-            Ok(done) => return Outcome::Done(done, seen),
+            Ok(done) => return Ending::Done(done, seen),
             Err(error) if error.exit() == ExitCode::Link && lost < LOST => {
                 lost += 1;
                 progress.working(format!("{error}; waiting for it to come back"));
             }
-            Err(error) => return Outcome::Failed(error),
+            Err(error) => return Ending::Failed(error),
         }
     }
 }

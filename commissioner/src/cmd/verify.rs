@@ -52,7 +52,7 @@ impl Args {
         let view = SlotView::decode(&view).map_err(|error| {
             CommandError::new(ExitCode::Refused, format!("the device's factory slot cannot be read: {error}"))
         })?;
-        let verdict = Verdict::new(&account, &view, &self.anchor);
+        let verdict = Finding::new(&account, &view, &self.anchor);
         context.output.result(&verdict, &verdict);
         match verdict.reason {
             Some(reason) if !self.anchor.is_empty() => Err(CommandError::new(
@@ -80,7 +80,7 @@ async fn ask(
 
 /// What is known of a device's maker.
 #[derive(Debug, Serialize)]
-struct Verdict {
+struct Finding {
     device: String,
     thumbprint: String,
     /// `proved` by EDHOC, or `unproven`: the minimal profile has none.
@@ -102,7 +102,7 @@ struct Verdict {
     owner: &'static str,
 }
 
-impl Verdict {
+impl Finding {
     fn new(account: &Account, view: &SlotView<'_>, anchors: &[Anchor]) -> Self {
         let info = account.info();
         let (maker, reason) = match check(account, view, anchors) {
@@ -171,7 +171,7 @@ fn objection(info: &DeviceInfo<'_>, view: &SlotView<'_>, maker: &Anchor) -> Opti
     )
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "device    {}", self.device)?;
         let possession = match self.possession {
@@ -223,7 +223,7 @@ mod tests {
         let account = Account::of(&info(&device, Some(&own)));
         let verdict = |certificate: Option<&[u8]>, anchors: &[Anchor]| {
             let state = if certificate.is_some() { SlotState::Certified } else { SlotState::Anchored };
-            Verdict::new(&account, &SlotView { state, anchor: Some(maker.anchor()), certificate }, anchors)
+            Finding::new(&account, &SlotView { state, anchor: Some(maker.anchor()), certificate }, anchors)
         };
         let good = signed(&maker, Kind::DeviceCertificate, &claims(maker.id(), device, own.cose_key()));
         let minimals = good.clone();
@@ -253,12 +253,12 @@ mod tests {
         }
         let minimal = DeviceInfo { profile: Profile::Minimal, ..info(&device, Some(&own)) };
         let view = SlotView { state: SlotState::Certified, anchor: Some(maker.anchor()), certificate: Some(&minimals) };
-        let claimed = Verdict::new(&Account::of(&minimal), &view, &[anchor]);
+        let claimed = Finding::new(&Account::of(&minimal), &view, &[anchor]);
         assert_eq!((claimed.verdict, claimed.possession), ("claimed", "unproven"));
         assert!(claimed.to_string().contains("cannot prove it\n"), "{claimed}");
 
         let empty = SlotView { state: SlotState::Empty, anchor: None, certificate: None };
-        assert_eq!(Verdict::new(&account, &empty, &[anchor]).reason, Some("no maker left anything on it"));
+        assert_eq!(Finding::new(&account, &empty, &[anchor]).reason, Some("no maker left anything on it"));
     }
 
     /// What the slot shows as its anchor is the device's word, and names nobody.
@@ -272,19 +272,19 @@ mod tests {
         for shown in [Some(other.anchor()), Some(other_y), None] {
             let view = SlotView { state: SlotState::Certified, anchor: shown, certificate: Some(&certificate) };
             for anchors in [&[anchor][..], &[other_anchor, anchor], &[anchor, other_anchor]] {
-                let verdict = Verdict::new(&account, &view, anchors);
+                let verdict = Finding::new(&account, &view, anchors);
                 assert_eq!((verdict.verdict, verdict.maker_verified), ("claimed", true));
                 assert_eq!(verdict.maker.as_ref(), Some(&maker.id().to_string()));
                 assert!(verdict.reason.is_some_and(|reason| reason.contains("another maker")), "{:?}", verdict.reason);
                 assert!(!verdict.to_string().contains(&other.id().to_string()), "{verdict}");
             }
             // By the other one's anchor it is neither's.
-            let verdict = Verdict::new(&account, &view, &[other_anchor]);
+            let verdict = Finding::new(&account, &view, &[other_anchor]);
             assert_eq!((verdict.verdict, verdict.maker_verified), ("claimed", false));
         }
         // A slot that says it has no certificate has none.
         let view =
             SlotView { state: SlotState::Anchored, anchor: Some(maker.anchor()), certificate: Some(&certificate) };
-        assert_eq!(Verdict::new(&account, &view, &[anchor]).verdict, "claimed");
+        assert_eq!(Finding::new(&account, &view, &[anchor]).verdict, "claimed");
     }
 }

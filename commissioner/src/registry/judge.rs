@@ -30,7 +30,7 @@ impl Facts {
 }
 
 /// What follows from an observation.
-pub(super) struct Outcome {
+pub(super) struct Judgement {
     /// What is to be written. None after an alarm, which changes nothing but the audit trail.
     pub(super) draft: Option<Draft>,
     /// What it means, or the conflict that is to be on record as well.
@@ -44,10 +44,10 @@ pub(super) fn observe(
     seen: &Observation,
     by: CountsBy,
     [at, now]: [u64; 2],
-) -> Result<Outcome, Error> {
+) -> Result<Judgement, Error> {
     let verdict = match judge(known.as_ref(), facts, seen) {
         Ok(verdict) => verdict,
-        Err(alarm) => return Ok(Outcome { draft: None, succession: Err(alarm) }),
+        Err(alarm) => return Ok(Judgement { draft: None, succession: Err(alarm) }),
     };
     // Once it was proved, a certificate was meant for it.
     let was_visited =
@@ -84,13 +84,13 @@ pub(super) fn observe(
             Err(conflict)
         }
     };
-    Ok(Outcome { draft: Some(draft), succession })
+    Ok(Judgement { draft: Some(draft), succession })
 }
 
 /// What follows from a key that a device names, under the key that is settled, as its key from now on.
-pub(super) fn rekeyed(known: Device, facts: &Facts, seen: &Observation, now: u64) -> Result<Outcome, Error> {
+pub(super) fn rekeyed(known: Device, facts: &Facts, seen: &Observation, now: u64) -> Result<Judgement, Error> {
     if let Err(alarm) = judge(Some(&known), facts, seen) {
-        return Ok(Outcome { draft: None, succession: Err(alarm) });
+        return Ok(Judgement { draft: None, succession: Err(alarm) });
     }
     let mut draft = Draft::of(known, now);
     // The old key vouches for the new one; but it was not learned in the trusted place.
@@ -103,7 +103,7 @@ pub(super) fn rekeyed(known: Device, facts: &Facts, seen: &Observation, now: u64
         Policy::Restore | Policy::Derive => draft.set_policy(Policy::Rotate),
         Policy::Rotate | Policy::Keep => {}
     }
-    Ok(Outcome { draft: Some(draft), succession: Ok(Succession::Settled { revoked }) })
+    Ok(Judgement { draft: Some(draft), succession: Ok(Succession::Settled { revoked }) })
 }
 
 /// What follows from the user's word for a key that the device proved.
@@ -260,7 +260,7 @@ mod tests {
 
     const STRANGER: Facts = Facts { holder: None, own: None, is_made_here: false };
 
-    fn observed(known: &Device, facts: &Facts, seen: &Observation, by: CountsBy) -> Outcome {
+    fn observed(known: &Device, facts: &Facts, seen: &Observation, by: CountsBy) -> Judgement {
         observe(Some(known.clone()), facts, seen, by, [NOON, NOON]).unwrap()
     }
 

@@ -63,7 +63,7 @@ pub use self::{
     },
     release::Parting,
     room::Room,
-    seals::{Seal, Sealed, Verdict},
+    seals::{Seal, Sealed, Verification},
     stations::CertificateRequest,
     times::{ClockView, GrantAhead, Granted, HeldAhead, Standing},
     tokens::{TokenGrant, TokenRequest, Validity},

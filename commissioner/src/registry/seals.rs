@@ -41,7 +41,7 @@ pub struct Sealed {
 
 /// An audit trail that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Verification {
     /// The chain.
     pub chain: AuditSummary,
     /// How far signatures vouch for it.
@@ -107,7 +107,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Tampered`], [`Error::Rewritten`], [`Error::BadSeal`].
-    pub async fn verify_seals(&self, others: &[(String, Vec<u8>)]) -> Result<Verdict, Error> {
+    pub async fn verify_seals(&self, others: &[(String, Vec<u8>)]) -> Result<Verification, Error> {
         self.read().await?.verify_seals(&self.issuer, others).await
     }
 }
@@ -118,9 +118,9 @@ impl Reading {
         &mut self,
         issuer: &PublicKey,
         others: &[(String, Vec<u8>)],
-    ) -> Result<Verdict, Error> {
+    ) -> Result<Verification, Error> {
         let chain = self.verify_audit().await?;
-        let mut verdict = Verdict { chain, sealed: None, signatures: 0 };
+        let mut verdict = Verification { chain, sealed: None, signatures: 0 };
         // One at a time: there may be many, and a list may be long.
         let mut last = 0;
         while let Some(list) = self.rows.signed_list_after(last).await? {
@@ -143,7 +143,7 @@ impl Reading {
     /// Checks one signature over a head.
     async fn take_in(
         &mut self,
-        verdict: &mut Verdict,
+        verdict: &mut Verification,
         issuer: &PublicKey,
         name: &str,
         object: &[u8],
@@ -258,7 +258,7 @@ mod tests {
         rewrite(&fixture, 12).await;
         fixture.registry.verify_seals(&[]).await.expect("what is not sealed can be changed");
         rewrite(&fixture, 3).await;
-        let rewritten = |verdict: Result<Verdict, Error>| match verdict {
+        let rewritten = |verdict: Result<Verification, Error>| match verdict {
             Err(Error::Rewritten { by, .. }) => by,
             other => panic!("{other:?}"),
         };

@@ -10,7 +10,7 @@ use super::{
     open::{META_ISSUER, issuer_of},
     reading::Reading,
     rows::schema,
-    seals::Verdict,
+    seals::Verification,
 };
 use crate::{clock::Clock, state_dir};
 
@@ -49,7 +49,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Damaged`]; those of [`Registry::verify_seals`].
-    pub async fn check(&self) -> Result<Verdict, Error> {
+    pub async fn check(&self) -> Result<Verification, Error> {
         let mut reading = self.read().await?;
         reading.rows.is_all_sound().await?;
         reading.verify_seals(&self.issuer, &[]).await

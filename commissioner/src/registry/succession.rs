@@ -32,7 +32,7 @@ use super::{
     error::Error,
     event::Event,
     handle::Registry,
-    judge::{self, Facts, Outcome},
+    judge::{self, Facts, Judgement},
     mine::own_key,
     observation::{Observation, Place, Revocation, Succession},
     record::CountsBy,
@@ -179,7 +179,7 @@ impl Registry {
 
 impl Change {
     /// Ends a change by what follows from an observation.
-    async fn conclude(mut self, seen: &Observation, outcome: Outcome) -> Result<Succession, Error> {
+    async fn conclude(mut self, seen: &Observation, outcome: Judgement) -> Result<Succession, Error> {
         if let Some(draft) = &outcome.draft {
             self.save(draft).await?;
         }

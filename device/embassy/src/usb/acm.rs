@@ -14,7 +14,7 @@ use embassy_usb::{
 };
 use embedded_io_async::{ErrorType, Read, Write};
 
-use super::{Counters, counted::Counted};
+use super::{counted::Counted, counters::Counters};
 
 /// Whether a program on the host has the port open: it raises DTR then (CDC PSTN 1.2, section 6.3.12), as Linux, Windows
 /// and macOS do of themselves.

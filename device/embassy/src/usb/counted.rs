@@ -5,7 +5,7 @@ use embassy_usb::driver::{
     EndpointType,
 };
 
-use super::Counters;
+use super::counters::Counters;
 
 /// Bytes of a transfer block of the network function at most; embassy-usb asks the host for that (CDC NCM 1.0, section
 /// 6.2.1).

@@ -11,8 +11,8 @@ use embassy_usb::{
 };
 
 use super::{
-    Counters,
     counted::{Counted, NTB_LEN},
+    counters::Counters,
 };
 use crate::udp::PORT;
 

@@ -201,8 +201,9 @@ impl<A: Copy + Eq, H: Places<Handshake<A>>, S: Places<Session<A>>> Sessions<A, H
 
     fn moved_to_the_end(&mut self, at: usize) -> Option<&mut Session<A>> {
         let entries = self.established.entries_mut();
-        if S::LIMIT > 1 {
-            entries.get_mut(at..)?.rotate_left(1);
+        let behind = entries.get_mut(at..)?;
+        if S::LIMIT > 1 && !behind.is_empty() {
+            behind.rotate_left(1);
         }
         entries.last_mut()
     }
