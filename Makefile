@@ -4,7 +4,7 @@
 
 CARGO ?= cargo
 # What has to build for a browser as well: the cores, which both ends use.
-WASM := cbor-schemas device-protocol
+WASM := commissioning-cbor edhoc-oscore
 # cargo-nextest runs the tests side by side and prints them better; plain cargo test does as well.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 

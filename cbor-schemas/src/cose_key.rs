@@ -27,7 +27,7 @@ choice! {
 /// A P-256 public key as COSE_Key (RFC 9052 section 7): always 85 bytes.
 ///
 /// This is only the form on the wire. Whether the point is on the curve, `y` is even and `kid` is the thumbprint's is
-/// for `device-protocol` to check.
+/// for `edhoc-oscore` to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CoseKey {
     /// Key identifier.
@@ -69,7 +69,7 @@ impl Wire<'_> for CoseKey {
 
 /// A P-256 private key for injection into a device, only ever sent under OSCORE: always 75 bytes.
 ///
-/// It does not wipe itself: move `d` into the wiping key type of `device-protocol` and overwrite the buffer it was
+/// It does not wipe itself: move `d` into the wiping key type of `edhoc-oscore` and overwrite the buffer it was
 /// decoded from. [`Debug`] does not show `d`.
 pub struct PrivateCoseKey {
     /// The x-coordinate of the public key, big-endian.

@@ -9,9 +9,9 @@
 //! Every type has two functions and, where there is one, an upper bound for its size:
 //!
 //! ```
-//! use cbor_schemas::Receipt;
+//! use commissioning_cbor::Receipt;
 //!
-//! # fn main() -> Result<(), cbor_schemas::Error> {
+//! # fn main() -> Result<(), commissioning_cbor::Error> {
 //! let receipt = Receipt { device: [7; 32], claim_counter: 1, generation: 1, digest: [9; 32] };
 //! let mut buffer = [0; Receipt::MAX_LEN];
 //! let len = receipt.encode(&mut buffer)?; // bytes written
@@ -129,3 +129,7 @@ pub use voucher::VoucherClaims;
 
 /// The version of the schema that this crate speaks, as carried in [`DeviceInfo`].
 pub const SCHEMA_VERSION: u16 = 1;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

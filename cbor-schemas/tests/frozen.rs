@@ -5,7 +5,7 @@ mod common;
 
 use std::fmt::Debug;
 
-use cbor_schemas::*;
+use commissioning_cbor::*;
 use common::{encode_with, frozen_vectors, to_hex, vector};
 use hexlit::hex;
 

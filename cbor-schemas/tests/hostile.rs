@@ -2,7 +2,7 @@
 
 mod common;
 
-use cbor_schemas::*;
+use commissioning_cbor::*;
 use common::{Vector, WIRE_TYPES, WireType, cddl_accepts, to_hex, tree::Node, vector, vectors, wire_type};
 use proptest::{
     prelude::*,

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cbor_schemas::{DeviceInfo, Error, report};
+use commissioning_cbor::{DeviceInfo, Error, report};
 use common::{tree::Node, values, vector};
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cbor_schemas::*;
+use commissioning_cbor::*;
 use common::{cddl_accepts, encode_with, to_hex, values};
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use cbor_schemas::*;
+use commissioning_cbor::*;
 use common::encode_with;
 
 const KEY: CoseKey = CoseKey { kid: [0xff; 8], x: [0xff; 32], y: [0xff; 32] };

@@ -8,13 +8,13 @@
 //! # where
 //! #     F: embedded_storage::nor_flash::NorFlash,
 //! #     R: rand_core::CryptoRngCore,
-//! #     B: device::Board,
+//! #     B: commissionable_device::Board,
 //! #     P: embedded_io_async::Read + embedded_io_async::Write,
 //! # {
 //! use core::{cell::RefCell, future::pending};
 //!
 //! use cbor_schemas::ClaimPolicy;
-//! use device::{
+//! use commissionable_device::{
 //!     Config, Device, Memory, Server,
 //!     store::Layout,
 //!     transport::{serial::Serial, serve},
@@ -100,3 +100,7 @@ pub mod insides {
     pub use crate::offer::{Offer, Vouched, VoucherVerifier};
     pub use crate::resources::RESOURCES;
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

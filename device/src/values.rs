@@ -3,7 +3,7 @@
 //! A firmware declares each of them once, with what its bytes mean, and reads it by that declaration:
 //!
 //! ```
-//! use device::values::{Declared, Octets, Text, Value};
+//! use commissionable_device::values::{Declared, Octets, Text, Value};
 //!
 //! /// Never given out again.
 //! const PASSPHRASE: Declared<Text> = Declared::new("/comm/slots/wifi-passphrase", 64).secret();

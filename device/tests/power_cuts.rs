@@ -4,6 +4,8 @@
 //! next is a place for a cut, and the word around it may be left as anything ([`film::Tear`]). Each image that comes of
 //! that is given to a device that starts. The tests print how many cuts they tried: see them with `--no-capture`.
 
+extern crate commissionable_device as device;
+
 #[path = "rules/common/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the other tests of the device use the rest")]
 mod common;

@@ -1,5 +1,7 @@
 //! Storage under power cuts, damage and long use, through its public interface.
 
+extern crate commissionable_device as device;
+
 use cbor_schemas::KeyOrigin;
 use device::flash::RamFlash;
 use device::store::{Error, Layout, MAX_CONTENTS_LEN, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store};

@@ -10,27 +10,30 @@ use serde_json::Value;
 
 /// Who may depend on whom within the workspace; `None` is everybody.
 const ALLOWED: &[(&str, Option<&[&str]>)] = &[
-    ("cbor-schemas", Some(&[])),
-    ("device-micro-ecc", Some(&[])),
-    ("device-protocol", Some(&["cbor-schemas", "device-micro-ecc"])), // on some processors
-    ("device", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-embassy", Some(&["cbor-schemas", "device-protocol", "device", "device-board"])),
-    ("device-small", Some(&["cbor-schemas", "device-protocol"])),
-    ("device-board", Some(&["cbor-schemas", "device"])),
+    ("commissioning-cbor", Some(&[])),
+    ("edhoc-oscore-micro-ecc", Some(&[])),
+    ("edhoc-oscore", Some(&["commissioning-cbor", "edhoc-oscore-micro-ecc"])), // on some processors
+    ("commissionable-device", Some(&["commissioning-cbor", "edhoc-oscore"])),
+    (
+        "commissionable-device-embassy",
+        Some(&["commissioning-cbor", "edhoc-oscore", "commissionable-device", "commissionable-device-board"]),
+    ),
+    ("commissionable-device-small", Some(&["commissioning-cbor", "edhoc-oscore"])),
+    ("commissionable-device-board", Some(&["commissioning-cbor", "commissionable-device"])),
     ("embassy-usb-usbip", Some(&[])), // publishable by itself
     (
         "device-sim",
         Some(&[
-            "cbor-schemas",
-            "device-protocol",
-            "device",
-            "device-board",
-            "device-embassy",
-            "device-small",
+            "commissioning-cbor",
+            "edhoc-oscore",
+            "commissionable-device",
+            "commissionable-device-board",
+            "commissionable-device-embassy",
+            "commissionable-device-small",
             "embassy-usb-usbip",
         ]),
     ),
-    ("commissioner", Some(&["cbor-schemas", "device-protocol"])),
+    ("commissioner", Some(&["commissioning-cbor", "edhoc-oscore"])),
     ("commissioning-examples", None),
     ("end-to-end", None),
     ("fuzzing", None),
@@ -38,13 +41,13 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 
 /// The crates that have to do without an operating system, and what would bring one in.
 const NO_STD: &[&str] = &[
-    "cbor-schemas",
-    "device-micro-ecc",
-    "device-protocol",
-    "device",
-    "device-embassy",
-    "device-small",
-    "device-board",
+    "commissioning-cbor",
+    "edhoc-oscore-micro-ecc",
+    "edhoc-oscore",
+    "commissionable-device",
+    "commissionable-device-embassy",
+    "commissionable-device-small",
+    "commissionable-device-board",
 ];
 const NEEDS_STD: &[&str] = &["getrandom", "tokio", "libc"];
 
@@ -153,9 +156,9 @@ fn the_device_crates_need_no_operating_system() {
 /// The device is for any executor, and a product with a UART builds neither a USB stack nor a network.
 #[test]
 fn what_is_for_embassy_is_built_where_it_is_asked_for() {
-    let device = tree_of("device");
+    let device = tree_of("commissionable-device");
     assert_eq!(device.iter().find(|dependency| dependency.starts_with("embassy-")), None);
-    let uart = tree_of("device-embassy");
+    let uart = tree_of("commissionable-device-embassy");
     assert!(uart.contains("embassy-time"), "{uart:?}");
     let others = ["embassy-usb", "embassy-net", "smoltcp", "log"];
     assert_eq!(uart.iter().find(|dependency| others.contains(&dependency.as_str())), None);

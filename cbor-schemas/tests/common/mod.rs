@@ -3,7 +3,6 @@
 
 use std::sync::LazyLock;
 
-use cbor_schemas::*;
 use cddl::{
     ast::CDDL,
     validator::{
@@ -12,6 +11,7 @@ use cddl::{
         cbor_value::decode_cbor,
     },
 };
+use commissioning_cbor::*;
 use proptest::test_runner::Config as ProptestConfig;
 
 pub(crate) mod tree;

@@ -1,6 +1,6 @@
 //! Any value of each wire type, for property tests. Borrowed parts are leaked: a test's memory is short-lived.
 
-use cbor_schemas::*;
+use commissioning_cbor::*;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::encode_with;

@@ -21,3 +21,7 @@ mod words;
 
 pub use active_low::ActiveLow;
 pub use words::Words;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,11 +5,11 @@
 //!
 //! ```no_run
 //! # async fn switch<A, L, F, R, B, M>(link: &mut L, to: A, server: &core::cell::RefCell<device::Server<M, F, R, B>>,
-//! #     mut rng: R) -> Result<(), device_embassy::client::Error<L::Error>>
+//! #     mut rng: R) -> Result<(), commissionable_device_embassy::client::Error<L::Error>>
 //! # where A: device::transport::Source, L: device::transport::Link<A>, F: embedded_storage::nor_flash::NorFlash,
 //! #     R: rand_core::CryptoRngCore, B: device::Board,
 //! #     M: core::ops::DerefMut<Target = device::Memory<A, 1>> {
-//! use device_embassy::client::{Client, Error, Request};
+//! use commissionable_device_embassy::client::{Client, Error, Request};
 //!
 //! let own = server.borrow().device().private_key().cloned().ok_or(Error::NotReady)?;
 //! let mine = |key: &_| server.borrow_mut().device_mut().is_my_device(key);

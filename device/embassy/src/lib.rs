@@ -9,7 +9,7 @@
 //! # {
 //! use cbor_schemas::ClaimPolicy;
 //! use device::{Config, store::Layout};
-//! use device_embassy::{
+//! use commissionable_device_embassy::{
 //!     Hardware,
 //!     button::NoButton,
 //!     led::{self, Led},
@@ -74,3 +74,7 @@ pub use run::{CACHED_ANSWERS, DeviceServer, Hardware, SEND_LEN, ServerMemory, no
 #[cfg(feature = "usb")]
 pub use run_usb::run_usb;
 pub use static_cell;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

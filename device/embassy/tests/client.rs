@@ -8,8 +8,8 @@ use std::convert::Infallible;
 
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use coap_numbers::{code, option};
+use commissionable_device_embassy::client::{Client, Error, Request};
 use device::transport::Link;
-use device_embassy::client::{Client, Error, Request};
 use embassy_futures::block_on;
 use protocol::key::PublicKey;
 

@@ -3,11 +3,11 @@
 
 use std::{cell::RefCell, net::Ipv6Addr};
 
+use commissionable_device_embassy::udp::{ALL_COAP_NODES, Buffers, PORT, Udp};
 use device::{
     DATAGRAM_LEN,
     transport::{Service, serve},
 };
-use device_embassy::udp::{ALL_COAP_NODES, Buffers, PORT, Udp};
 use embassy_futures::{
     block_on,
     join::join5,

@@ -72,3 +72,7 @@ fn is_valid(point: &Point) -> bool {
     // SAFETY: for this curve, it reads 64 bytes.
     unsafe { uECC_valid_public_key(point.as_ptr(), uECC_secp256r1()) == 1 }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
 //! What micro-ecc computes is what the crate `p256` does.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use device_micro_ecc::{Number, Point, point_of, public_key, shared_secret, verifies};
+use edhoc_oscore_micro_ecc::{Number, Point, point_of, public_key, shared_secret, verifies};
 use p256::{
     AffinePoint, NonZeroScalar, SecretKey,
     ecdsa::{

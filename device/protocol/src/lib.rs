@@ -31,3 +31,7 @@ pub mod oscore;
 pub mod sign1;
 pub mod thumbprint;
 pub mod usb;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,7 +2,7 @@
 
 use coap_lite::{CoapOption, MessageType, Packet};
 use coap_numbers::{code, option};
-use device_protocol::{
+use edhoc_oscore::{
     coap::{Block, BlockSize},
     conversation::client::{Client, Error, Request, Step, Timers, Transaction},
 };

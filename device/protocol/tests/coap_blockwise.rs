@@ -3,7 +3,7 @@
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_message_implementations::inmemory::{Message, MessageMut};
 use coap_numbers::{code, option};
-use device_protocol::coap::{Assembled, Assembly, Block, BlockError, BlockSize, BodySlice};
+use edhoc_oscore::coap::{Assembled, Assembly, Block, BlockError, BlockSize, BodySlice};
 
 const KEY: (u8, &str) = (1, "/comm/peers");
 

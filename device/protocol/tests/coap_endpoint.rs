@@ -1,7 +1,7 @@
 //! The server's message layer: what is served, what is answered at once, what is remembered.
 
 use coap_numbers::code;
-use device_protocol::coap::{
+use edhoc_oscore::coap::{
     Datagram, EXCHANGE_LIFETIME_MS, Endpoint, Exchange, Header, Incoming, NON_LIFETIME_MS, Token, Type, Writer,
 };
 use hexlit::hex;

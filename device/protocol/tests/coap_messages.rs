@@ -3,7 +3,7 @@
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_message_implementations::inmemory::Message;
 use coap_numbers::{code, option};
-use device_protocol::coap::{
+use edhoc_oscore::coap::{
     Datagram, Header, NoSpace, ParseError, Token, Type, Writer, is_option_length, option_refusal, uint_option,
     unsupported_option,
 };

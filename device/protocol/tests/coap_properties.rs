@@ -4,7 +4,7 @@ use coap_lite::Packet;
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_message_implementations::inmemory::{Message, MessageMut};
 use coap_numbers::{code, option};
-use device_protocol::coap::{
+use edhoc_oscore::coap::{
     Assembled, Assembly, Block, BlockSize, BodySlice, Datagram, Endpoint, Header, Incoming, Token, Type, Writer,
     unsupported_option,
 };

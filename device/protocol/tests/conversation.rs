@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use coap_message::{MinimalWritableMessage, ReadableMessage};
 use coap_numbers::{code, option};
-use device_protocol::{
+use edhoc_oscore::{
     coap::{Assembled, Assembly, Block, BlockSize, BodySlice, EchoKey, Message, MessageMut, NoSpace, is_path},
     conversation::{
         Source,

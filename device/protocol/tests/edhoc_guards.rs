@@ -5,11 +5,11 @@
 
 mod edhoc_common;
 
-use device_protocol::edhoc::{
+use edhoc_common::*;
+use edhoc_oscore::edhoc::{
     ConnId, Error, Established, IdCred, Initiator, MAX_CCS, Message, Pending, Responder, Transfer, parse_error,
 };
-use device_protocol::key::{PrivateKey, PublicKey};
-use edhoc_common::*;
+use edhoc_oscore::key::{PrivateKey, PublicKey};
 use p256::AffinePoint;
 use p256::elliptic_curve::{point::DecompressPoint, sec1::ToEncodedPoint};
 use rand_core::{CryptoRng, RngCore};

@@ -2,12 +2,12 @@
 
 mod edhoc_common;
 
-use device_protocol::edhoc::{
+use edhoc_common::*;
+use edhoc_oscore::edhoc::{
     ConnId, Error, Established, IdCred, Initiator, Message, Peer, PeerError, Pending, Request, Responder, Transfer,
     parse_error,
 };
-use device_protocol::key::{PrivateKey, PublicKey};
-use edhoc_common::*;
+use edhoc_oscore::key::{PrivateKey, PublicKey};
 use hexlit::hex;
 
 const C_I: u8 = 0x0e;

@@ -4,11 +4,11 @@
 
 mod edhoc_common;
 
-use device_protocol::edhoc::{
+use edhoc_common::*;
+use edhoc_oscore::edhoc::{
     ConnId, Error, Established, IdCred, Initiator, Message, Pending, Responder, Transfer, parse_error,
 };
-use device_protocol::key::{PrivateKey, PublicKey};
-use edhoc_common::*;
+use edhoc_oscore::key::{PrivateKey, PublicKey};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};

@@ -4,8 +4,8 @@ use coap_lite::Packet;
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_message_implementations::inmemory::{Message, MessageMut, SliceBuffer, SliceBufferMut};
 use coap_numbers::{code, option};
-use device_protocol::coap::{Datagram, Header, Token, Type, unsupported_option};
-use device_protocol::oscore::{
+use edhoc_oscore::coap::{Datagram, Header, Token, Type, unsupported_option};
+use edhoc_oscore::oscore::{
     Context, Correlation, Error, Id, OptionValue, PartialIv, request_kid, split_combined, split_combined_mut,
 };
 

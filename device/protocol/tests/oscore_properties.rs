@@ -4,8 +4,8 @@ use coap_lite::Packet;
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_message_implementations::inmemory::{Message, MessageMut};
 use coap_numbers::option::{EDHOC, HOP_LIMIT, OBSERVE, OSCORE, PROXY_SCHEME, PROXY_URI, URI_HOST, URI_PORT};
-use device_protocol::coap::{Datagram, Header, Token, Type, Writer};
-use device_protocol::oscore::{Context, Correlation, Error, Id, OptionValue, PartialIv, split_combined};
+use edhoc_oscore::coap::{Datagram, Header, Token, Type, Writer};
+use edhoc_oscore::oscore::{Context, Correlation, Error, Id, OptionValue, PartialIv, split_combined};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -4,8 +4,8 @@
 use coap_lite::Packet;
 use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_message_implementations::inmemory::{Message, SliceBuffer};
-use device_protocol::coap::{Datagram, Writer};
-use device_protocol::oscore::{Context, Correlation, Id, IdContext, OptionValue};
+use edhoc_oscore::coap::{Datagram, Writer};
+use edhoc_oscore::oscore::{Context, Correlation, Id, IdContext, OptionValue};
 use hexlit::hex;
 
 const SECRET: [u8; 16] = hex!("0102030405060708090a0b0c0d0e0f10");

@@ -46,3 +46,7 @@ pub const DATAGRAM_LEN: usize = 576;
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

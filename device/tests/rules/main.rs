@@ -1,6 +1,8 @@
 //! The rules of commissioning that a device has to keep, each as a test: in memory, with a virtual clock and flash that
 //! fails on demand. What a test says is seen from the wire, by a client that is not built on the device's own code.
 
+extern crate commissionable_device as device;
+
 mod addresses;
 mod blockwise;
 mod certificate;

@@ -137,7 +137,7 @@ impl core::error::Error for NoSpace {}
 /// Composes a datagram in the buffer that it will be sent from.
 ///
 /// ```
-/// # use device_protocol::coap::{Header, NoSpace, Token, Type, Writer};
+/// # use edhoc_oscore::coap::{Header, NoSpace, Token, Type, Writer};
 /// use coap_message::MinimalWritableMessage;
 /// # let header = Header { type_: Type::Ack, code: 0x45, message_id: 1, token: Token::EMPTY };
 /// # let mut buffer = [0; 64];

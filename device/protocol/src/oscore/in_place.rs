@@ -10,7 +10,7 @@ use super::{Context, Correlation, Error, TAG_LENGTH};
 /// A protected message under construction, inside the datagram that will carry it.
 ///
 /// ```
-/// # use device_protocol::{coap::{Header, Token, Type}, oscore::{Context, Correlation, Error}};
+/// # use edhoc_oscore::{coap::{Header, Token, Type}, oscore::{Context, Correlation, Error}};
 /// use coap_message::MinimalWritableMessage;
 ///
 /// # fn answer(context: &mut Context, correlation: &Correlation, header: &Header) -> Result<(), Error> {

@@ -6,8 +6,8 @@
 use aes::Aes128;
 use ccm::aead::{AeadInPlace, KeyInit};
 use ccm::consts::{U8, U13};
-use device_protocol::key::{PrivateKey, PublicKey};
-use device_protocol::oscore::Context;
+use edhoc_oscore::key::{PrivateKey, PublicKey};
+use edhoc_oscore::oscore::Context;
 use hkdf::{Hkdf, HkdfExtract};
 use p256::elliptic_curve::point::DecompressPoint;
 use p256::{AffinePoint, SecretKey};
