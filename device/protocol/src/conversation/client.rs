@@ -24,6 +24,7 @@ use coap_numbers::{
     option,
 };
 use rand_core::{CryptoRngCore, RngCore};
+use zeroize::Zeroize as _;
 
 use self::delivery::{Acknowledged, Delivery, Due};
 use self::message::{Echo, single_option, uint_option};
@@ -322,6 +323,8 @@ impl<'t, R: CryptoRngCore + ?Sized, const DATAGRAM: usize> Transaction<'t, R, DA
     /// Composes the next message.
     fn next(&mut self) {
         if let Err(error) = self.compose() {
+            // A half of a message may lie there that was not encrypted yet.
+            self.client.outgoing.zeroize();
             self.outcome = Some(Err(error));
         }
     }
