@@ -1,7 +1,7 @@
 //! A commissionable device: what it accepts, in which state, and what it keeps in flash.
 //!
 //! A firmware brings a [`Board`], flash ([`embedded_storage::nor_flash::NorFlash`]), a random number
-//! generator and one or more [`Link`](transport::Link)s, and gives them to each other:
+//! generator and one or more channels of [`Datagrams`](transport::Datagrams), and gives them to each other:
 //!
 //! ```no_run
 //! # async fn firmware<F, R, B, P>(flash: F, rng: R, board: B, uart: P, clock: impl Fn() -> u64)

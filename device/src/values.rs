@@ -28,7 +28,7 @@ pub const PREFIX: &str = "/comm/slots/";
 pub const MAX_NAME_LEN: usize = 20;
 
 /// What the bytes of a value mean.
-pub trait Kind {
+pub trait ValueKind {
     /// What they mean.
     type Is<'v>;
 
@@ -72,7 +72,7 @@ pub struct Values<'v> {
     encoded: &'v [u8],
 }
 
-impl Kind for Text {
+impl ValueKind for Text {
     type Is<'v> = &'v str;
 
     fn read(bytes: &[u8]) -> Option<&str> {
@@ -80,7 +80,7 @@ impl Kind for Text {
     }
 }
 
-impl<const N: usize> Kind for Octets<N> {
+impl<const N: usize> ValueKind for Octets<N> {
     type Is<'v> = [u8; N];
 
     fn read(bytes: &[u8]) -> Option<[u8; N]> {
@@ -88,7 +88,7 @@ impl<const N: usize> Kind for Octets<N> {
     }
 }
 
-impl<K: Kind> Declared<K> {
+impl<K: ValueKind> Declared<K> {
     /// A value of at most `max_len` bytes at `path`, which is [`PREFIX`] and a name of 1 to [`MAX_NAME_LEN`] bytes. In a
     /// constant, another path does not compile.
     pub const fn new(path: &'static str, max_len: u16) -> Self {
@@ -158,7 +158,7 @@ impl<'v> Values<'v> {
     }
 
     /// The value of a declaration; `None` if it was not written, or is no such value for this firmware.
-    pub fn get<K: Kind>(&self, declared: &Declared<K>) -> Option<K::Is<'v>> {
+    pub fn get<K: ValueKind>(&self, declared: &Declared<K>) -> Option<K::Is<'v>> {
         K::read(self.bytes(&declared.value)?)
     }
 

@@ -2,14 +2,14 @@
 
 use clap::Args as ClapArgs;
 
-use super::{context::Context, exit::CommandError, reach::Target};
+use super::{context::Context, exit::CommandError, reach::Subject};
 use crate::client::{Method, Request};
 
 /// Let a device blink
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// A device of the list, or a link; left out, exactly one device must answer
-    target: Option<Target>,
+    target: Option<Subject>,
 }
 
 impl Args {

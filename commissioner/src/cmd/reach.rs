@@ -19,15 +19,15 @@ use crate::{
 
 /// What `identify`, `rekey` and `reset` act on: a device of the list, or whatever is at the end of a link.
 #[derive(Clone, Debug)]
-pub(super) enum Target {
+pub(super) enum Subject {
     /// DEVICE.
     Device(DeviceRef),
     /// LINK.
     Link(Link),
 }
 
-impl FromStr for Target {
-    type Err = TargetError;
+impl FromStr for Subject {
+    type Err = SubjectError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.starts_with("serial:") || text.starts_with("udp:") {
@@ -40,7 +40,7 @@ impl FromStr for Target {
 
 /// Why a text names neither a device nor a link.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TargetError {
+pub(super) enum SubjectError {
     /// It looks like a link.
     #[error(transparent)]
     Link(#[from] link::ParseError),
@@ -66,11 +66,11 @@ impl Context {
     }
 
     /// The device that a target means: a device of the list is looked for on all links that the system knows of.
-    pub(super) async fn reach_target(&self, target: Option<&Target>) -> Result<Found, CommandError> {
+    pub(super) async fn reach_target(&self, target: Option<&Subject>) -> Result<Found, CommandError> {
         let name = match target {
             None => return self.reach(None).await,
-            Some(Target::Link(link)) => return self.reach(Some(link)).await,
-            Some(Target::Device(name)) => name,
+            Some(Subject::Link(link)) => return self.reach(Some(link)).await,
+            Some(Subject::Device(name)) => name,
         };
         let id = self.registry().await?.device(name).await?.id;
         self.progress.working(format!("looking for {id}"));
@@ -206,9 +206,9 @@ mod tests {
 
     #[test]
     fn a_target_is_a_link_or_a_device() {
-        assert!(matches!("serial:/dev/ttyACM0".parse(), Ok(Target::Link(_))));
-        assert!(matches!("urn:dev:mac:0024befffe804ff1".parse(), Ok(Target::Device(_))));
-        assert!("".parse::<Target>().is_err());
+        assert!(matches!("serial:/dev/ttyACM0".parse(), Ok(Subject::Link(_))));
+        assert!(matches!("urn:dev:mac:0024befffe804ff1".parse(), Ok(Subject::Device(_))));
+        assert!("".parse::<Subject>().is_err());
     }
 
     /// What the device refused, it would refuse over another link as well.

@@ -2,14 +2,14 @@
 
 use clap::Args as ClapArgs;
 
-use super::{context::Context, exit::CommandError, reach::Target};
+use super::{context::Context, exit::CommandError, reach::Subject};
 use crate::{ownership, registry::KeyStatus};
 
 /// Let a device make a new key
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// A device of the list, or a link
-    target: Target,
+    target: Subject,
 }
 
 impl Args {

@@ -3,14 +3,14 @@
 
 use clap::Args as ClapArgs;
 
-use super::{context::Context, exit::CommandError, reach::Target};
+use super::{context::Context, exit::CommandError, reach::Subject};
 use crate::ownership;
 
 /// Empty a device's owner slot
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// A device of the list, or a link
-    target: Target,
+    target: Subject,
     /// The device is not yours, but in your hands: hold its button down first. Not all products allow that
     #[arg(long)]
     present: bool,

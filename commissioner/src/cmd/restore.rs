@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-use super::{context::Context, exit::CommandError, reach::Target, secret::Opening};
+use super::{context::Context, exit::CommandError, reach::Subject, secret::Opening};
 use crate::{ownership, registry::DeviceRef};
 
 const HELP: &str = "\
@@ -14,7 +14,7 @@ the device that you hold in your hand, over a cable of its own.";
 #[command(after_help = HELP)]
 pub struct Args {
     /// A device of the list, or a link
-    target: Target,
+    target: Subject,
     #[command(flatten)]
     opening: Opening,
 }

@@ -2,7 +2,7 @@
 
 use super::{error::Error, handle::Registry, rows::Rows};
 
-/// The registry as it was at one time: all reading goes through one. See [`Rows`] for what that asks of a database.
+/// The registry as it was at one time: all reading goes through one. `rows/transaction.rs` says what that asks of a database.
 pub struct Reading {
     pub(super) rows: Rows,
 }

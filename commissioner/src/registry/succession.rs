@@ -20,7 +20,7 @@
 //!
 //! Otherwise a stranger's device could revoke a real one by claiming its ID. An alarm changes nothing but the audit trail.
 //!
-//! Each device has a [`Policy`] for when it loses its key. By default that is what the table says. With `keep` and `derive`,
+//! Each device has a [`Policy`](super::Policy) for when it loses its key. By default that is what the table says. With `keep` and `derive`,
 //! and with `restore` if there is a copy of the key, a new key is a key change in the trusted place too.
 
 use cbor_schemas::{DeviceId, ProofLevel};
@@ -66,7 +66,7 @@ impl Registry {
     }
 
     /// The same for a key that the device named in a session of ours as the one that it makes, and then proved, where the key of
-    /// that session does not count. It is a key change like any other, and on record as what it is: see [`Key::was_ours`].
+    /// that session does not count. It is a key change like any other, and on record as what it is: see [`Key::was_ours`](super::Key::was_ours).
     ///
     /// # Errors
     /// Those of [`Registry::observe_key`].

@@ -7,7 +7,7 @@ use cbor_schemas::Method;
 use coap_numbers::code;
 use device::{
     Access, Answer, Problem, ProductResource, content_format,
-    values::{Declared, Kind, Octets, Text, Value, Values},
+    values::{Declared, Octets, Text, Value, ValueKind, Values},
 };
 
 /// The path.
@@ -36,7 +36,7 @@ pub const VALUES: &[Value] = &[FLASHES.value(), SENDER_ID.value(), WIFI_PASSPHRA
 #[derive(Debug, Clone, Copy)]
 pub struct Flashes;
 
-impl Kind for Flashes {
+impl ValueKind for Flashes {
     type Is<'v> = u8;
 
     fn read(bytes: &[u8]) -> Option<u8> {

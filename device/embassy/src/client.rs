@@ -6,7 +6,7 @@
 //! ```no_run
 //! # async fn switch<A, L, F, R, B, M>(link: &mut L, to: A, server: &core::cell::RefCell<device::Server<M, F, R, B>>,
 //! #     mut rng: R) -> Result<(), commissionable_device_embassy::client::Error<L::Error>>
-//! # where A: device::transport::Source, L: device::transport::Link<A>, F: embedded_storage::nor_flash::NorFlash,
+//! # where A: device::transport::Source, L: device::transport::Datagrams<A>, F: embedded_storage::nor_flash::NorFlash,
 //! #     R: rand_core::CryptoRngCore, B: device::Board,
 //! #     M: core::ops::DerefMut<Target = device::Memory<A, 1>> {
 //! use commissionable_device_embassy::client::{Client, Error, Request};
@@ -24,7 +24,7 @@
 
 use core::fmt;
 
-use device::{DATAGRAM_LEN, transport::Link};
+use device::{DATAGRAM_LEN, transport::Datagrams};
 use embassy_time::{Instant, with_deadline};
 use protocol::{
     conversation::{
@@ -115,7 +115,7 @@ pub struct Client<'l, L, A> {
     peer: A,
 }
 
-impl<'l, A: Copy + Eq, L: Link<A>> Client<'l, L, A> {
+impl<'l, A: Copy + Eq, L: Datagrams<A>> Client<'l, L, A> {
     /// A client of `peer`.
     pub fn new(link: &'l mut L, peer: A) -> Self {
         Client { link, peer }
@@ -152,7 +152,7 @@ struct Line<'l, L, A, R> {
     rng: R,
 }
 
-impl<A: Copy + Eq, L: Link<A>, R: CryptoRngCore> Line<'_, L, A, R> {
+impl<A: Copy + Eq, L: Datagrams<A>, R: CryptoRngCore> Line<'_, L, A, R> {
     /// Makes a request, and waits for its response.
     async fn transact(
         &mut self,
@@ -201,7 +201,7 @@ pub struct Session<'l, L, A, R> {
     session: conversation::client::session::Session,
 }
 
-impl<A: Copy + Eq, L: Link<A>, R: CryptoRngCore> Session<'_, L, A, R> {
+impl<A: Copy + Eq, L: Datagrams<A>, R: CryptoRngCore> Session<'_, L, A, R> {
     /// The key that the peer proved.
     pub fn peer(&self) -> &PublicKey {
         self.session.peer()

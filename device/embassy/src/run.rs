@@ -10,7 +10,7 @@ use device::{
     Board, Config, DATAGRAM_LEN, Device, Memory, Server,
     store::{Layout, LayoutError},
     transport::serial::Serial,
-    transport::{Link as _, Source, serve},
+    transport::{Datagrams as _, Source, serve},
 };
 use embassy_futures::select::select;
 use embassy_time::{Duration, Instant, Timer};

@@ -18,7 +18,7 @@ use core::{
 
 use device::{
     DATAGRAM_LEN,
-    transport::Link,
+    transport::Datagrams,
     transport::group::{is_discovery, is_success},
 };
 use embassy_futures::select::{Either, select};
@@ -135,7 +135,7 @@ impl<'a> Udp<'a> {
     }
 }
 
-impl<A: From<IpEndpoint> + TryInto<IpEndpoint>> Link<A> for Udp<'_> {
+impl<A: From<IpEndpoint> + TryInto<IpEndpoint>> Datagrams<A> for Udp<'_> {
     /// What cannot be sent is lost, as datagrams may be.
     type Error = Infallible;
 

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use coap_numbers::{code, option};
 use commissionable_device_embassy::client::{Client, Error, Request};
-use device::transport::Link;
+use device::transport::Datagrams;
 use embassy_futures::block_on;
 use protocol::key::PublicKey;
 
@@ -24,7 +24,7 @@ struct Wire<'d> {
     answer: Vec<u8>,
 }
 
-impl Link<Address> for Wire<'_> {
+impl Datagrams<Address> for Wire<'_> {
     type Error = Infallible;
 
     async fn receive(&mut self) -> Result<(&mut [u8], Address), Infallible> {

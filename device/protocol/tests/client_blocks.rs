@@ -132,7 +132,7 @@ fn a_body_between_two_block_sizes_goes_whole_if_there_is_room() {
         let (response, seen) = run(Request::put("/x", 60, &body(length)), 100, taking(1024, &mut taken));
         assert_eq!((response.unwrap().code, taken, seen.len()), (code::CHANGED, body(length), messages));
     }
-    // ... and in blocks if the server cannot.
+    // It goes in blocks if the server cannot.
     let mut taken = Vec::new();
     let (response, seen) = run(Request::put("/x", 60, &body(100)), 100, taking(64, &mut taken));
     assert_eq!((response.unwrap().code, taken), (code::CHANGED, body(100)));

@@ -28,7 +28,7 @@ use device::{
     Answer, Board, Config, DATAGRAM_LEN, Device, HardwareSecret, Memory, Problem, ProductResource, Server,
     content_format,
     transport::serial::Serial,
-    transport::{Link, LogLine, Source, serve},
+    transport::{Datagrams, LogLine, Source, serve},
     values::{Value, Values},
 };
 use device_board::led;
@@ -425,7 +425,7 @@ fn is_near(address: &SocketAddr) -> bool {
     }
 }
 
-impl Link<Address> for UdpLink {
+impl Datagrams<Address> for UdpLink {
     type Error = io::Error;
 
     async fn receive(&mut self) -> io::Result<(&mut [u8], Address)> {

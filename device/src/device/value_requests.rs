@@ -10,13 +10,13 @@ use crate::{
     problem::Problem,
     resources::content_format,
     store::{MAX_CONTENTS_LEN, Scratch},
-    values::{Declared, Kind, Value, Values, fit},
+    values::{Declared, Value, ValueKind, Values, fit},
 };
 
 impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// The value that the owner gave to a declaration of [`Board::VALUES`], handed to `with`, which should not keep what is
     /// secret; `None` if there is none.
-    pub fn value<K: Kind, T>(&mut self, declared: &Declared<K>, with: impl FnOnce(K::Is<'_>) -> T) -> Option<T> {
+    pub fn value<K: ValueKind, T>(&mut self, declared: &Declared<K>, with: impl FnOnce(K::Is<'_>) -> T) -> Option<T> {
         let mut scratch = Scratch::new();
         let stored = self.whole.as_mut()?.store.values(&mut scratch).ok()?;
         Values::stored(stored).get(declared).map(with)

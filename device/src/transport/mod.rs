@@ -20,7 +20,7 @@ use crate::DATAGRAM_LEN;
 pub type LogLine = heapless::String<368>;
 
 /// A channel of datagrams to peers with addresses of type `A`.
-pub trait Link<A> {
+pub trait Datagrams<A> {
     /// Why the link is of no use any more.
     type Error;
 
@@ -49,7 +49,7 @@ pub trait Service<A> {
 ///
 /// # Errors
 /// What the link failed with.
-pub async fn serve<A: Copy, L: Link<A>, S: Service<A>>(
+pub async fn serve<A: Copy, L: Datagrams<A>, S: Service<A>>(
     service: &RefCell<S>,
     link: &mut L,
     clock: impl Fn() -> u64,

@@ -6,7 +6,7 @@
 use embedded_io_async::{Read, Write};
 use slipmux::{ChunkedEncoder, DecodeStatus, Decoder, FrameHandler, FrameType};
 
-use crate::{DATAGRAM_LEN, transport::Link};
+use crate::{DATAGRAM_LEN, transport::Datagrams};
 
 /// Bytes of the frame check sequence that ends a configuration frame.
 const FCS_LEN: usize = 2;
@@ -64,7 +64,7 @@ impl<P: Read + Write, A: Copy> Serial<P, A> {
     }
 }
 
-impl<P: Read + Write, A: Copy> Link<A> for Serial<P, A> {
+impl<P: Read + Write, A: Copy> Datagrams<A> for Serial<P, A> {
     type Error = LineError<P::Error>;
 
     async fn receive(&mut self) -> Result<(&mut [u8], A), Self::Error> {

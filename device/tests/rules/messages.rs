@@ -153,7 +153,7 @@ fn critical_options_that_are_not_understood() {
         device.ask(&request).refused("4.02");
         session.ask(&mut device, &request).refused("4.02");
     }
-    // ... matter to EDHOC as well.
+    // They matter to EDHOC as well.
     let (_, message_1) = Visitor::stranger(&mut device).message_1(&mut device);
     device.ask(&message_1.clone().option(2049, &[])).refused("4.02");
     device.ask(&message_1).expect("2.04");

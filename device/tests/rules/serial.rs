@@ -11,7 +11,7 @@ use std::{
 use device::{
     DATAGRAM_LEN,
     transport::serial::{LineError, Serial},
-    transport::{Link, LogLine, serve},
+    transport::{Datagrams, LogLine, serve},
 };
 use embassy_futures::{block_on, join::join};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};

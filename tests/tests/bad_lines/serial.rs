@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use device::{transport::Link, transport::serial::Serial};
+use device::{transport::Datagrams as _, transport::serial::Serial};
 use embedded_io_async::{ErrorType, Read, Write};
 use end_to_end::one_process::Dice;
 use slipmux::{Constants, DecodeStatus, Decoder, FrameHandler, FrameType, Slipmux, encode_buffered};

@@ -204,7 +204,7 @@ mod tests {
     use core::cell::RefCell;
     use std::{collections::VecDeque, future::poll_fn, task::Poll};
 
-    use device::transport::Link as _;
+    use device::transport::Datagrams as _;
     use embassy_futures::{block_on, join::join};
 
     use super::*;

@@ -9,7 +9,7 @@
 //!
 //! A [`Transaction`] is one whole request with its whole response: retransmission and matching, Echo (RFC 9175), blocks (RFC
 //! 7959), and in a [`Session`] OSCORE, where the first request carries message_3 (RFC 9668). A session begins with
-//! [`Session::start`], whose message_1 and message_2 are a transaction without a session.
+//! [`Handshake::start`](session::Handshake::start), whose message_1 and message_2 are a transaction without a session.
 //!
 //! Time is an argument, in whatever unit [`Timers`] are in. There is one transaction at a time.
 

@@ -196,7 +196,7 @@ fn without_a_session_everybody_reads_and_nobody_writes() {
     let body = body(&info);
     let refused = host.plain(&mut device, code::PUT, FACTORY, &body);
     assert_eq!(title(&refused), (code::UNAUTHORIZED, "not authorized".into()));
-    // ... not beside a session of somebody else, either.
+    // Not beside a session of somebody else, either.
     let mut session = host.session(&mut device);
     assert_eq!(host.plain(&mut device, code::PUT, FACTORY, &body), refused);
     assert_eq!(eeprom.bytes(), before);

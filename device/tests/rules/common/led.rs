@@ -1,6 +1,6 @@
 //! Values of a lamp.
 
-use device::values::{Declared, Kind, Octets, Text, Value, Values};
+use device::values::{Declared, Octets, Text, Value, ValueKind, Values};
 
 pub(crate) const FLASHES: Declared<Flashes> = Declared::new("/comm/slots/identify-flashes", 1);
 pub(crate) const SENDER_ID: Declared<Octets<8>> = Declared::new("/comm/slots/sender-id", 8).write_once();
@@ -10,7 +10,7 @@ pub(crate) const VALUES: &[Value] = &[FLASHES.value(), SENDER_ID.value(), WIFI_P
 /// How often the lamp flashes to be noticed: 1 to 20 times.
 pub(crate) struct Flashes;
 
-impl Kind for Flashes {
+impl ValueKind for Flashes {
     type Is<'v> = u8;
 
     fn read(bytes: &[u8]) -> Option<u8> {

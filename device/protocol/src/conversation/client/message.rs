@@ -52,7 +52,7 @@ impl<'r> Request<'r> {
     }
 
     /// Composes the request as one message, whole and without protection, for who sends it in another way than by a
-    /// [`Transaction`]: to a group. Returns the length of the datagram.
+    /// [`Transaction`](super::Transaction): to a group. Returns the length of the datagram.
     ///
     /// # Errors
     /// It does not fit.
