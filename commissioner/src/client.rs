@@ -202,6 +202,7 @@ impl Client {
                     let Some(received) = line.receive(until).await? else { continue };
                     if let Sorted::Reset | Sorted::Acknowledged = conversation.receive(&received, line.now()) {
                         *has_answered = true;
+                        conversation.stop();
                         return Ok(());
                     }
                 }

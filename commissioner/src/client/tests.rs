@@ -551,6 +551,24 @@ async fn each_message_is_recorded_with_its_sizes() {
     assert!(client.take_records().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_was_answered_is_not_sent_again_in_a_pause() {
+    let (mut client, mut link) = client(EXACT);
+    client.record();
+    let device = tokio::spawn(async move {
+        let ping = next(&mut link).await;
+        link.send(&empty(MessageType::Reset, ping.header.message_id)).await.unwrap();
+        tokio::time::sleep(EXACT.ack_timeout * 2).await;
+        link.send(&empty(MessageType::Acknowledgement, 7)).await.unwrap();
+        link
+    });
+    client.ping().await.unwrap();
+    client.pause(EXACT.ack_timeout * 3, Duration::ZERO).await.unwrap();
+    let sent = client.take_records().iter().filter(|record| record.direction == Direction::Sent).count();
+    assert_eq!(sent, 1);
+    device.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_body_that_is_longer_than_any_is_not_begun_with() {
     let (mut client, _device) = client(EXACT);

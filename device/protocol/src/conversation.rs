@@ -9,6 +9,16 @@ pub mod server;
 
 use core::hash::Hash;
 
+/// Content formats (IANA "CoAP Content-Formats").
+mod content_format {
+    /// `application/edhoc+cbor-seq` (RFC 9528)
+    pub(super) const EDHOC: u16 = 64;
+    /// `application/cid-edhoc+cbor-seq` (RFC 9528)
+    pub(super) const CID_EDHOC: u16 = 65;
+    /// `application/concise-problem-details+cbor` (RFC 9290)
+    pub(super) const PROBLEM_DETAILS: u16 = 257;
+}
+
 /// Where a datagram comes from, and its answer goes to.
 pub trait Source: Copy + Eq + Hash {
     /// Whether nobody can send from there but who gets what is sent there, as at the other end of a serial line. On a network

@@ -62,6 +62,11 @@ impl Header {
         }
         Ok((Self { type_, code, message_id, token }, tail))
     }
+
+    /// How many bytes it takes: what follows are the options.
+    pub(crate) fn len(&self) -> usize {
+        self.token.len().saturating_add(4)
+    }
 }
 
 /// A well-formed datagram: header, options, and a payload that is not empty if there is a payload marker.
@@ -163,7 +168,7 @@ impl<'t> Writer<'t> {
     /// [`NoSpace`] if the buffer cannot hold even that.
     pub fn new(buffer: &'t mut [u8], header: &Header) -> Result<Self, NoSpace> {
         let token = header.token.as_slice();
-        let header_length = token.len().saturating_add(4);
+        let header_length = header.len();
         let [first, code, id_high, id_low, rest @ ..] = buffer else { return Err(NoSpace) };
         let (token_field, tail) = rest.split_at_mut_checked(token.len()).ok_or(NoSpace)?;
         *code = header.code;

@@ -168,6 +168,11 @@ impl<const DATAGRAM: usize> Client<DATAGRAM> {
         self.delivery = Some(Delivery::ping((before.unwrap_or(message_id), message_id), self.timers, rng));
     }
 
+    /// Waits for no answer any more: nothing is sent again.
+    pub fn stop(&mut self) {
+        self.delivery = None;
+    }
+
     /// Says what is to be done at the time `now`. [`Step::Done`] while a message is on its way means that nobody answered.
     pub fn poll(&mut self, now: u64) -> Step<'_> {
         let due = self.due(now);
@@ -282,7 +287,7 @@ impl<'t, R: CryptoRngCore + ?Sized, const DATAGRAM: usize> Transaction<'t, R, DA
         let sorted = self.client.sort(&header, now);
         match sorted {
             Sorted::Response => {
-                self.client.delivery = None;
+                self.client.stop();
                 let (code, taken) = self.take(&header, payload_length, datagram);
                 match taken {
                     Ok(None) if now > self.until => self.outcome = Some(Err(Error::TooSlow)),
@@ -338,13 +343,7 @@ impl<'t, R: CryptoRngCore + ?Sized, const DATAGRAM: usize> Transaction<'t, R, DA
         let header = Header { type_: Type::Con, code: self.request.method, message_id, token };
         let out = &mut self.client.outgoing;
         self.client.len = match self.session.as_deref_mut() {
-            None => {
-                let mut writer = Writer::new(out, &header)?;
-                let mut message = writer.message();
-                self.request.write(&piece, &self.client.echo, &mut message)?;
-                let len = message.finish().0;
-                writer.finish(len)?
-            }
+            None => self.request.compose_piece(&piece, &self.client.echo, &header, out)?,
             Some(session) => {
                 let observe = self.request.observe.filter(|_| !piece.is_later());
                 let (context, message_3, echo) = session.for_request();
@@ -422,8 +421,7 @@ impl<'t, R: CryptoRngCore + ?Sized, const DATAGRAM: usize> Transaction<'t, R, DA
 
 impl<R: ?Sized, const DATAGRAM: usize> Drop for Transaction<'_, R, DATAGRAM> {
     fn drop(&mut self) {
-        // Nobody waits for an answer any more.
-        self.client.delivery = None;
+        self.client.stop();
     }
 }
 
@@ -500,8 +498,7 @@ impl Observation {
 }
 
 fn message_of<'d>(header: &Header, datagram: &'d [u8]) -> Message<'d> {
-    let options_start = header.token.len().saturating_add(4);
-    Message::new_from_slice(header.code, datagram.get(options_start..).unwrap_or_default())
+    Message::new_from_slice(header.code, datagram.get(header.len()..).unwrap_or_default())
 }
 
 /// The Observe option of a response counts as it is outside (RFC 8613 section 4.1.3.5.2).

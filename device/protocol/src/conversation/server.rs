@@ -16,7 +16,7 @@ use coap_message::{MessageOption, MinimalWritableMessage, ReadableMessage};
 use coap_numbers::{code, option};
 
 use self::sessions::{Handshake, Places, Session, Sessions, Shares};
-use super::Source;
+use super::{Source, content_format};
 use crate::coap::{
     self, Datagram, EchoKey, Endpoint, Exchange, Header, Message, MessageMut, NoSpace, Token, Type, Writer, amplifies,
 };
@@ -24,9 +24,6 @@ use crate::edhoc::{self, ConnId, Established, Responder};
 use crate::key::{PrivateKey, PublicKey};
 use crate::oscore::{self, Correlation, OptionValue};
 
-/// Content formats (IANA "CoAP Content-Formats").
-const EDHOC: u16 = 64;
-const PROBLEM_DETAILS: u16 = 257;
 /// Room for the problem details that are written here, and for an EDHOC error message.
 const PAYLOAD_LEN: usize = 128;
 
@@ -460,7 +457,7 @@ impl Outer {
             }
         }
         Outer {
-            header_length: datagram.header.token.len().saturating_add(4),
+            header_length: datagram.header.len(),
             payload_length: datagram.payload_length(),
             oscore: is_protected.then(|| OptionValue::of(&message)),
             is_combined,
@@ -498,12 +495,12 @@ impl Own {
         let (format, len) = match (text, self) {
             (Some((title, detail)), _) => {
                 let details = ProblemDetails { title: Some(title), detail };
-                (PROBLEM_DETAILS, details.encode(&mut payload).map_err(|_| NoSpace)?)
+                (content_format::PROBLEM_DETAILS, details.encode(&mut payload).map_err(|_| NoSpace)?)
             }
             (None, Own::Edhoc(error)) if error != edhoc::Error::Peer => {
-                (EDHOC, copy(&error.message(), &mut payload).ok_or(NoSpace)?)
+                (content_format::EDHOC, copy(&error.message(), &mut payload).ok_or(NoSpace)?)
             }
-            _ => (EDHOC, 0),
+            _ => (content_format::EDHOC, 0),
         };
         message.set_code(code);
         if len > 0 {

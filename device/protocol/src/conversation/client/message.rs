@@ -57,10 +57,20 @@ impl<'r> Request<'r> {
     /// # Errors
     /// It does not fit.
     pub fn compose(&self, header: &Header, out: &mut [u8]) -> Result<usize, NoSpace> {
-        let piece = Piece::whole(self.payload);
+        self.compose_piece(&Piece::whole(self.payload), &[], header, out)
+    }
+
+    /// The same of the message that carries `piece`.
+    pub(super) fn compose_piece(
+        &self,
+        piece: &Piece<'_>,
+        echo: &[u8],
+        header: &Header,
+        out: &mut [u8],
+    ) -> Result<usize, NoSpace> {
         let mut writer = Writer::new(out, header)?;
         let mut message = writer.message();
-        self.write(&piece, &[], &mut message)?;
+        self.write(piece, echo, &mut message)?;
         let len = message.finish().0;
         writer.finish(len)
     }

@@ -15,17 +15,13 @@ use rand_core::CryptoRngCore;
 
 use super::message::{Echo, Request, Response};
 use crate::coap::Message;
+use crate::conversation::content_format;
 use crate::edhoc::{self, Ccs, ConnId, IdCred, Initiator, PeerError, Pending, Transfer, parse_error};
 use crate::key::{PrivateKey, PublicKey};
 use crate::oscore::{self, Context, Correlation, OptionValue};
 
 /// Where EDHOC messages are posted (RFC 9528 appendix A.2).
 pub const EDHOC_PATH: &str = "/.well-known/edhoc";
-/// Content formats: application/edhoc+cbor-seq, application/cid-edhoc+cbor-seq and
-/// application/concise-problem-details+cbor.
-const EDHOC: u16 = 64;
-const CID_EDHOC: u16 = 65;
-const PROBLEM_DETAILS: u16 = 257;
 /// What stands before message_1 in a request: the CBOR simple value `true` (RFC 9528 appendix A.2.1).
 const MESSAGE_1_FOLLOWS: u8 = 0xf5;
 /// Our connection identifier. One is enough: a client has one session at a time.
@@ -36,7 +32,7 @@ pub type Payload = Vec<u8, 145>;
 
 /// The request that carries an EDHOC message.
 pub fn edhoc_request(payload: &[u8]) -> Request<'_> {
-    Request::post(EDHOC_PATH, CID_EDHOC, payload)
+    Request::post(EDHOC_PATH, content_format::CID_EDHOC, payload)
 }
 
 /// Why a peer did not go on, as far as its response says. Anybody can have sent that.
@@ -68,7 +64,9 @@ impl<'b> Refused<'b> {
     /// Why message_3 was refused, alone or with a request.
     pub fn of_message_3(response: &Response, body: &'b [u8]) -> Self {
         let body = body.get(..response.len).unwrap_or_default();
-        let details = ProblemDetails::decode(body).ok().filter(|_| response.content_format == Some(PROBLEM_DETAILS));
+        let details = ProblemDetails::decode(body)
+            .ok()
+            .filter(|_| response.content_format == Some(content_format::PROBLEM_DETAILS));
         let is_bare = details.is_none_or(|details| details.title.is_none() && details.detail.is_none());
         Self::edhoc_error(response, body).unwrap_or(match response.code {
             code::BAD_REQUEST if is_bare => Self::Credential,
@@ -84,14 +82,15 @@ impl<'b> Refused<'b> {
 
     /// An EDHOC error message, if the response carries one.
     fn edhoc_error(response: &Response, body: &'b [u8]) -> Option<Self> {
-        let error = parse_error(body.get(..response.len)?).filter(|_| response.content_format == Some(EDHOC))?;
+        let error = parse_error(body.get(..response.len)?)
+            .filter(|_| response.content_format == Some(content_format::EDHOC))?;
         Some(if error.is_no_handshake() { Self::Busy } else { Self::Peer(error) })
     }
 }
 
 /// The EDHOC message in a response, if the request was not refused. Some servers leave the format out.
 pub fn edhoc_message<'b>(response: &Response, body: &'b [u8]) -> Option<&'b [u8]> {
-    let is_edhoc = matches!(response.content_format, None | Some(EDHOC));
+    let is_edhoc = matches!(response.content_format, None | Some(content_format::EDHOC));
     body.get(..response.len).filter(|_| response.code == code::CHANGED && is_edhoc)
 }
 
@@ -158,11 +157,9 @@ impl Authenticated {
     ///
     /// # Errors
     /// None that an input could cause.
-    pub fn session(self) -> Result<Session, edhoc::Error> {
-        let Self { pending, message_3 } = self;
-        let (peer, c_r, transcript) = (pending.peer, pending.c_r, pending.transcript());
-        let context = pending.confirm(None)?;
-        Ok(Session { context, peer, c_r, transcript, message_3, echo: Echo::new(), is_confirmed: false })
+    pub fn session(mut self) -> Result<Session, edhoc::Error> {
+        let message_3 = core::mem::take(&mut self.message_3);
+        self.begin(None, message_3)
     }
 
     /// The payload of the [`edhoc_request`] that carries message_3 alone. The response to it has message_4.
@@ -178,9 +175,13 @@ impl Authenticated {
     /// # Errors
     /// message_4 does not verify.
     pub fn confirm(self, message_4: &[u8]) -> Result<Session, edhoc::Error> {
-        let (peer, c_r, transcript) = (self.pending.peer, self.pending.c_r, self.pending.transcript());
-        let context = self.pending.confirm(Some(message_4))?;
-        let message_3 = edhoc::Message::new();
+        self.begin(Some(message_4), edhoc::Message::new())
+    }
+
+    fn begin(self, message_4: Option<&[u8]>, message_3: edhoc::Message) -> Result<Session, edhoc::Error> {
+        let pending = self.pending;
+        let (peer, c_r, transcript) = (pending.peer, pending.c_r, pending.transcript());
+        let context = pending.confirm(message_4)?;
         Ok(Session { context, peer, c_r, transcript, message_3, echo: Echo::new(), is_confirmed: false })
     }
 }
