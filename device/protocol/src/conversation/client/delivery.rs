@@ -180,4 +180,29 @@ mod tests {
         assert!(waits.iter().all(|wait| (2_000..=3_000).contains(wait)));
         assert!(waits.iter().max().unwrap() - waits.iter().min().unwrap() > 500);
     }
+
+    /// Each kind of message, with the Message ID and the token of the request or without.
+    #[test]
+    fn a_response_has_the_token_and_an_acknowledgement_the_message_id() {
+        let timers = Timers { ack_timeout: 2_000, spread: 0, max_retransmit: 4, response: 60_000 };
+        let (ours, others) = (Token::from(7), Token::from(8));
+        let sorted = |type_, code, message_id, token| {
+            let mut delivery = Delivery::request(5, ours, timers, &mut OsRng);
+            Acknowledged::default().sort(&Header { type_, code, message_id, token }, Some(&mut delivery), 0)
+        };
+        let (content, get) = (0x45, 0x01);
+        for (type_, reply) in [(Type::Con, Some(Type::Ack)), (Type::Non, None)] {
+            assert_eq!(sorted(type_, content, 99, ours), (Sorted::Response, reply));
+            let turned_away = reply.map(|_| Type::Rst);
+            assert_eq!(sorted(type_, content, 5, others), (Sorted::Nothing, turned_away));
+            assert_eq!(sorted(type_, get, 5, ours), (Sorted::Nothing, turned_away));
+        }
+        assert_eq!(sorted(Type::Ack, content, 5, ours), (Sorted::Response, None));
+        assert_eq!(sorted(Type::Ack, content, 5, others), (Sorted::Nothing, None));
+        assert_eq!(sorted(Type::Ack, content, 6, ours), (Sorted::Nothing, None));
+        assert_eq!(sorted(Type::Ack, EMPTY, 5, Token::EMPTY), (Sorted::Acknowledged, None));
+        assert_eq!(sorted(Type::Ack, EMPTY, 6, Token::EMPTY), (Sorted::Nothing, None));
+        assert_eq!(sorted(Type::Rst, EMPTY, 5, Token::EMPTY), (Sorted::Reset, None));
+        assert_eq!(sorted(Type::Rst, EMPTY, 6, Token::EMPTY), (Sorted::Nothing, None));
+    }
 }
