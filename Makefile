@@ -11,25 +11,25 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 # A simulated device on a pty, commissioned, listed, reflashed, commissioned again.
 demo:
 	@tests/setup.sh build
-	@$(CARGO) build --quiet --package commissioner --package device-sim
+	@$(CARGO) build --quiet --package commissioner-cli --package device-sim
 	@examples/demo.sh
 
 # The same at a USB cable: a Linux guest in an emulator has a USB host controller without any hardware.
 demo-usb:
 	@tests/setup.sh build
 	@tests/usb/prepare.sh
-	@$(CARGO) build --quiet --package commissioner --package device-sim
+	@$(CARGO) build --quiet --package commissioner-cli --package device-sim
 	@examples/demo-usb.sh
 
 # A light that obeys my devices, until one of them is revoked.
 demo-devices:
 	@tests/setup.sh build
-	@$(CARGO) build --quiet --package commissioner --package device-sim
+	@$(CARGO) build --quiet --package commissioner-cli --package device-sim
 	@examples/demo-devices.sh
 
 # All checks and all tests, the independent peers included.
 test: setup check firmware
-	$(CARGO) build --package commissioner --package device-sim --package commissioning-examples
+	$(CARGO) build --package commissioner-cli --package device-sim --package commissioning-examples
 	$(CARGO) test --workspace --doc --quiet
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --workspace
@@ -42,6 +42,9 @@ endif
 check: setup firmware
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	@for features in "" ports registry; do \
+		$(CARGO) clippy --package commissioner --no-default-features --features "$$features" --quiet -- -D warnings || exit 1; \
+	done
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@tests/deny.sh
 	@tests/rust_version.sh
@@ -56,7 +59,7 @@ firmware: setup
 
 # Flash, RAM and stack of each firmware, and what the device does in instructions: the tables of docs/benchmarks.md.
 size bench-device: firmware
-	@$(CARGO) build --quiet --package device-sim --package commissioner --package commissioning-examples
+	@$(CARGO) build --quiet --package device-sim --package commissioner-cli --package commissioning-examples
 	@$(CARGO) run --quiet --package commissioning-examples --bin firmware-costs -- $(if $(filter size,$@),sizes,instructions)
 
 # The registry with 20, 20,000 and 1,000,000 devices, the table of docs/benchmarks.md: some minutes, and a GiB of disk.

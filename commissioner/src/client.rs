@@ -4,15 +4,15 @@
 //! under OSCORE. What is said is [`conversation`]'s; here are the link, its time, and words for what goes wrong.
 
 mod message;
+#[cfg(feature = "ports")]
+mod ports;
 mod record;
 mod timers;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use cbor_schemas::DeviceInfo;
-use coap_message::ReadableMessage;
-use protocol::coap::{self, Datagram, Type};
+use protocol::coap::{Datagram, Type};
 use protocol::conversation::{
     self,
     client::{Sorted, Step, Transaction},
@@ -20,10 +20,12 @@ use protocol::conversation::{
 use rand_core::{CryptoRngCore, OsRng, RngCore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::link::{self, Datagrams, Link};
+use crate::link::{self, Datagrams};
 
 pub use cbor_schemas::Method;
 pub use message::{Code, Refusal, Request, Response, content_format};
+#[cfg(feature = "ports")]
+pub use ports::ask_group;
 #[cfg(test)]
 pub(crate) use record::summary;
 pub use record::{Direction, Record};
@@ -38,9 +40,6 @@ pub const MAX_TIME: Duration = Duration::from_secs(15 * 60);
 /// Why somebody may not answer any more, for people.
 const ANSWERED_BEFORE: &str = "it answered before, and does not any more: has it been unplugged or restarted, or does somebody \
                                else keep it busy? See who else is on this link, then repeat the command";
-/// Bytes of a token (RFC 7252 section 5.3.1 wants 32 bits of randomness where anybody may send).
-const TOKEN_LEN: usize = 4;
-
 /// Why a request got no response that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -114,28 +113,6 @@ impl From<link::Error> for Failed {
 }
 
 impl Client {
-    /// Opens the link to a device, with the timers that suit it.
-    pub async fn open(link: &Link) -> Result<Self, Error> {
-        Self::open_to("device", link).await
-    }
-
-    /// The same to a server, which need not be a device.
-    pub async fn open_to_server(link: &Link) -> Result<Self, Error> {
-        Self::open_to("server", link).await
-    }
-
-    async fn open_to(whom: &str, link: &Link) -> Result<Self, Error> {
-        let doubts = match link {
-            Link::Serial { baud, .. } => {
-                format!(
-                    "is the {whom} running, is this its port, and is {baud} baud its speed (serial:PATH@BAUD names another)?"
-                )
-            }
-            Link::Udp { .. } => format!("is the {whom} running, and is this its address and port?"),
-        };
-        Ok(Self { doubts, ..Self::new(link.open().await?, Timers::for_link(link)) })
-    }
-
     /// A client over an open link.
     pub fn new(link: Box<dyn Datagrams>, timers: Timers) -> Self {
         Self {
@@ -156,7 +133,7 @@ impl Client {
     #[must_use]
     pub fn with_random(self, random: impl CryptoRngCore + Send + Sync + 'static) -> Self {
         let mut random = Box::new(random);
-        Self { conversation: new_conversation(&mut random), random, ..self }
+        Self { conversation: new_conversation(&mut *random), random, ..self }
     }
 
     /// Where keys, tokens and message IDs of this conversation come from.
@@ -414,48 +391,6 @@ impl Line<'_> {
 fn new_conversation(random: &mut impl RngCore) -> Box<conversation::client::Client<{ link::MAX_DATAGRAM }>> {
     let timers = Timers::NETWORK.for_conversation(Duration::ZERO);
     Box::new(conversation::client::Client::new(timers, random.next_u32() as u16))
-}
-
-/// Asks a multicast group (RFC 7252 section 8): who answered, and with what. A `member` whose address is known is asked there
-/// as well, which gets through where a firewall drops answers to multicast. Listens for `leisure`, and no longer than
-/// `stragglers` after the first answer, or until there are `most` of them.
-///
-/// Answers can be forged by anybody on the link: ask each member by itself.
-pub async fn ask_group(
-    group: &Link,
-    member: Option<IpAddr>,
-    request: &Request,
-    leisure: Duration,
-    stragglers: Duration,
-    most: usize,
-) -> Result<Vec<(Link, Vec<u8>)>, Error> {
-    let mut token = [0; TOKEN_LEN];
-    OsRng.fill_bytes(&mut token);
-    let header = coap::Header {
-        type_: Type::Non,
-        code: request.for_conversation().method,
-        message_id: OsRng.next_u32() as u16,
-        token: coap::Token::new(&token).unwrap_or(coap::Token::EMPTY),
-    };
-    let mut question = vec![0; link::MAX_DATAGRAM];
-    let length = request.for_conversation().compose(&header, &mut question).map_err(|_| Error::TooLarge)?;
-    question.truncate(length);
-
-    let group = link::Group::open(group, member).await?;
-    group.send(&question).await?;
-    let mut deadline = Instant::now() + leisure;
-    let mut members = Vec::<(Link, Vec<u8>)>::new();
-    while members.len() < most && Instant::now() < deadline {
-        let Ok(received) = timeout_at(deadline, group.receive()).await else { break };
-        let (datagram, from) = received?;
-        let Ok(answer) = Datagram::parse(&datagram) else { continue };
-        let is_response = Code(answer.header.code).is_response() && answer.header.token == header.token;
-        if is_response && members.iter().all(|(member, _)| *member != from) {
-            members.push((from, answer.message().payload().to_vec()));
-            deadline = deadline.min(Instant::now() + stragglers);
-        }
-    }
-    Ok(members)
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ use crate::registry::{
     self, Conflict, Cti, Device, INTENT_LIFETIME, Intent, Key, KeyStatus, NewCertificate, Observation,
     REQUEST_LIFETIME, Slot, Succession, VoucherRequest,
 };
-use crate::visit::{Account, Station, Visit};
+use crate::station::Station;
+use crate::visit::{Account, Visit};
 
 pub use error::Error;
 pub use plan::Terms;
@@ -88,7 +89,7 @@ async fn carry_out(
     loop {
         let mut visit = match plan.visitor {
             Visitor::Stranger => Visit::stranger(client, seen, progress).await?,
-            Visitor::Station => Visit::station(client, seen, station, progress).await?,
+            Visitor::Station => station.visit(client, seen, progress).await?,
             Visitor::Programmer => Visit::unproven(client, seen)?,
         };
         if plan.observes {
@@ -160,7 +161,7 @@ async fn settle_key(visit: &Visit<'_>, station: &Station, terms: &Terms<'_>, pro
 }
 
 /// What to say of a device that shows another `key` than it was known by, where that counts at once.
-pub(crate) fn other_key(known: Option<&Device>, key: &PublicKey, now: u64) -> Option<Step> {
+pub fn other_key(known: Option<&Device>, key: &PublicKey, now: u64) -> Option<Step> {
     let former = known?.settled().filter(|settled| settled.x != *key.x())?;
     Some(Step::OtherKey {
         device: known?.id.to_string(),
@@ -170,7 +171,7 @@ pub(crate) fn other_key(known: Option<&Device>, key: &PublicKey, now: u64) -> Op
 }
 
 /// Tells what became of a device's keys.
-pub(crate) fn tell(succession: &Succession, key: &PublicKey, progress: &Progress) {
+pub fn tell(succession: &Succession, key: &PublicKey, progress: &Progress) {
     let (Succession::Active { revoked } | Succession::Settled { revoked }) = succession else { return };
     for key in revoked {
         progress.step(Step::KeyRevoked { thumbprint: key.to_string() });

@@ -8,6 +8,7 @@
 /// Where a run can be stopped. Together they enclose every step of the journal, every protected request, and the steps of a
 /// backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "registry"), expect(dead_code, reason = "most of them are passed by what the registry does"))]
 pub(crate) enum Point {
     /// A change to the registry is complete, but not durable.
     BeforeCommit,
@@ -28,11 +29,11 @@ pub(crate) enum Point {
 }
 
 /// Passes the point, or is stopped there.
-#[cfg(not(debug_assertions))]
+#[cfg(not(all(debug_assertions, feature = "registry")))]
 pub(crate) fn at(_: Point) {}
 
 /// Passes the point, or is stopped there.
-#[cfg(debug_assertions)]
+#[cfg(all(debug_assertions, feature = "registry"))]
 pub(crate) fn at(point: Point) {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,13 +55,13 @@ pub(crate) fn at(point: Point) {
     }
 }
 
-#[cfg(debug_assertions)]
+#[cfg(all(debug_assertions, feature = "registry"))]
 fn this_thread() -> Option<rustix::process::Pid> {
     let path = std::fs::read_link("/proc/thread-self").ok()?;
     rustix::process::Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?)
 }
 
-#[cfg(debug_assertions)]
+#[cfg(all(debug_assertions, feature = "registry"))]
 impl Point {
     fn name(self) -> &'static str {
         match self {

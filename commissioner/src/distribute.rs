@@ -16,8 +16,9 @@ use crate::deed::{self, Deed};
 use crate::issuer;
 use crate::progress::{Progress, Step};
 use crate::registry::{self, List};
+use crate::station::{self, Station};
 use crate::text;
-use crate::visit::{self, Account, Station, Visit};
+use crate::visit::{self, Account};
 
 const PEERS: &str = "/comm/peers";
 
@@ -36,6 +37,9 @@ pub enum Error {
     /// The visit failed.
     #[error(transparent)]
     Visit(#[from] visit::Error),
+    /// The visit of a station of the owner failed.
+    #[error(transparent)]
+    Station(station::Error),
     /// The registry objects, or cannot remember.
     #[error(transparent)]
     Registry(#[from] registry::Error),
@@ -107,7 +111,7 @@ pub async fn distribute(
     claimed_now: bool,
     progress: &Progress,
 ) -> Result<Distributed, Error> {
-    let mut visit = Visit::station(client, seen, station, progress).await?;
+    let mut visit = station.visit(client, seen, progress).await?;
     let info = visit.account().info();
     let (device, limit) = (info.device, info.limits.list_keys);
     let held = view(visit.request(&Request::get(PEERS)).await?.success().map_err(Error::Refused)?.payload)?;
@@ -154,6 +158,18 @@ fn view(payload: Vec<u8>) -> Result<PeersView, Error> {
 
 fn is_held(list: &List, held: &PeersView) -> bool {
     (held.version, held.mode, usize::from(held.held)) == (Some(list.version), Some(list.mode), list.keys)
+}
+
+impl From<station::Error> for Error {
+    /// What fails without a station is the same.
+    fn from(error: station::Error) -> Self {
+        match error {
+            station::Error::Visit(error) => error.into(),
+            station::Error::Registry(error) => (*error).into(),
+            station::Error::Issuer(error) => error.into(),
+            of_station => Self::Station(of_station),
+        }
+    }
 }
 
 impl From<deed::Error> for Error {

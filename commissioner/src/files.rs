@@ -392,7 +392,7 @@ fn clear_leftovers(directory: &Path) {
 
 /// Makes durable that a file has its name, as far as the file system can: that of a directory says EINVAL on old CIFS, in
 /// shared folders of VirtualBox, and on some that run in user space.
-pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
+pub fn sync_parent(path: &Path) -> Result<(), Error> {
     let parent = parent(path);
     match File::open(parent).and_then(|directory| directory.sync_all()) {
         // A directory may be writable and not readable.

@@ -2,46 +2,71 @@
 //!
 //! Four nouns to read it by:
 //!
-//! - a [`link`] carries datagrams to one device, [`discover`] finds links;
+//! - a [`link`] carries datagrams to one device; those of this machine are found by `discover`;
 //! - a [`client`] speaks CoAP over a link, and a [`session`] protects it by EDHOC and OSCORE;
-//! - the [`registry`] remembers: devices, keys, certificates, and the audit trail;
-//! - the [`issuer`] signs, and only what the registry has written down before.
+//! - a [`visit`] is what may be believed of a device, and how it is asked for more;
+//! - the `registry` remembers devices, keys, certificates and the audit trail, and the `issuer` signs what it wrote down.
 //!
-//! The commands are in [`cmd`], one file each; a command's outcome for scripts is in [`cmd::exit`]. Everything below
-//! [`cmd`] takes its time from a [`clock::Clock`] and reports through a [`progress::Progress`], so tests own both.
+//! The feature `ports` brings the links of this machine, `registry` all that has files; both are on by default. Time comes
+//! from a [`clock::Clock`], and steps are told to a [`progress::Progress`], so whoever calls owns both.
 
-pub mod backup;
+mod crash;
+
 pub mod certificate;
 pub mod client;
 pub mod clock;
-pub mod cmd;
-pub mod commission;
-mod cose;
-mod crash;
-pub mod deed;
-pub mod discover;
-pub mod distribute;
-pub mod edn;
-pub mod escrow;
-pub mod files;
-pub mod hsm;
-pub mod issuer;
-pub mod keys;
 pub mod link;
-pub mod log_time;
-pub mod output;
-pub mod ownership;
-pub mod passphrase;
-pub mod program;
+pub mod maker;
 pub mod progress;
-pub mod registry;
-pub mod report_scanner;
-pub mod serve;
 pub mod session;
-pub mod staging;
-pub mod state_dir;
-pub mod stop;
 pub mod text;
-pub mod text_file;
 pub mod visit;
+
+#[cfg(feature = "ports")]
+pub mod discover;
+
+#[cfg(feature = "registry")]
+pub mod backup;
+#[cfg(feature = "registry")]
+pub mod commission;
+#[cfg(feature = "registry")]
+mod cose;
+#[cfg(feature = "registry")]
+pub mod deed;
+#[cfg(feature = "registry")]
+pub mod distribute;
+#[cfg(feature = "registry")]
+pub mod escrow;
+#[cfg(feature = "registry")]
+pub mod files;
+#[cfg(feature = "registry")]
+pub mod hsm;
+#[cfg(feature = "registry")]
+pub mod issuer;
+#[cfg(feature = "registry")]
+pub mod keys;
+#[cfg(feature = "registry")]
+pub mod ownership;
+#[cfg(feature = "registry")]
+pub mod passphrase;
+#[cfg(feature = "registry")]
+pub mod registry;
+#[cfg(feature = "registry")]
+pub mod report_scanner;
+#[cfg(feature = "registry")]
+pub mod serve;
+#[cfg(feature = "registry")]
+pub mod staging;
+#[cfg(feature = "registry")]
+pub mod state_dir;
+#[cfg(feature = "registry")]
+pub mod station;
+#[cfg(feature = "registry")]
+pub mod text_file;
+#[cfg(feature = "registry")]
 pub mod voucher;
+
+/// The README's example is a test.
+#[cfg(all(doctest, feature = "ports"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

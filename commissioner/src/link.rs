@@ -3,16 +3,29 @@
 //! A [`Link`] names a serial line or a UDP address. Opened, both are the same thing: [`Datagrams`]. Nothing above this
 //! module knows which cable there is.
 
-mod diagnostics;
-mod examination;
 mod fault;
+
+#[cfg(feature = "ports")]
+mod diagnostics;
+#[cfg(feature = "ports")]
+mod examination;
+#[cfg(feature = "ports")]
 mod heard;
+#[cfg(feature = "ports")]
 mod holder;
+#[cfg(feature = "ports")]
 mod lengths;
+#[cfg(feature = "ports")]
 pub mod network;
+#[cfg(feature = "ports")]
 mod port;
+#[cfg(feature = "ports")]
+mod ports;
+#[cfg(feature = "ports")]
 mod serial;
+#[cfg(feature = "ports")]
 mod udp;
+#[cfg(feature = "ports")]
 pub mod usb;
 
 #[cfg(test)]
@@ -20,7 +33,6 @@ pub(crate) mod memory;
 #[cfg(test)]
 mod testing;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -28,13 +40,15 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use self::holder::Device;
-
-pub use diagnostics::Diagnostics;
-pub use fault::{Fault, Harm};
-pub use holder::Holder;
-pub use port::{Plug, Port, list_ports};
+pub use fault::{Fault, Harm, Holder};
+#[cfg(feature = "ports")]
 pub(crate) use udp::Group;
+#[cfg(feature = "ports")]
+pub use {
+    diagnostics::Diagnostics,
+    port::{Plug, Port, list_ports},
+    ports::distinct,
+};
 
 /// Speed of a serial line where none is given, in baud.
 pub const DEFAULT_BAUD: u32 = 115_200;
@@ -217,19 +231,6 @@ pub enum ParseError {
 }
 
 impl Link {
-    /// Opens the link; what the device logs on the same line goes to the `device` tracing target.
-    pub async fn open(&self) -> Result<Box<dyn Datagrams>, Error> {
-        self.open_with(Box::new(|text| tracing::debug!(target: "device", "{text}"))).await
-    }
-
-    /// Opens the link; what the device logs on the same line goes to `log`.
-    pub async fn open_with(&self, log: DeviceLog) -> Result<Box<dyn Datagrams>, Error> {
-        match self {
-            Self::Serial { path, baud } => Ok(Box::new(serial::open(path, *baud, log)?)),
-            Self::Udp { address, zone, port } => Ok(Box::new(udp::open(*address, zone.as_deref(), *port).await?)),
-        }
-    }
-
     /// The serial link to a port, at the default speed.
     pub fn serial(path: impl Into<PathBuf>) -> Self {
         Self::Serial { path: path.into(), baud: DEFAULT_BAUD }
@@ -240,52 +241,10 @@ impl Link {
         matches!(self, Self::Udp { address, .. } if address.is_multicast())
     }
 
-    /// What is plugged in at a serial port now; [`None`] if there is no such port, or it is no serial link.
-    pub fn plug(&self) -> Option<Plug> {
-        match self {
-            Self::Serial { path, .. } => Plug::at(path),
-            Self::Udp { .. } => None,
-        }
-    }
-
-    /// Who, of the programs that we started, has the port.
-    pub fn held_by_ours(&self) -> Option<Holder> {
-        match self {
-            Self::Serial { path, .. } => Holder::all(path).into_iter().find(Holder::is_ours),
-            Self::Udp { .. } => None,
-        }
-    }
-
     /// Whether this is a serial line, which the person who types the command holds in hand.
     pub fn is_serial(&self) -> bool {
         matches!(self, Self::Serial { .. })
     }
-}
-
-/// Links without those that are the same as one before them, by another name. Interfaces have their names, not numbers.
-pub fn distinct(links: impl IntoIterator<Item = Link>) -> Vec<Link> {
-    let (mut distinct, mut devices) = (Vec::new(), BTreeSet::new());
-    for link in links.into_iter().map(with_named_zone) {
-        let device = match &link {
-            Link::Serial { path, .. } => Device::at(path),
-            Link::Udp { .. } => None,
-        };
-        let is_new = device.map_or_else(|| !distinct.contains(&link), |device| devices.insert(device));
-        if is_new {
-            distinct.push(link);
-        }
-    }
-    distinct
-}
-
-/// The link, with its interface by name.
-fn with_named_zone(mut link: Link) -> Link {
-    if let Link::Udp { zone: Some(zone), .. } = &mut link
-        && let Some(name) = network::name_of(zone)
-    {
-        *zone = name;
-    }
-    link
 }
 
 impl FromStr for Link {

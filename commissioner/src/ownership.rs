@@ -11,7 +11,8 @@ use crate::deed::{self, Asked, Deed};
 use crate::escrow::SealTo;
 use crate::progress::{Progress, Step, short};
 use crate::registry::{self, Conflict, Device, Key, KeyStatus, Observation, Place, Registry, Slot, Succession};
-use crate::visit::{self, Account, Station, Visit};
+use crate::station::Station;
+use crate::visit::{self, Account, Visit};
 
 const REKEY: &str = "/comm/rekey";
 const RESET: &str = "/comm/reset";
@@ -40,7 +41,7 @@ pub async fn rekey(
         claim_without_certificate(client, &seen, station, progress).await?;
         seen = Account::read(client).await?;
     }
-    let mut visit = Visit::station(client, &seen, station, progress).await?;
+    let mut visit = station.visit(client, &seen, progress).await?;
     let old = *visit.key();
     registry.begin_rekey(&device, &old).await?;
     progress.working("the device makes a new key");
@@ -163,7 +164,7 @@ pub async fn inject(
     seal: &SealTo,
     progress: &Progress,
 ) -> Result<Outcome, Error> {
-    let mut visit = Visit::station(client, seen, station, progress).await?;
+    let mut visit = station.visit(client, seen, progress).await?;
     let (device, old) = (seen.info().device, *visit.key());
     progress.working("making a key for the device, and sealing a copy of it");
     let new = PrivateKey::generate(&mut OsRng);
@@ -215,7 +216,7 @@ pub async fn restore(
             _ => return Err(Error::Owned),
         },
     };
-    let mut visit = Visit::station(client, &account, station, progress).await?;
+    let mut visit = station.visit(client, &account, progress).await?;
     progress.working("giving the device its key back");
     let (_, asked) = take_key(Deed::Restore, &mut visit, key, registry).await?;
     asked.record(key.public().thumbprint(), registry.key_restored(&device, key.public())).await?;
@@ -289,7 +290,7 @@ pub async fn reset(client: &mut Client, seen: &Account, station: &Station, progr
         }
         return Ok(was_ours);
     }
-    let mut visit = Visit::station(client, seen, station, progress).await?;
+    let mut visit = station.visit(client, seen, progress).await?;
     let key = *visit.key();
     registry.begin_reset(&device, &key).await?;
     let (response, asked) = Deed::Reset.ask(&mut visit, &Request::new(Method::Post, RESET), registry).await?;

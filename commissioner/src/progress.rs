@@ -5,19 +5,12 @@
 
 use std::{
     fmt,
-    io::{self, IsTerminal},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::{
-    clock::span,
-    output::{Output, complain},
-    text,
-};
+use crate::{clock::span, text};
 
 /// One step. Everything but [`Step::Working`] has happened when it is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -264,21 +257,9 @@ impl Progress {
         Self { sink, link: None }
     }
 
-    /// What the command line asks for: JSON Lines with `--json`; else a terminal's spinner and lines, or plain lines where
-    /// standard error is no terminal.
-    pub fn for_output(output: &Output) -> Self {
-        if output.is_json() {
-            Self::new(Arc::new(output.clone()))
-        } else if io::stderr().is_terminal() {
-            Self::new(Arc::new(Terminal::default()))
-        } else {
-            Self::new(Arc::new(Plain))
-        }
-    }
-
-    /// The same beside another program's output, where a spinner would be in the way.
-    pub fn beside_a_program(output: &Output) -> Self {
-        if output.is_json() { Self::for_output(output) } else { Self::new(Arc::new(Plain)) }
+    /// Steps that nobody looks at.
+    pub fn unseen() -> Self {
+        Self::new(Arc::new(Unseen))
     }
 
     /// The same stream, for the work on `link`.
@@ -298,11 +279,10 @@ impl Progress {
     }
 }
 
-/// Scripts: one JSON line per step.
-impl Sink for Output {
-    fn event(&self, event: &Event<'_>) {
-        self.json(event);
-    }
+struct Unseen;
+
+impl Sink for Unseen {
+    fn event(&self, _: &Event<'_>) {}
 }
 
 /// Tests: every step, in order.
@@ -323,55 +303,15 @@ impl Sink for Recording {
     }
 }
 
-/// People, through a file or a pipe: one line per step.
-struct Plain;
-
-impl Sink for Plain {
-    fn event(&self, event: &Event<'_>) {
-        complain(line(event));
-    }
-}
-
-/// People, at a terminal: done steps as lines; below them, while something goes on, what.
-#[derive(Default)]
-struct Terminal(Mutex<Option<ProgressBar>>);
-
-impl Terminal {
-    /// Whatever comes next, the spinner must not stand in its way.
-    fn clear(&self) {
-        if let Some(spinner) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            spinner.finish_and_clear();
+/// For people: a step is one line, whatever a device has to do with it.
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = self.step.to_string();
+        match self.link {
+            Some(link) => write!(f, "{}: {}", text::line(link), text::line(&step)),
+            None => f.write_str(&text::line(&step)),
         }
     }
-}
-
-impl Sink for Terminal {
-    fn event(&self, event: &Event<'_>) {
-        self.clear();
-        if !matches!(event.step, Step::Working { .. }) {
-            return complain(format_args!("\u{2713} {}", line(event)));
-        }
-        let spinner = ProgressBar::new_spinner().with_message(line(event));
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
-            spinner.set_style(style);
-        }
-        spinner.enable_steady_tick(Duration::from_millis(120));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(spinner);
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-/// A step is one line, whatever a device has to do with it.
-fn line(event: &Event<'_>) -> String {
-    text::line(&match event.link {
-        Some(link) => format!("{link}: {}", event.step),
-        None => event.step.to_string(),
-    })
 }
 
 #[cfg(test)]
@@ -386,7 +326,7 @@ mod tests {
             serde_json::to_string(&event).unwrap(),
             r#"{"link":"serial:/dev/ttyACM0","step":"issued","cti":"0102030405060708"}"#
         );
-        assert_eq!(line(&event), "serial:/dev/ttyACM0: certificate 0102030405060708 is signed");
+        assert_eq!(event.to_string(), "serial:/dev/ttyACM0: certificate 0102030405060708 is signed");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! file or another registry may hold characters that move a terminal's cursor, turn the direction of writing, end a line, or
 //! are not seen at all. Those are written as Rust writes them (`\u{202e}`): nothing runs, and nothing is hidden.
 //!
-//! The ends let nothing else through: [`Output`](crate::output::Output), [`complain`](crate::output::complain), the steps of
-//! [`progress`](crate::progress), and the diagnostics of `tracing`. They cannot know which end of a line was ours, so what is
+//! A program lets nothing else through where its texts go out: results, complaints, the steps of
+//! [`progress`](crate::progress), the diagnostics of `tracing`. It cannot know there which end of a line was ours, so what is
 //! shown inside a line is passed through [`line()`] where it is put there. `--json` carries the text as it is, spelled so that
 //! neither a terminal nor a reader of lines is led astray ([`json`]).
 

@@ -8,15 +8,14 @@ use std::{
 use anyhow::{Context, Result};
 use commissioner::{
     clock::Clock,
-    cmd::init::initialise,
     issuer::Issuer,
     keys::{self, IssuerKey},
-    output::Output,
     progress::Progress,
     registry::Registry,
     state_dir::StateDir,
-    visit::Station,
+    station::Station,
 };
+use commissioner_cli::cmd::init::initialise;
 use tokio::process::{Child, Command};
 
 /// A program of this workspace, from the same build; its standard error is not shown.
@@ -47,5 +46,5 @@ pub async fn station(path: &Path) -> Result<Station> {
 
 /// Progress that nobody is shown.
 pub fn quiet() -> Progress {
-    Progress::for_output(&Output::new(true, Box::new(std::io::sink())))
+    Progress::unseen()
 }

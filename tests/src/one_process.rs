@@ -9,18 +9,17 @@ use cbor_schemas::{ClaimPolicy, DeviceId, DeviceInfo, SlotContents};
 use commissioner::{
     client::{Client, Timers},
     clock::Clock,
-    cmd::exit::CommandError,
-    cmd::init::initialise,
     commission::{Outcome, Terms, commission},
     issuer::Issuer,
     keys::{self, IssuerKey},
     link::Datagrams,
-    output::Output,
     progress::Progress,
     registry::Registry,
     state_dir::StateDir,
-    visit::{Account, Station},
+    station::Station,
+    visit::Account,
 };
+use commissioner_cli::{cmd::exit::CommandError, cmd::init::initialise};
 use device::{
     Board, Config, DATAGRAM_LEN, Device, Memory, Server,
     flash::{FlashError, RamFlash},
@@ -249,7 +248,7 @@ pub async fn station_at(path: &Path, clock: Clock) -> Station {
 
 /// Progress that nobody looks at.
 pub fn quiet() -> Progress {
-    Progress::for_output(&Output::new(true, Box::new(std::io::sink())))
+    Progress::unseen()
 }
 
 /// One run of `commissioner commission` over `line`.

@@ -9,15 +9,16 @@ use cbor_schemas::ListMode;
 use commissioner::{
     client::{Client, Timers},
     clock::{Clock, unix_seconds},
-    cmd::exit::ExitCode,
     commission::{Outcome, Terms, commission},
     distribute,
     link::{Datagram, Datagrams, Io},
     ownership::{rekey, reset},
     registry::{KeyStatus, Registry, StationScope},
     state_dir::StateDir,
-    visit::{Account, Station},
+    station::Station,
+    visit::Account,
 };
+use commissioner_cli::cmd::exit::ExitCode;
 use device::transport::Service;
 use end_to_end::{
     Bench, Cable,

@@ -72,7 +72,7 @@ impl Code {
     }
 
     /// Whether this is a response code at all, not a method or an empty message.
-    pub(crate) fn is_response(self) -> bool {
+    pub fn is_response(self) -> bool {
         matches!(code::classify(self.0), code::Range::Response(_))
     }
 }

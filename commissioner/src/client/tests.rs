@@ -4,8 +4,10 @@ use cbor_schemas::Limits;
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use protocol::coap;
 use tokio::task::JoinHandle;
 
+use super::ports::TOKEN_LEN;
 use super::testing::empty_message;
 use super::*;
 use crate::link::Datagram;

@@ -7,6 +7,7 @@ use crate::deed;
 use crate::escrow;
 use crate::issuer;
 use crate::registry::{self, Conflict, Parting};
+use crate::station;
 use crate::visit;
 use crate::voucher::Unfit;
 
@@ -16,6 +17,9 @@ pub enum Error {
     /// The visit failed.
     #[error(transparent)]
     Visit(#[from] visit::Error),
+    /// The visit of a station of the owner failed.
+    #[error(transparent)]
+    Station(station::Error),
     /// The registry objects, or cannot remember.
     #[error(transparent)]
     Registry(#[from] registry::Error),
@@ -140,8 +144,20 @@ impl Error {
             }
             Self::Refused(_) => true,
             // Not one that is busy with what others ask of it: that has an error of its own.
-            Self::Visit(visit::Error::TokenRefused(_) | visit::Error::GivenAway(..)) => true,
+            Self::Visit(visit::Error::TokenRefused(_)) | Self::Station(station::Error::GivenAway(..)) => true,
             _ => false,
+        }
+    }
+}
+
+impl From<station::Error> for Error {
+    /// What fails without a station is the same.
+    fn from(error: station::Error) -> Self {
+        match error {
+            station::Error::Visit(error) => error.into(),
+            station::Error::Registry(error) => (*error).into(),
+            station::Error::Issuer(error) => error.into(),
+            of_station => Self::Station(of_station),
         }
     }
 }

@@ -19,8 +19,9 @@ use crate::keys::IssuerKey;
 use crate::progress::{Progress, Recording};
 use crate::registry::{CertificateStatus, Device, KeyStatus};
 use crate::session::test_device::{Protection, TestDevice, response};
+use crate::station::{Station, tests::station};
+use crate::visit::Account;
 use crate::visit::tests as visits;
-use crate::visit::{Account, Station};
 
 /// Changes what the device answers to a protected request, of which the summary is given.
 type Lie = Box<dyn Fn(&str, Vec<u8>) -> Vec<u8> + Send>;
@@ -138,7 +139,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) async fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
-        let station = visits::station(&state).await;
+        let station = station(&state).await;
         let issuer = IssuerKey::load(&state.path().join("state/issuer.key")).unwrap();
         let progress = Progress::new(Arc::new(Recording::default()));
         Self { station, issuer, progress, _state: state }

@@ -2,13 +2,25 @@
 
 use std::fmt;
 
-use super::Holder;
 use crate::text;
 
 /// Lines of text that are told.
 const MOST_LINES: usize = 3;
 /// Characters of a line that are told.
 const MOST_CHARACTERS: usize = 80;
+
+/// A process that has a port open.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    pub(super) name: String,
+    pub(super) process: u32,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})", self.name, self.process)
+    }
+}
 
 /// What is wrong with a line, by what came over it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Who else has a serial port open.
 
-use std::fmt;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{major, minor};
 
+use super::fault::Holder;
 use crate::text;
 
 /// The master ends of all ptys (`/dev/ptmx`) are one device, major and minor number.
@@ -15,13 +15,6 @@ const PTMX: (u32, u32) = (5, 2);
 const PTYS: std::ops::RangeInclusive<u32> = 136..=143;
 /// Parents of a process that are looked at.
 const MOST_PARENTS: usize = 64;
-
-/// A process that has a port open.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Holder {
-    name: String,
-    process: u32,
-}
 
 /// A device file's device, by whichever of its names it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,12 +87,6 @@ impl Holder {
         let ourselves = std::process::id();
         let ancestors = std::iter::successors(parent(self.process), |process| parent(*process));
         ancestors.take(MOST_PARENTS).any(|process| process == ourselves)
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (process {})", self.name, self.process)
     }
 }
 

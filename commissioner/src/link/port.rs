@@ -12,7 +12,8 @@ use rustix::termios::{ioctl_tiocnxcl, tcgetattr};
 use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialPortInfo, SerialPortType, SerialStream};
 
 use super::Error;
-use super::holder::{Device, Holder};
+use super::fault::Holder;
+use super::holder::Device;
 
 /// A serial port that a device may be at.
 #[derive(Debug, Clone, PartialEq, Eq)]

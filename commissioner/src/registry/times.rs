@@ -41,10 +41,7 @@ use super::{
     record::{Certificate, CertificateStatus, Cti, Key, List, Slot, StationToken},
     rows::Rows,
 };
-use crate::{
-    clock::{rfc3339, span},
-    output::complain,
-};
+use crate::clock::{rfc3339, span};
 
 /// How far behind the believed time the clock may be, in seconds.
 pub const TOLERANCE: u64 = 60 * 60;
@@ -235,12 +232,12 @@ fn tell_of_clock(now: u64, last: u64) {
     static TOLD: Once = Once::new();
     TOLD.call_once(|| {
         let behind = span(last - now);
-        complain(format_args!(
+        tracing::warn!(
             "the clock says {}, which is {behind} behind the newest signature; until it has caught up, signatures bear that one's \
              time, {}",
             rfc3339(now),
             rfc3339(last)
-        ));
+        );
     });
 }
 

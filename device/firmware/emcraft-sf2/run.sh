@@ -5,7 +5,7 @@
 #   commissioner run --link serial:/dev/ttyACM0 -- probe-rs run --chip nRF52840_xxAA "$1"
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-cargo build --quiet --package commissioner --package device-sim --target-dir target
+cargo build --quiet --package commissioner-cli --package device-sim --target-dir target
 export COMMISSIONER_STATE_DIR=${COMMISSIONER_STATE_DIR:-target/emulated/state}
 mkdir -p target/emulated
 [ -e "$COMMISSIONER_STATE_DIR" ] || target/debug/commissioner init

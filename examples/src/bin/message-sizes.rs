@@ -11,7 +11,8 @@ use commissioner::{
     client::{Client, Direction},
     commission::{Terms, commission},
     link::Link,
-    visit::{Account, Station},
+    station::Station,
+    visit::Account,
 };
 use commissioning_examples::{command, quiet, start, station};
 

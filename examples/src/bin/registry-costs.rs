@@ -17,14 +17,14 @@ use anyhow::{Context, Result, bail, ensure};
 use cbor_schemas::{ListMode, Profile, ProofLevel};
 use commissioner::{
     clock::Clock,
-    cmd::init::initialise,
     distribute::current_list,
     issuer::Issuer,
     keys::{self, IssuerKey},
     registry::{DeviceRef, Nickname, Observation, Place, Registry},
     state_dir::StateDir,
-    visit::Station,
+    station::Station,
 };
+use commissioner_cli::cmd::init::initialise;
 use commissioning_examples::quiet;
 use protocol::key::PrivateKey;
 use rand_core::{OsRng, RngCore};

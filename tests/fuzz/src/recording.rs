@@ -12,12 +12,13 @@ use std::{
 use cbor_schemas::{DeviceInfo, Limits};
 use commissioner::{
     client::{Client, Timers},
-    cmd::exit::CommandError,
     commission::{Terms, commission},
     link::{Datagram, Datagrams, Io},
     ownership::{rekey, reset},
-    visit::{Account, Station},
+    station::Station,
+    visit::Account,
 };
+use commissioner_cli::cmd::exit::CommandError;
 use end_to_end::one_process::{quiet, station};
 use protocol::coap::Datagram as Message;
 

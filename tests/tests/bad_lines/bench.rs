@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use cbor_schemas::{Condition, report};
-use commissioner::{registry::CertificateStatus, visit::Station};
+use commissioner::{registry::CertificateStatus, station::Station};
 use end_to_end::one_process::OnBench;
 use tokio::time::Instant;
 

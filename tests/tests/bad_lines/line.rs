@@ -12,11 +12,11 @@ use std::{
 
 use commissioner::{
     client::{Client, Timers},
-    cmd::exit::CommandError,
     commission::Outcome,
     link::{Datagram, Datagrams, Error, Io},
-    visit::Station,
+    station::Station,
 };
+use commissioner_cli::cmd::exit::CommandError;
 use end_to_end::one_process::{Dice, visit_by};
 use tokio::time::{Instant, sleep_until};
 

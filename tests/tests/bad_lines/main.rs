@@ -14,12 +14,8 @@ use std::{
     time::Duration,
 };
 
-use commissioner::{
-    client::Timers,
-    cmd::exit::{CommandError, ExitCode},
-    commission::Outcome,
-    visit::Station,
-};
+use commissioner::{client::Timers, commission::Outcome, station::Station};
+use commissioner_cli::cmd::exit::{CommandError, ExitCode};
 use end_to_end::one_process::station;
 use tempfile::TempDir;
 

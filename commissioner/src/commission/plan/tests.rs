@@ -80,12 +80,12 @@ impl Case {
 
     fn plan(&self) -> String {
         let vouchers: Vec<_> = self.vouchers.iter().map(voucher).collect();
-        let (terms, seen) = (Terms { vouchers: &vouchers, ..self.terms }, Account::of(&self.info));
+        let (terms, seen) = (Terms { vouchers: &vouchers, ..self.terms }, Account::of(&self.info).unwrap());
         plan(&seen, self.known.as_ref(), &terms, &anchor(), NOON).map_or_else(|error| said(&error), |plan| steps(&plan))
     }
 
     fn after_reading(&self, slot: Slot) -> String {
-        let seen = Account::of(&self.info);
+        let seen = Account::of(&self.info).unwrap();
         step(&after_reading(slot, &self.view, &seen, self.known.as_ref(), &anchor()))
     }
 
