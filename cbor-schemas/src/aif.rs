@@ -1,10 +1,8 @@
 use core::fmt;
 
-use minicbor::Decoder;
-
 use crate::{
     Error,
-    codec::{Wire, Writer, array_of, codec},
+    codec::{Reader, Wire, Writer, codec},
 };
 
 /// The methods that a scope can name, with their bits in AIF-REST (RFC 9237 section 3).
@@ -88,21 +86,30 @@ impl Aif {
 codec!(Aif);
 
 impl Wire<'_> for Aif {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
+    fn read(reader: &mut Reader<'_>) -> Self {
         let mut scope = Self::EMPTY;
-        for _ in 0..decoder.array()?.ok_or(Error::NotDeterministic)? {
-            array_of(decoder, 2)?;
-            scope.push(decoder.str()?, decoder.u8()?)?;
+        let mut left = reader.array();
+        while left > 0 && !reader.has_failed() {
+            left = left.saturating_sub(1);
+            reader.array_of(2);
+            let (path, methods) = (reader.str(), u8::read(reader));
+            if let Err(error) = scope.push(path, methods) {
+                reader.fail(error);
+            }
         }
-        if scope.len == 0 { Err(Error::WrongLength) } else { Ok(scope) }
+        if scope.len == 0 {
+            reader.fail(Error::WrongLength);
+        }
+        scope
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        writer.array(u64::from(self.len))?;
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.array(u64::from(self.len));
         for (path, methods) in self.entries() {
-            writer.array(2)?.str(path)?.u8(methods)?;
+            writer.array(2);
+            writer.str(path);
+            methods.write(writer);
         }
-        Ok(())
     }
 }
 

@@ -1,8 +1,6 @@
-use minicbor::Decoder;
-
 use crate::{
-    CoseKey, Error,
-    codec::{Wire, Writer, codec},
+    CoseKey,
+    codec::{Reader, Wire, Writer, codec},
     cose_key::Cnf,
     map::{MapReader, MapWriter, Unknown},
 };
@@ -31,17 +29,17 @@ impl Ccs {
 codec!(Ccs);
 
 impl Wire<'_> for Ccs {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        let Cnf(key) = map.required(CNF)?;
-        map.end()?;
-        Ok(Self(key))
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        let Cnf(key) = map.required(CNF);
+        map.end();
+        Self(key)
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(CNF, &Cnf(self.0))?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(CNF, &Cnf(self.0));
+        map.end();
     }
 }
 

@@ -51,12 +51,16 @@ macro_rules! choice {
         }
 
         impl<'b> crate::codec::Wire<'b> for $name {
-            fn read(decoder: &mut minicbor::Decoder<'b>) -> Result<Self, crate::Error> {
-                Self::try_from(u8::read(decoder)?)
+            fn read(reader: &mut crate::codec::Reader<'b>) -> Self {
+                const FIRST: $name = [$($name::$variant),+][0];
+                Self::try_from(u8::read(reader)).unwrap_or_else(|error| {
+                    reader.fail(error);
+                    FIRST
+                })
             }
 
-            fn write(&self, writer: &mut crate::codec::Writer<'_>) -> Result<(), crate::Error> {
-                (*self as u8).write(writer)
+            fn write(&self, writer: &mut crate::codec::Writer<'_>) {
+                writer.u64(*self as u64);
             }
         }
     };

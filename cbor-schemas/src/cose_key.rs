@@ -1,11 +1,8 @@
 use core::fmt;
 
-use minicbor::Decoder;
-
 use crate::{
-    Error,
     choice::choice,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -46,24 +43,24 @@ impl CoseKey {
 codec!(CoseKey);
 
 impl Wire<'_> for CoseKey {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        map.constant(KTY, EC2)?;
-        let kid = map.required(KID)?;
-        map.constant(CRV, P_256)?;
-        let key = Self { kid, x: map.required(X)?, y: map.required(Y)? };
-        map.end()?;
-        Ok(key)
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        map.constant(KTY, EC2);
+        let kid = map.required(KID);
+        map.constant(CRV, P_256);
+        let key = Self { kid, x: map.required(X), y: map.required(Y) };
+        map.end();
+        key
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(KTY, &EC2)?;
-        map.entry(KID, &self.kid)?;
-        map.entry(CRV, &P_256)?;
-        map.entry(X, &self.x)?;
-        map.entry(Y, &self.y)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.constant(KTY, EC2);
+        map.entry(KID, &self.kid);
+        map.constant(CRV, P_256);
+        map.entry(X, &self.x);
+        map.entry(Y, &self.y);
+        map.end();
     }
 }
 
@@ -86,22 +83,22 @@ impl PrivateCoseKey {
 codec!(PrivateCoseKey);
 
 impl Wire<'_> for PrivateCoseKey {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        map.constant(KTY, EC2)?;
-        map.constant(CRV, P_256)?;
-        let key = Self { x: map.required(X)?, d: map.required(D)? };
-        map.end()?;
-        Ok(key)
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        map.constant(KTY, EC2);
+        map.constant(CRV, P_256);
+        let key = Self { x: map.required(X), d: map.required(D) };
+        map.end();
+        key
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(KTY, &EC2)?;
-        map.entry(CRV, &P_256)?;
-        map.entry(X, &self.x)?;
-        map.entry(D, &self.d)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.constant(KTY, EC2);
+        map.constant(CRV, P_256);
+        map.entry(X, &self.x);
+        map.entry(D, &self.d);
+        map.end();
     }
 }
 
@@ -115,17 +112,17 @@ impl fmt::Debug for PrivateCoseKey {
 pub(crate) struct Cnf(pub(crate) CoseKey);
 
 impl Wire<'_> for Cnf {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        let key = map.required(CNF_COSE_KEY)?;
-        map.end()?;
-        Ok(Self(key))
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        let key = map.required(CNF_COSE_KEY);
+        map.end();
+        Self(key)
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(CNF_COSE_KEY, &self.0)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(CNF_COSE_KEY, &self.0);
+        map.end();
     }
 }
 

@@ -1,9 +1,7 @@
-use minicbor::Decoder;
-
 use crate::{
     Claims, CoseKey, DeviceId, Error, Flaw, IssuerId, KeyOrigin, Kind, Sign1,
     choice::choice,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
     cose_key::Cnf,
     map::{MapReader, MapWriter, Unknown},
 };
@@ -71,30 +69,30 @@ impl Claims<'_> for DeviceCertificateClaims {
 codec!(DeviceCertificateClaims);
 
 impl Wire<'_> for DeviceCertificateClaims {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::IntSkipped);
         let claims = Self {
-            issuer: map.required(1)?,
-            subject: map.required(2)?,
-            issued_at: map.required(6)?,
-            cti: map.required(7)?,
-            key: map.required::<Cnf>(8)?.0,
-            key_origin: map.required(-70001)?,
-            proof: map.required(-70002)?,
+            issuer: map.required(1),
+            subject: map.required(2),
+            issued_at: map.required(6),
+            cti: map.required(7),
+            key: map.required::<Cnf>(8).0,
+            key_origin: map.required(-70001),
+            proof: map.required(-70002),
         };
-        map.end()?;
-        Ok(claims)
+        map.end();
+        claims
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.issuer)?;
-        map.entry(2, &self.subject)?;
-        map.entry(6, &self.issued_at)?;
-        map.entry(7, &self.cti)?;
-        map.entry(8, &Cnf(self.key))?;
-        map.entry(-70001, &self.key_origin)?;
-        map.entry(-70002, &self.proof)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.issuer);
+        map.entry(2, &self.subject);
+        map.entry(6, &self.issued_at);
+        map.entry(7, &self.cti);
+        map.entry(8, &Cnf(self.key));
+        map.entry(-70001, &self.key_origin);
+        map.entry(-70002, &self.proof);
+        map.end();
     }
 }

@@ -5,11 +5,9 @@ use core::{
     str::FromStr,
 };
 
-use minicbor::Decoder;
-
 use crate::{
     Error,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
 };
 
 /// The name of a device: a DEV URN (RFC 9039) as text, at most 48 bytes of ASCII.
@@ -29,6 +27,9 @@ impl DeviceId {
     /// The longest encoding in bytes.
     pub const MAX_LEN: usize = 50;
 
+    /// What is read where none is.
+    pub(crate) const NONE: Self = Self { text: [0; Self::MAX_TEXT_LEN], len: 0 };
+
     /// The URN.
     pub fn as_str(&self) -> &str {
         self.text.get(..usize::from(self.len)).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
@@ -45,7 +46,7 @@ impl FromStr for DeviceId {
         if !name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_allowed)) {
             return Err(Error::OutOfRange);
         }
-        let mut id = Self { text: [0; Self::MAX_TEXT_LEN], len: 0 };
+        let mut id = Self::NONE;
         id.text.get_mut(..text.len()).ok_or(Error::TooLong)?.copy_from_slice(text.as_bytes());
         id.len = u8::try_from(text.len()).map_err(|_| Error::TooLong)?;
         Ok(id)
@@ -61,12 +62,15 @@ impl TryFrom<&str> for DeviceId {
 }
 
 impl Wire<'_> for DeviceId {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        decoder.str()?.parse()
+    fn read(reader: &mut Reader<'_>) -> Self {
+        reader.str().parse().unwrap_or_else(|error| {
+            reader.fail(error);
+            Self::NONE
+        })
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        self.as_str().write(writer)
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.str(self.as_str());
     }
 }
 

@@ -1,9 +1,7 @@
-use minicbor::Decoder;
-
 use crate::{
     Ccs, CoseKey, DeviceId, Error, KeyOrigin, SCHEMA_VERSION, SlotState,
     choice::choice,
-    codec::{Text, Wire, Writer, array_of, codec},
+    codec::{Reader, Text, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -100,57 +98,59 @@ impl DeviceInfo<'_> {
 codec!(DeviceInfo<'a>);
 
 impl<'b> Wire<'b> for DeviceInfo<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
-        let version = map.required(0)?;
+    fn read(reader: &mut Reader<'b>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::IntSkipped);
+        let version = map.required(0);
         if version != SCHEMA_VERSION {
-            return Err(Error::Version(version));
+            map.fail(Error::Version(version));
         }
-        let device = map.required(1)?;
-        let credential = map.optional(2)?.map(Ccs::decode).transpose()?.map(|Ccs(key)| key);
         let info = Self {
-            device,
-            credential,
-            generation: map.required(3)?,
-            key_origin: map.required(4)?,
-            factory: map.required(5)?,
-            owner: map.required(6)?,
-            claim_policy: map.required(7)?,
-            claim_counter: map.required(8)?,
-            watermarks: map.required(9)?,
-            nonce: map.required(10)?,
-            firmware: map.required::<Firmware<'b>>(11)?.0,
-            profile: map.required(12)?,
-            limits: map.required(13)?,
-            operation_ms: map.required(14)?,
-            condition: map.required(15)?,
+            device: map.required(1),
+            credential: map.optional_embedded::<Ccs>(2).map(|Ccs(key)| key),
+            generation: map.required(3),
+            key_origin: map.required(4),
+            factory: map.required(5),
+            owner: map.required(6),
+            claim_policy: map.required(7),
+            claim_counter: map.required(8),
+            watermarks: map.required(9),
+            nonce: map.required(10),
+            firmware: map.required::<Firmware<'b>>(11).0,
+            profile: map.required(12),
+            limits: map.required(13),
+            operation_ms: map.required(14),
+            condition: map.required(15),
         };
-        map.end()?;
-        info.check()?;
-        Ok(info)
+        map.end();
+        if let Err(error) = info.check() {
+            reader.fail(error);
+        }
+        info
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        self.check()?;
+    fn write(&self, writer: &mut Writer<'_>) {
+        if let Err(error) = self.check() {
+            writer.fail(error);
+        }
         let ccs = self.credential.map(|key| Ccs(key).to_bytes());
-        let mut map = MapWriter::new(writer)?;
-        map.entry(0, &SCHEMA_VERSION)?;
-        map.entry(1, &self.device)?;
-        map.optional(2, &ccs)?;
-        map.entry(3, &self.generation)?;
-        map.entry(4, &self.key_origin)?;
-        map.entry(5, &self.factory)?;
-        map.entry(6, &self.owner)?;
-        map.entry(7, &self.claim_policy)?;
-        map.entry(8, &self.claim_counter)?;
-        map.entry(9, &self.watermarks)?;
-        map.entry(10, &self.nonce)?;
-        map.entry(11, &Text::<{ DeviceInfo::MAX_FIRMWARE }>(self.firmware))?;
-        map.entry(12, &self.profile)?;
-        map.entry(13, &self.limits)?;
-        map.entry(14, &self.operation_ms)?;
-        map.entry(15, &self.condition)?;
-        map.end()
+        let mut map = MapWriter::new(writer);
+        map.entry(0, &SCHEMA_VERSION);
+        map.entry(1, &self.device);
+        map.optional(2, &ccs);
+        map.entry(3, &self.generation);
+        map.entry(4, &self.key_origin);
+        map.entry(5, &self.factory);
+        map.entry(6, &self.owner);
+        map.entry(7, &self.claim_policy);
+        map.entry(8, &self.claim_counter);
+        map.entry(9, &self.watermarks);
+        map.entry(10, &self.nonce);
+        map.entry(11, &Text::<{ DeviceInfo::MAX_FIRMWARE }>(self.firmware));
+        map.entry(12, &self.profile);
+        map.entry(13, &self.limits);
+        map.entry(14, &self.operation_ms);
+        map.entry(15, &self.condition);
+        map.end();
     }
 }
 
@@ -166,14 +166,15 @@ pub struct Watermarks {
 }
 
 impl Wire<'_> for Watermarks {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        array_of(decoder, 2)?;
-        Ok(Self { factory: decoder.decode()?, owner: decoder.decode()? })
+    fn read(reader: &mut Reader<'_>) -> Self {
+        reader.array_of(2);
+        Self { factory: Wire::read(reader), owner: Wire::read(reader) }
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        writer.array(2)?.encode(self.factory)?.encode(self.owner)?;
-        Ok(())
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.array(2);
+        self.factory.write(writer);
+        self.owner.write(writer);
     }
 }
 
@@ -189,18 +190,18 @@ pub struct Limits {
 }
 
 impl Wire<'_> for Limits {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
-        let limits = Self { datagram: map.required(0)?, body: map.required(1)?, list_keys: map.required(2)? };
-        map.end()?;
-        Ok(limits)
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::IntSkipped);
+        let limits = Self { datagram: map.required(0), body: map.required(1), list_keys: map.required(2) };
+        map.end();
+        limits
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(0, &self.datagram)?;
-        map.entry(1, &self.body)?;
-        map.entry(2, &self.list_keys)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(0, &self.datagram);
+        map.entry(1, &self.body);
+        map.entry(2, &self.list_keys);
+        map.end();
     }
 }

@@ -1,12 +1,9 @@
 use core::fmt;
 
-use minicbor::Decoder;
-
 use crate::{
     Claims, Error, IssuerId, Kind,
     choice::choice,
-    codec::{Wire, Writer, codec},
-    deterministic::item_bytes,
+    codec::{Reader, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -63,34 +60,34 @@ impl<'b> Claims<'b> for DeviceListClaims<'b> {
 codec!(DeviceListClaims<'a>);
 
 impl<'b> Wire<'b> for DeviceListClaims<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
+    fn read(reader: &mut Reader<'b>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::IntSkipped);
         let claims = Self {
-            issuer: map.required(1)?,
-            issued_at: map.required(6)?,
-            version: map.required(-70004)?,
-            mode: map.required(-70005)?,
-            min_iat: map.required(-70006)?,
-            keys: map.required(-70007)?,
-            unproven: map.optional(-70008)?.unwrap_or_default(),
-            audit_head: map.optional(-70009)?,
+            issuer: map.required(1),
+            issued_at: map.required(6),
+            version: map.required(-70004),
+            mode: map.required(-70005),
+            min_iat: map.required(-70006),
+            keys: map.required(-70007),
+            unproven: map.optional(-70008).unwrap_or_default(),
+            audit_head: map.optional(-70009),
         };
-        map.end()?;
-        Ok(claims)
+        map.end();
+        claims
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
+    fn write(&self, writer: &mut Writer<'_>) {
         let unproven = (!self.unproven.is_empty()).then_some(self.unproven);
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.issuer)?;
-        map.entry(6, &self.issued_at)?;
-        map.entry(-70004, &self.version)?;
-        map.entry(-70005, &self.mode)?;
-        map.entry(-70006, &self.min_iat)?;
-        map.entry(-70007, &self.keys)?;
-        map.optional(-70008, &unproven)?;
-        map.optional(-70009, &self.audit_head)?;
-        map.end()
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.issuer);
+        map.entry(6, &self.issued_at);
+        map.entry(-70004, &self.version);
+        map.entry(-70005, &self.mode);
+        map.entry(-70006, &self.min_iat);
+        map.entry(-70007, &self.keys);
+        map.optional(-70008, &unproven);
+        map.optional(-70009, &self.audit_head);
+        map.end();
     }
 }
 
@@ -150,15 +147,20 @@ impl<'a> From<&'a [[u8; 32]]> for Keys<'a> {
 }
 
 impl<'b> Wire<'b> for Keys<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        let count = decoder.array()?.ok_or(Error::NotDeterministic)?;
-        let items = item_bytes(decoder, |decoder| (0..count).try_for_each(|_| <[u8; 32]>::read(decoder).map(drop)))?;
-        Ok(Self(Source::Encoded(items.as_chunks().0)))
+    fn read(reader: &mut Reader<'b>) -> Self {
+        let mut left = reader.array();
+        let items = reader.bytes_of(|reader| {
+            while left > 0 && !reader.has_failed() {
+                left = left.saturating_sub(1);
+                reader.fill(&mut [0; 32]);
+            }
+        });
+        Self(Source::Encoded(items.as_chunks().0))
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        writer.array(self.len() as u64)?;
-        self.iter().try_for_each(|key| key.write(writer))
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.array(self.len() as u64);
+        self.iter().for_each(|key| writer.bytes(key));
     }
 }
 

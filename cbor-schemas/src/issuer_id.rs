@@ -1,10 +1,8 @@
 use core::{fmt, str::FromStr};
 
-use minicbor::Decoder;
-
 use crate::{
     Error, Kid,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
 };
 
 /// An issuer, named by the kid of its signing key: 16 lower-case hexadecimal digits on the wire.
@@ -40,12 +38,15 @@ impl FromStr for IssuerId {
 }
 
 impl Wire<'_> for IssuerId {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        decoder.str()?.parse()
+    fn read(reader: &mut Reader<'_>) -> Self {
+        reader.str().parse().unwrap_or_else(|error| {
+            reader.fail(error);
+            Self(Kid::default())
+        })
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        str::from_utf8(&self.to_hex()).unwrap_or_default().write(writer)
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.str(str::from_utf8(&self.to_hex()).unwrap_or_default());
     }
 }
 

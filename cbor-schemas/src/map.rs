@@ -3,12 +3,9 @@
 //! Both go through the keys in their order on the wire, so a type lists its keys once, in that order, and reads like
 //! its CDDL rule.
 
-use minicbor::{Decoder, Encoder};
-
 use crate::{
     Error,
-    codec::{Buffer, Wire, Writer},
-    deterministic::{item_bytes, skip},
+    codec::{Reader, Wire, Writer},
 };
 
 /// What happens to keys that the schema does not know.
@@ -22,8 +19,8 @@ pub(crate) enum Unknown {
     AnySkipped,
 }
 
-pub(crate) struct MapReader<'d, 'b> {
-    decoder: &'d mut Decoder<'b>,
+pub(crate) struct MapReader<'r, 'b> {
+    reader: &'r mut Reader<'b>,
     unknown: Unknown,
     /// Entries whose key has not been looked at.
     left: u64,
@@ -31,67 +28,97 @@ pub(crate) struct MapReader<'d, 'b> {
     next: Option<&'b [u8]>,
 }
 
-impl<'d, 'b> MapReader<'d, 'b> {
-    pub(crate) fn new(decoder: &'d mut Decoder<'b>, unknown: Unknown) -> Result<Self, Error> {
-        let left = decoder.map()?.ok_or(Error::NotDeterministic)?;
-        Ok(Self { decoder, unknown, left, next: None })
+impl<'r, 'b> MapReader<'r, 'b> {
+    pub(crate) fn new(reader: &'r mut Reader<'b>, unknown: Unknown) -> Self {
+        let left = reader.map();
+        Self { reader, unknown, left, next: None }
     }
 
-    pub(crate) fn required<T: Wire<'b>>(&mut self, key: i64) -> Result<T, Error> {
-        self.optional(key)?.ok_or(Error::MissingKey)
+    pub(crate) fn required<T: Wire<'b>>(&mut self, key: i64) -> T {
+        self.must_seek(key);
+        T::read(self.reader)
     }
 
-    pub(crate) fn optional<T: Wire<'b>>(&mut self, key: i64) -> Result<Option<T>, Error> {
-        if !self.seek(key)? {
-            return Ok(None);
+    pub(crate) fn optional<T: Wire<'b>>(&mut self, key: i64) -> Option<T> {
+        self.seek(key).then(|| T::read(self.reader))
+    }
+
+    /// An item of its own inside a byte string.
+    pub(crate) fn required_embedded<T: Wire<'b>>(&mut self, key: i64) -> T {
+        self.must_seek(key);
+        self.reader.embedded()
+    }
+
+    /// The same where there may be none.
+    pub(crate) fn optional_embedded<T: Wire<'b>>(&mut self, key: i64) -> Option<T> {
+        self.seek(key).then(|| self.reader.embedded())
+    }
+
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.reader.fail(error);
+    }
+
+    #[inline(never)]
+    pub(crate) fn constant(&mut self, key: i64, value: i64) {
+        self.must_seek(key);
+        if self.reader.i64() != value {
+            self.reader.fail(Error::OutOfRange);
         }
-        self.next = None;
-        T::read(self.decoder).map(Some)
     }
 
-    pub(crate) fn constant(&mut self, key: i64, value: i64) -> Result<(), Error> {
-        if self.required::<i64>(key)? == value { Ok(()) } else { Err(Error::OutOfRange) }
-    }
-
-    pub(crate) fn end(mut self) -> Result<(), Error> {
-        while let Some(key) = self.peek()? {
-            self.skip(key)?;
+    /// Over what is left. Whether all that was read is right, `decode` tells.
+    #[inline(never)]
+    pub(crate) fn end(mut self) {
+        while let Some(key) = self.peek() {
+            self.skip(key);
         }
-        Ok(())
     }
 
-    /// Moves to `key`, over unknown keys that sort before it. False if it is not there.
-    fn seek(&mut self, key: i64) -> Result<bool, Error> {
+    #[inline(never)]
+    fn must_seek(&mut self, key: i64) {
+        if !self.seek(key) {
+            self.reader.fail(Error::MissingKey);
+        }
+    }
+
+    /// Moves to the value of `key`, over unknown keys that sort before it. False if it is not there.
+    #[inline(never)]
+    fn seek(&mut self, key: i64) -> bool {
         let mut buffer = [0; MAX_KEY_LEN];
-        let mut wanted = Encoder::new(Buffer::new(&mut buffer));
-        wanted.i64(key)?;
-        let wanted = wanted.writer().written();
-        while let Some(found) = self.peek()? {
-            if found >= wanted {
-                return Ok(found == wanted);
+        let mut wanted = Writer::new(&mut buffer);
+        wanted.i64(key);
+        let wanted = wanted.written();
+        while let Some(found) = self.peek() {
+            if found == wanted {
+                self.next = None;
+                return true;
             }
-            self.skip(found)?;
+            if found > wanted {
+                return false;
+            }
+            self.skip(found);
         }
-        Ok(false)
+        false
     }
 
-    fn peek(&mut self) -> Result<Option<&'b [u8]>, Error> {
+    /// The next key, if there is one and all is well.
+    fn peek(&mut self) -> Option<&'b [u8]> {
         if self.next.is_none() && self.left > 0 {
             self.left = self.left.saturating_sub(1);
-            self.next = Some(item_bytes(self.decoder, skip)?);
+            self.next = Some(self.reader.skip());
         }
-        Ok(self.next)
+        self.next.filter(|_| !self.reader.has_failed())
     }
 
-    fn skip(&mut self, key: &[u8]) -> Result<(), Error> {
+    fn skip(&mut self, key: &[u8]) {
         let is_int = key.first().is_some_and(|first| *first < FIRST_BYTE_STRING);
         match self.unknown {
             Unknown::IntSkipped if is_int => {}
             Unknown::AnySkipped => {}
-            _ => return Err(Error::UnknownKey),
+            _ => self.reader.fail(Error::UnknownKey),
         }
         self.next = None;
-        skip(self.decoder)
+        self.reader.skip();
     }
 }
 
@@ -103,29 +130,37 @@ pub(crate) struct MapWriter<'w, 'o> {
 }
 
 impl<'w, 'o> MapWriter<'w, 'o> {
-    pub(crate) fn new(writer: &'w mut Writer<'o>) -> Result<Self, Error> {
-        let head = writer.writer().len();
-        writer.map(0)?;
-        Ok(Self { writer, head, count: 0 })
+    pub(crate) fn new(writer: &'w mut Writer<'o>) -> Self {
+        let head = writer.len();
+        writer.map(0);
+        Self { writer, head, count: 0 }
     }
 
-    pub(crate) fn entry<'b>(&mut self, key: i64, value: &impl Wire<'b>) -> Result<(), Error> {
+    pub(crate) fn entry<'b>(&mut self, key: i64, value: &impl Wire<'b>) {
         self.count = self.count.saturating_add(1);
-        self.writer.i64(key)?;
-        value.write(self.writer)
+        self.writer.i64(key);
+        value.write(self.writer);
     }
 
-    pub(crate) fn optional<'b>(&mut self, key: i64, value: &Option<impl Wire<'b>>) -> Result<(), Error> {
-        value.as_ref().map_or(Ok(()), |value| self.entry(key, value))
+    pub(crate) fn constant(&mut self, key: i64, value: i64) {
+        self.count = self.count.saturating_add(1);
+        self.writer.i64(key);
+        self.writer.i64(value);
+    }
+
+    pub(crate) fn optional<'b>(&mut self, key: i64, value: &Option<impl Wire<'b>>) {
+        if let Some(value) = value {
+            self.entry(key, value);
+        }
     }
 
     /// Puts the number of entries into the head: one byte, because none of our maps has more than 23.
-    pub(crate) fn end(self) -> Result<(), Error> {
-        match self.writer.writer_mut().written_mut().get_mut(self.head) {
+    #[inline(never)]
+    pub(crate) fn end(self) {
+        match self.writer.byte_mut(self.head) {
             Some(head) if self.count <= MAX_ENTRIES => *head |= self.count,
-            _ => return Err(Error::NoSpace),
+            _ => self.writer.fail(Error::NoSpace),
         }
-        Ok(())
     }
 }
 

@@ -1,8 +1,6 @@
-use minicbor::Decoder;
-
 use crate::{
-    Error, ListMode,
-    codec::{Wire, Writer, codec},
+    ListMode,
+    codec::{Reader, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -27,24 +25,20 @@ impl PeersView {
 codec!(PeersView);
 
 impl Wire<'_> for PeersView {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
-        let view = Self {
-            version: map.optional(0)?,
-            mode: map.optional(1)?,
-            held: map.required(2)?,
-            capacity: map.required(3)?,
-        };
-        map.end()?;
-        Ok(view)
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::IntSkipped);
+        let view =
+            Self { version: map.optional(0), mode: map.optional(1), held: map.required(2), capacity: map.required(3) };
+        map.end();
+        view
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.optional(0, &self.version)?;
-        map.optional(1, &self.mode)?;
-        map.entry(2, &self.held)?;
-        map.entry(3, &self.capacity)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.optional(0, &self.version);
+        map.optional(1, &self.mode);
+        map.entry(2, &self.held);
+        map.entry(3, &self.capacity);
+        map.end();
     }
 }

@@ -1,8 +1,5 @@
-use minicbor::Decoder;
-
 use crate::{
-    Error,
-    codec::{Text, Wire, Writer, codec},
+    codec::{Reader, Text, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -29,19 +26,19 @@ impl ProblemDetails<'_> {
 codec!(ProblemDetails<'a>);
 
 impl<'b> Wire<'b> for ProblemDetails<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::AnySkipped)?;
-        let title = map.optional::<Title<'b>>(-1)?.map(|text| text.0);
-        let detail = map.optional::<Detail<'b>>(-2)?.map(|text| text.0);
-        map.end()?;
-        Ok(Self { title, detail })
+    fn read(reader: &mut Reader<'b>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::AnySkipped);
+        let title = map.optional::<Title<'b>>(-1).map(|text| text.0);
+        let detail = map.optional::<Detail<'b>>(-2).map(|text| text.0);
+        map.end();
+        Self { title, detail }
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.optional(-1, &self.title.map(Text::<{ ProblemDetails::MAX_TITLE }>))?;
-        map.optional(-2, &self.detail.map(Text::<{ ProblemDetails::MAX_DETAIL }>))?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.optional(-1, &self.title.map(Text::<{ ProblemDetails::MAX_TITLE }>));
+        map.optional(-2, &self.detail.map(Text::<{ ProblemDetails::MAX_DETAIL }>));
+        map.end();
     }
 }
 

@@ -1,8 +1,5 @@
-use minicbor::Decoder;
-
 use crate::{
-    Error,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -27,24 +24,24 @@ impl Receipt {
 codec!(Receipt);
 
 impl Wire<'_> for Receipt {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
         let receipt = Self {
-            device: map.required(1)?,
-            claim_counter: map.required(2)?,
-            generation: map.required(3)?,
-            digest: map.required(4)?,
+            device: map.required(1),
+            claim_counter: map.required(2),
+            generation: map.required(3),
+            digest: map.required(4),
         };
-        map.end()?;
-        Ok(receipt)
+        map.end();
+        receipt
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.device)?;
-        map.entry(2, &self.claim_counter)?;
-        map.entry(3, &self.generation)?;
-        map.entry(4, &self.digest)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.device);
+        map.entry(2, &self.claim_counter);
+        map.entry(3, &self.generation);
+        map.entry(4, &self.digest);
+        map.end();
     }
 }

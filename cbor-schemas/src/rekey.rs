@@ -1,8 +1,6 @@
-use minicbor::Decoder;
-
 use crate::{
     CoseKey, Error, PrivateCoseKey, codec,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -35,17 +33,17 @@ impl RekeyRequest {
 }
 
 impl Wire<'_> for RekeyRequest {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        let request = Self { injected: map.optional(1)? };
-        map.end()?;
-        Ok(request)
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        let request = Self { injected: map.optional(1) };
+        map.end();
+        request
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.optional(1, &self.injected)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.optional(1, &self.injected);
+        map.end();
     }
 }
 
@@ -66,17 +64,17 @@ impl RekeyResponse {
 codec!(RekeyResponse);
 
 impl Wire<'_> for RekeyResponse {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        let response = Self { key: map.required(1)?, generation: map.required(2)? };
-        map.end()?;
-        Ok(response)
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        let response = Self { key: map.required(1), generation: map.required(2) };
+        map.end();
+        response
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.key)?;
-        map.entry(2, &self.generation)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.key);
+        map.entry(2, &self.generation);
+        map.end();
     }
 }

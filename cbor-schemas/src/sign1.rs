@@ -1,8 +1,8 @@
-use minicbor::{Decoder, Encoder, data::Tag};
+use minicbor::data::Tag;
 
 use crate::{
     Error,
-    codec::{Buffer, Wire, Writer, array_of, codec},
+    codec::{Reader, Wire, Writer, codec},
     map::{MapReader, Unknown},
 };
 
@@ -91,21 +91,25 @@ impl<'a> Sign1<'a> {
 codec!(Sign1<'a>);
 
 impl<'b> Wire<'b> for Sign1<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        if decoder.tag()? != COSE_SIGN1 {
-            return Err(Error::WrongType);
-        }
-        array_of(decoder, 4)?;
-        let protected = decoder.bytes()?;
-        let kind = Kind::ALL.into_iter().find(|kind| kind.protected_header() == protected).ok_or(Error::WrongKind)?;
-        MapReader::new(decoder, Unknown::Refused)?.end()?;
-        Ok(Self { kind, payload: decoder.bytes()?, signature: <[u8; 64]>::read(decoder)? })
+    fn read(reader: &mut Reader<'b>) -> Self {
+        reader.tag(COSE_SIGN1);
+        reader.array_of(4);
+        let protected = reader.bytes();
+        let kind = Kind::ALL.into_iter().find(|kind| kind.protected_header() == protected).unwrap_or_else(|| {
+            reader.fail(Error::WrongKind);
+            Kind::DeviceCertificate
+        });
+        MapReader::new(reader, Unknown::Refused).end();
+        Self { kind, payload: reader.bytes(), signature: Wire::read(reader) }
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        writer.tag(COSE_SIGN1)?.array(4)?.bytes(self.kind.protected_header())?.map(0)?;
-        writer.bytes(self.payload)?.bytes(&self.signature)?;
-        Ok(())
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.tag(COSE_SIGN1);
+        writer.array(4);
+        writer.bytes(self.kind.protected_header());
+        writer.map(0);
+        writer.bytes(self.payload);
+        writer.bytes(&self.signature);
     }
 }
 
@@ -113,10 +117,10 @@ const COSE_SIGN1: Tag = Tag::new(18);
 
 fn sink_bstr(bytes: &[u8], sink: &mut dyn FnMut(&[u8])) {
     let mut head = [0; 9];
-    let mut encoder = Encoder::new(Buffer::new(&mut head));
+    let mut writer = Writer::new(&mut head);
     // Cannot fail: nine bytes hold any head.
-    let _ = encoder.bytes_len(bytes.len() as u64);
-    sink(encoder.writer().written());
+    writer.bytes_len(bytes.len() as u64);
+    sink(writer.written());
     sink(bytes);
 }
 
@@ -140,9 +144,10 @@ mod tests {
     fn protected_headers() {
         for kind in Kind::ALL {
             let mut buffer = [0; 64];
-            let mut header = Encoder::new(Buffer::new(&mut buffer));
+            let mut header = minicbor::Encoder::new(&mut buffer[..]);
             header.map(2).unwrap().u8(1).unwrap().i8(-7).unwrap().u8(16).unwrap().str(kind.typ()).unwrap();
-            assert_eq!(header.writer().written(), kind.protected_header());
+            let left = header.writer().len();
+            assert_eq!(buffer[..buffer.len() - left], *kind.protected_header());
         }
     }
 

@@ -1,9 +1,7 @@
-use minicbor::Decoder;
-
 use crate::{
-    CoseKey, Error,
+    CoseKey,
     choice::choice,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
     map::{MapReader, MapWriter, Unknown},
 };
 
@@ -40,19 +38,19 @@ impl SlotRequest<'_> {
 codec!(SlotRequest<'a>);
 
 impl<'b> Wire<'b> for SlotRequest<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        let request = Self { anchor: map.required(1)?, certificate: map.optional(2)?, voucher: map.optional(3)? };
-        map.end()?;
-        Ok(request)
+    fn read(reader: &mut Reader<'b>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        let request = Self { anchor: map.required(1), certificate: map.optional(2), voucher: map.optional(3) };
+        map.end();
+        request
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.anchor)?;
-        map.optional(2, &self.certificate)?;
-        map.optional(3, &self.voucher)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.anchor);
+        map.optional(2, &self.certificate);
+        map.optional(3, &self.voucher);
+        map.end();
     }
 }
 
@@ -73,18 +71,18 @@ impl SlotContents<'_> {
 codec!(SlotContents<'a>);
 
 impl<'b> Wire<'b> for SlotContents<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        let contents = Self { anchor: map.required(1)?, certificate: map.optional(2)? };
-        map.end()?;
-        Ok(contents)
+    fn read(reader: &mut Reader<'b>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        let contents = Self { anchor: map.required(1), certificate: map.optional(2) };
+        map.end();
+        contents
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.anchor)?;
-        map.optional(2, &self.certificate)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.anchor);
+        map.optional(2, &self.certificate);
+        map.end();
     }
 }
 
@@ -107,18 +105,18 @@ impl SlotView<'_> {
 codec!(SlotView<'a>);
 
 impl<'b> Wire<'b> for SlotView<'b> {
-    fn read(decoder: &mut Decoder<'b>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::Refused)?;
-        let view = Self { state: map.required(0)?, anchor: map.optional(1)?, certificate: map.optional(2)? };
-        map.end()?;
-        Ok(view)
+    fn read(reader: &mut Reader<'b>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::Refused);
+        let view = Self { state: map.required(0), anchor: map.optional(1), certificate: map.optional(2) };
+        map.end();
+        view
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(0, &self.state)?;
-        map.optional(1, &self.anchor)?;
-        map.optional(2, &self.certificate)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(0, &self.state);
+        map.optional(1, &self.anchor);
+        map.optional(2, &self.certificate);
+        map.end();
     }
 }

@@ -1,8 +1,6 @@
-use minicbor::Decoder;
-
 use crate::{
     Aif, Claims, CoseKey, DeviceId, Error, IssuerId, Kind, Sign1,
-    codec::{Wire, Writer, codec},
+    codec::{Reader, Wire, Writer, codec},
     cose_key::Cnf,
     map::{MapReader, MapWriter, Unknown},
 };
@@ -68,48 +66,59 @@ impl Claims<'_> for StationTokenClaims {
 codec!(StationTokenClaims);
 
 impl Wire<'_> for StationTokenClaims {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::IntSkipped);
         let claims = Self {
-            issuer: map.required(1)?,
-            audience: map.required(3)?,
-            expires_at: map.optional(4)?,
-            issued_at: map.required(6)?,
-            key: map.required::<Cnf>(8)?.0,
-            scope: Aif::decode(map.required(9)?)?,
-            cnonce: map.optional(39)?,
+            issuer: map.required(1),
+            audience: map.required(3),
+            expires_at: map.optional(4),
+            issued_at: map.required(6),
+            key: map.required::<Cnf>(8).0,
+            scope: map.required_embedded(9),
+            cnonce: map.optional(39),
         };
-        map.end()?;
-        claims.check()?;
-        Ok(claims)
+        map.end();
+        if let Err(error) = claims.check() {
+            reader.fail(error);
+        }
+        claims
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        self.check()?;
+    fn write(&self, writer: &mut Writer<'_>) {
+        if let Err(error) = self.check() {
+            writer.fail(error);
+        }
         let mut buffer = [0; Aif::MAX_LEN];
-        let len = self.scope.encode(&mut buffer)?;
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.issuer)?;
-        map.entry(3, &self.audience)?;
-        map.optional(4, &self.expires_at)?;
-        map.entry(6, &self.issued_at)?;
-        map.entry(8, &Cnf(self.key))?;
-        map.entry(9, &buffer.get(..len).unwrap_or_default())?;
-        map.optional(39, &self.cnonce)?;
-        map.end()
+        let len = self.scope.encode(&mut buffer).unwrap_or_else(|error| {
+            writer.fail(error);
+            0
+        });
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.issuer);
+        map.entry(3, &self.audience);
+        map.optional(4, &self.expires_at);
+        map.entry(6, &self.issued_at);
+        map.entry(8, &Cnf(self.key));
+        map.entry(9, &buffer.get(..len).unwrap_or_default());
+        map.optional(39, &self.cnonce);
+        map.end();
     }
 }
 
 impl Wire<'_> for Audience {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let text = decoder.str()?;
-        match text.parse() {
-            Ok(issuer) => Ok(Self::All(issuer)),
-            Err(_) => Ok(Self::Device(text.parse()?)),
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let text = reader.str();
+        match (text.parse(), text.parse()) {
+            (Ok(issuer), _) => Self::All(issuer),
+            (_, Ok(device)) => Self::Device(device),
+            (_, Err(error)) => {
+                reader.fail(error);
+                Self::Device(DeviceId::NONE)
+            }
         }
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
+    fn write(&self, writer: &mut Writer<'_>) {
         match self {
             Self::Device(device) => device.write(writer),
             Self::All(issuer) => issuer.write(writer),

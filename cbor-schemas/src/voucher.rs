@@ -1,8 +1,6 @@
-use minicbor::Decoder;
-
 use crate::{
-    CoseKey, DeviceId, Error, IssuerId, Kind, Sign1,
-    codec::{Wire, Writer, codec},
+    CoseKey, DeviceId, IssuerId, Kind, Sign1,
+    codec::{Reader, Wire, Writer, codec},
     cose_key::Cnf,
     map::{MapReader, MapWriter, Unknown},
 };
@@ -35,28 +33,28 @@ impl VoucherClaims {
 codec!(VoucherClaims);
 
 impl Wire<'_> for VoucherClaims {
-    fn read(decoder: &mut Decoder<'_>) -> Result<Self, Error> {
-        let mut map = MapReader::new(decoder, Unknown::IntSkipped)?;
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut map = MapReader::new(reader, Unknown::IntSkipped);
         let claims = Self {
-            issuer: map.required(1)?,
-            subject: map.required(2)?,
-            expires_at: map.optional(4)?,
-            issued_at: map.required(6)?,
-            key: map.required::<Cnf>(8)?.0,
-            claim_counter: map.required(-70003)?,
+            issuer: map.required(1),
+            subject: map.required(2),
+            expires_at: map.optional(4),
+            issued_at: map.required(6),
+            key: map.required::<Cnf>(8).0,
+            claim_counter: map.required(-70003),
         };
-        map.end()?;
-        Ok(claims)
+        map.end();
+        claims
     }
 
-    fn write(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        let mut map = MapWriter::new(writer)?;
-        map.entry(1, &self.issuer)?;
-        map.entry(2, &self.subject)?;
-        map.optional(4, &self.expires_at)?;
-        map.entry(6, &self.issued_at)?;
-        map.entry(8, &Cnf(self.key))?;
-        map.entry(-70003, &self.claim_counter)?;
-        map.end()
+    fn write(&self, writer: &mut Writer<'_>) {
+        let mut map = MapWriter::new(writer);
+        map.entry(1, &self.issuer);
+        map.entry(2, &self.subject);
+        map.optional(4, &self.expires_at);
+        map.entry(6, &self.issued_at);
+        map.entry(8, &Cnf(self.key));
+        map.entry(-70003, &self.claim_counter);
+        map.end();
     }
 }
