@@ -97,11 +97,6 @@ impl<'b> Reader<'b> {
     }
 
     #[inline(never)]
-    pub(crate) fn i64(&mut self) -> i64 {
-        self.item(|decoder| Ok(decoder.i64()?))
-    }
-
-    #[inline(never)]
     pub(crate) fn bytes(&mut self) -> &'b [u8] {
         self.item(|decoder| Ok(decoder.bytes()?))
     }

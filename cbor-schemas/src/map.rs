@@ -61,9 +61,12 @@ impl<'r, 'b> MapReader<'r, 'b> {
     #[inline(never)]
     pub(crate) fn constant(&mut self, key: i64, value: i64) {
         self.must_seek(key);
-        if self.reader.i64() != value {
-            self.reader.fail(Error::OutOfRange);
+        let found = self.reader.skip();
+        let mut buffer = [0; MAX_INT_LEN];
+        if found == encoded(value, &mut buffer) {
+            return;
         }
+        self.reader.fail(if is_int(found) { Error::OutOfRange } else { Error::WrongType });
     }
 
     /// Over what is left. Whether all that was read is right, `decode` tells.
@@ -84,10 +87,8 @@ impl<'r, 'b> MapReader<'r, 'b> {
     /// Moves to the value of `key`, over unknown keys that sort before it. False if it is not there.
     #[inline(never)]
     fn seek(&mut self, key: i64) -> bool {
-        let mut buffer = [0; MAX_KEY_LEN];
-        let mut wanted = Writer::new(&mut buffer);
-        wanted.i64(key);
-        let wanted = wanted.written();
+        let mut buffer = [0; MAX_INT_LEN];
+        let wanted = encoded(key, &mut buffer);
         while let Some(found) = self.peek() {
             if found == wanted {
                 self.next = None;
@@ -111,9 +112,8 @@ impl<'r, 'b> MapReader<'r, 'b> {
     }
 
     fn skip(&mut self, key: &[u8]) {
-        let is_int = key.first().is_some_and(|first| *first < FIRST_BYTE_STRING);
         match self.unknown {
-            Unknown::IntSkipped if is_int => {}
+            Unknown::IntSkipped if is_int(key) => {}
             Unknown::AnySkipped => {}
             _ => self.reader.fail(Error::UnknownKey),
         }
@@ -164,7 +164,20 @@ impl<'w, 'o> MapWriter<'w, 'o> {
     }
 }
 
-const MAX_KEY_LEN: usize = 9;
+/// The one encoding of an integer: whole items are compared, which takes less code than to decode them.
+fn encoded(value: i64, buffer: &mut [u8; MAX_INT_LEN]) -> &[u8] {
+    let mut writer = Writer::new(buffer);
+    writer.i64(value);
+    let len = writer.len();
+    buffer.get(..len).unwrap_or_default()
+}
+
+fn is_int(item: &[u8]) -> bool {
+    item.first().is_some_and(|first| *first < FIRST_BYTE_STRING)
+}
+
+/// The longest encoding of an integer, in bytes.
+const MAX_INT_LEN: usize = 9;
 const MAX_ENTRIES: u8 = 23;
 /// Initial bytes below are those of integers (RFC 8949 section 3.1).
 const FIRST_BYTE_STRING: u8 = 0x40;
