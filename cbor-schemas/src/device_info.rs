@@ -39,7 +39,23 @@ choice! {
     }
 }
 
-/// What a device says about itself to anyone who asks: `GET /comm`, and the report line. At most 255 bytes.
+/// What a device has, or does without, that the other members do not say: bits, of which those that nobody knows mean nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Features(pub u64);
+
+impl Features {
+    /// None of them: nothing is sent.
+    pub const NONE: Self = Self(0);
+    /// An owner slot, although the device keeps no list of devices ([`Limits::list_keys`] is 0).
+    pub const OWNER_WITHOUT_LIST: Self = Self(16);
+
+    /// Whether all bits of `features` are among these.
+    pub const fn contains(self, features: Self) -> bool {
+        self.0 & features.0 == features.0
+    }
+}
+
+/// What a device says about itself to anyone who asks: `GET /comm`, and the report line. At most 257 bytes.
 ///
 /// Nothing in it is proved. The map may grow: unknown keys are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,17 +90,19 @@ pub struct DeviceInfo<'a> {
     pub operation_ms: u32,
     /// Whether the device's storage is sound.
     pub condition: Condition,
+    /// What the device has beside that.
+    pub features: Features,
 }
 
 impl DeviceInfo<'_> {
     /// The longest encoding in bytes. A later version of the schema may have more to say.
-    pub const MAX_LEN: usize = 255;
+    pub const MAX_LEN: usize = 257;
     /// The longest firmware name in bytes.
     pub const MAX_FIRMWARE: usize = 32;
 
-    /// Whether the device can have an owner. One that keeps no list of devices has no owner slot: only its maker certifies it.
+    /// Whether the device can have an owner. One without an owner slot is certified by its maker alone.
     pub const fn has_owner_slot(&self) -> bool {
-        self.limits.list_keys > 0
+        self.limits.list_keys > 0 || self.features.contains(Features::OWNER_WITHOUT_LIST)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -120,6 +138,7 @@ impl<'b> Wire<'b> for DeviceInfo<'b> {
             limits: map.required(13),
             operation_ms: map.required(14),
             condition: map.required(15),
+            features: Features(map.optional(16).unwrap_or_default()),
         };
         map.end();
         if let Err(error) = info.check() {
@@ -150,6 +169,7 @@ impl<'b> Wire<'b> for DeviceInfo<'b> {
         map.entry(13, &self.limits);
         map.entry(14, &self.operation_ms);
         map.entry(15, &self.condition);
+        map.optional(16, &Some(self.features.0).filter(|bits| *bits > 0));
         map.end();
     }
 }
@@ -185,7 +205,7 @@ pub struct Limits {
     pub datagram: u16,
     /// The largest body sent block-wise, in bytes.
     pub body: u16,
-    /// The number of keys that fit into the device list: 0 if there is no owner slot.
+    /// The number of keys that fit into the device list: 0 if there is none. See [`DeviceInfo::has_owner_slot`].
     pub list_keys: u16,
 }
 

@@ -39,8 +39,8 @@
 //!
 //! | type | largest | open | where it is used |
 //! |---|---|---|---|
-//! | [`DeviceInfo`] | 255 | yes | `GET /comm`: what a device says about itself to anyone |
-//! | [`report`] | 361 | | the same as a line of text, for links that go one way |
+//! | [`DeviceInfo`] | 257 | yes | `GET /comm`: what a device says about itself to anyone |
+//! | [`report`] | 364 | | the same as a line of text, for links that go one way |
 //! | [`SlotRequest`] | 684 | | `PUT /comm/factory`, `/comm/owner`: anchor, certificate, voucher |
 //! | [`SlotContents`] | 385 | | what is stored, and digested for the receipt |
 //! | [`SlotView`] | 387 | | `GET /comm/factory`, `/comm/owner` |
@@ -113,7 +113,7 @@ pub use cose_key::{CoseKey, KeyOrigin, Kid, PrivateCoseKey};
 pub use deterministic::MAX_DEPTH;
 pub use device_certificate::{DeviceCertificateClaims, ProofLevel};
 pub use device_id::DeviceId;
-pub use device_info::{ClaimPolicy, Condition, DeviceInfo, Limits, Profile, Watermarks};
+pub use device_info::{ClaimPolicy, Condition, DeviceInfo, Features, Limits, Profile, Watermarks};
 pub use device_list::{DeviceListClaims, Keys, ListMode};
 pub use error::Error;
 pub use issuer_id::IssuerId;

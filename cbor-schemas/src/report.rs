@@ -13,7 +13,7 @@ use crate::{DeviceInfo, Error};
 pub const PREFIX: &str = "commissioning-report:";
 
 /// The longest report in bytes, without a line ending.
-pub const MAX_LINE: usize = 361;
+pub const MAX_LINE: usize = 364;
 
 /// Bytes that are written at once.
 const CHUNK: usize = 30;

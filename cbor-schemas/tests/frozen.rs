@@ -92,6 +92,7 @@ fn device_info() {
         watermarks: Watermarks { factory: Some(TIME), owner: Some(0) },
         limits: Limits { list_keys: 0, ..fresh().limits },
         condition: Condition::Fault,
+        features: Features::NONE,
         ..fresh()
     };
     frozen!(DeviceInfo, "fault", fault);
@@ -299,6 +300,7 @@ fn fresh() -> DeviceInfo<'static> {
         limits: Limits { datagram: 1152, body: 4096, list_keys: 64 },
         operation_ms: 12,
         condition: Condition::Ok,
+        features: Features::NONE,
     }
 }
 

@@ -62,7 +62,7 @@ fn interrupted_by_other_output() {
 fn another_schema_version() {
     let Node::Map(mut entries) = Node::parse(&vector("DeviceInfo", "fresh")) else { panic!() };
     entries[0].1 = Node::Uint(2);
-    entries.push((Node::Uint(16), Node::Text("news".repeat(20))));
+    entries.push((Node::Uint(17), Node::Text("news".repeat(20))));
     let line = line_of(&Node::Map(entries).bytes());
     assert_eq!(report::find(&line, &mut [0; 400]), Some(Err(Error::Version(2))));
 }
@@ -71,7 +71,7 @@ fn another_schema_version() {
 fn more_than_this_version_knows() {
     let (_, info) = fresh();
     let tree = Node::parse(&vector("DeviceInfo", "fresh"));
-    let line = line_of(&tree.with_entry(&Node::Uint(16), &Node::Text("news".repeat(20))).unwrap().bytes());
+    let line = line_of(&tree.with_entry(&Node::Uint(17), &Node::Text("news".repeat(20))).unwrap().bytes());
     assert_eq!(report::find(&line, &mut [0; 400]), Some(Ok(info)));
 }
 

@@ -30,6 +30,7 @@ fn largest() -> Vec<(&'static str, usize, Vec<u8>)> {
         limits: Limits { datagram: u16::MAX, body: u16::MAX, list_keys: u16::MAX },
         operation_ms: u32::MAX,
         condition: Condition::Fault,
+        features: Features::OWNER_WITHOUT_LIST,
     };
     let certificate = DeviceCertificateClaims {
         issuer: ISSUER,

@@ -6,8 +6,8 @@ mod value_requests;
 use core::fmt::Write;
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, ListMode, Method, PrivateCoseKey, Profile,
-    RekeyRequest, RekeyResponse, SlotContents, SlotState, Watermarks,
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, Features, KeyOrigin, Limits, ListMode, Method, PrivateCoseKey,
+    Profile, RekeyRequest, RekeyResponse, SlotContents, SlotState, Watermarks,
 };
 use coap_numbers::code;
 use embedded_storage::nor_flash::NorFlash;
@@ -167,6 +167,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             limits: Limits { datagram: DATAGRAM_LEN as u16, body: BODY_LEN as u16, list_keys: LIST_KEYS },
             operation_ms: self.config.operation_ms,
             condition: state.condition,
+            features: Features::NONE,
         }
     }
 

@@ -40,11 +40,12 @@ pub(crate) fn device_info() -> impl Strategy<Value = DeviceInfo<'static>> {
     let watermarks = (option::of(number()), option::of(number()));
     let firmware = text(DeviceInfo::MAX_FIRMWARE);
     let limits = (tiny_number(), tiny_number(), tiny_number());
-    let last = (select(Profile::ALL), limits, small_number(), select(Condition::ALL));
+    let features = select(&[Features::NONE, Features::OWNER_WITHOUT_LIST, Features(1), Features(19)][..]);
+    let last = (select(Profile::ALL), limits, small_number(), select(Condition::ALL), features);
     (device_id(), key, slots, watermarks, any::<[u8; 8]>(), firmware, last).prop_map(
         |(device, (credential, generation, key_origin), slots, watermarks, nonce, firmware, last)| {
             let (factory, owner, claim_policy, claim_counter) = slots;
-            let (profile, (datagram, body, list_keys), operation_ms, condition) = last;
+            let (profile, (datagram, body, list_keys), operation_ms, condition, features) = last;
             DeviceInfo {
                 device,
                 credential,
@@ -62,6 +63,7 @@ pub(crate) fn device_info() -> impl Strategy<Value = DeviceInfo<'static>> {
                 operation_ms,
                 // Only a device in fault may go without a key.
                 condition: if credential.is_none() { Condition::Fault } else { condition },
+                features,
             }
         },
     )

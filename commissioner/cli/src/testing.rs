@@ -1,7 +1,7 @@
 //! Devices, keys and times for the tests of commands.
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, Profile, ProofLevel, Receipt, SlotState,
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, Features, KeyOrigin, Limits, Profile, ProofLevel, Receipt, SlotState,
     Watermarks,
 };
 use commissioner::registry::{Cti, INTENT_LIFETIME, NewCertificate, Observation, Place, Registry, Slot};
@@ -37,6 +37,7 @@ pub(crate) fn info(id: &DeviceId, key: &PublicKey) -> DeviceInfo<'static> {
         limits: Limits { datagram: 1100, body: 4096, list_keys: 16 },
         operation_ms: 1,
         condition: Condition::Ok,
+        features: Features::NONE,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use assert_cmd::Command;
 use cbor_schemas::{
-    ClaimPolicy, Condition, CoseKey, DeviceInfo, KeyOrigin, Limits, Profile, SlotState, Watermarks, report,
+    ClaimPolicy, Condition, CoseKey, DeviceInfo, Features, KeyOrigin, Limits, Profile, SlotState, Watermarks, report,
 };
 use p256::{
     AffinePoint,
@@ -106,6 +106,7 @@ fn report_with(device: &str, credential: Option<CoseKey>) -> String {
         limits: Limits { datagram: 1152, body: 4096, list_keys: 32 },
         operation_ms: 90,
         condition: if credential.is_some() { Condition::Ok } else { Condition::Fault },
+        features: Features::NONE,
     };
     let mut line = String::new();
     report::write(&info, &mut line).unwrap();

@@ -11,7 +11,8 @@ use std::{
 };
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceInfo, KeyOrigin, Limits, ProblemDetails, Profile, SlotState, Watermarks, report,
+    ClaimPolicy, Condition, DeviceInfo, Features, KeyOrigin, Limits, ProblemDetails, Profile, SlotState, Watermarks,
+    report,
 };
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use protocol::key::PrivateKey;
@@ -107,6 +108,7 @@ fn info<'a>(firmware: &'a str, key: &PrivateKey) -> DeviceInfo<'a> {
         limits: Limits { datagram: 1152, body: 4096, list_keys: 32 },
         operation_ms: 1,
         condition: Condition::Ok,
+        features: Features::NONE,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A registry in a temporary directory, with a clock that stands still.
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Limits, Profile, ProofLevel, Receipt, SlotState,
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, Features, KeyOrigin, Limits, Profile, ProofLevel, Receipt, SlotState,
     Watermarks,
 };
 use protocol::key::{PrivateKey, PublicKey};
@@ -121,6 +121,7 @@ pub(crate) fn info(id: &DeviceId, key: Option<&PublicKey>) -> DeviceInfo<'static
         limits: Limits { datagram: 1100, body: 4096, list_keys: 16 },
         operation_ms: 1,
         condition: if key.is_some() { Condition::Ok } else { Condition::Fault },
+        features: Features::NONE,
     }
 }
 

@@ -104,6 +104,7 @@ impl Account {
             ("limits", a.limits == b.limits),
             ("speed", a.operation_ms == b.operation_ms),
             ("condition", a.condition == b.condition),
+            ("features", a.features == b.features),
         ];
         agree.into_iter().filter(|(_, agree)| !agree).map(|(name, _)| name).collect()
     }
@@ -127,6 +128,7 @@ fn without_firmware(info: &DeviceInfo<'_>) -> DeviceInfo<'static> {
         limits: info.limits,
         operation_ms: info.operation_ms,
         condition: info.condition,
+        features: info.features,
     }
 }
 

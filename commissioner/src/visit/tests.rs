@@ -219,7 +219,7 @@ async fn a_device_that_answers_no_more_is_not_asked_after_as_if_it_never_had() {
 #[tokio::test]
 async fn an_account_that_differs_under_protection_ends_the_visit() {
     type Edit = fn(&mut DeviceInfo<'_>);
-    let edits: [(&str, Edit); 15] = [
+    let edits: [(&str, Edit); 16] = [
         ("device ID", |info| info.device = "urn:dev:ops:32473-test-02".parse().unwrap()),
         ("key", |info| info.credential = Some(PrivateKey::generate(&mut OsRng).public().cose_key())),
         ("generation", |info| info.generation = 2),
@@ -235,6 +235,7 @@ async fn an_account_that_differs_under_protection_ends_the_visit() {
         ("limits", |info| info.limits.body = 1),
         ("limits", |info| info.limits.list_keys = 0),
         ("speed", |info| info.operation_ms = 2),
+        ("features", |info| info.features = cbor_schemas::Features::OWNER_WITHOUT_LIST),
     ];
     for (name, edit) in edits {
         let mut device = device(None, as_is, edit);

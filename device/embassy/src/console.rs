@@ -17,7 +17,7 @@ use embassy_sync::{
 };
 use heapless::Deque;
 
-/// Bytes that wait at the most: a report line (361 bytes) and a few others.
+/// Bytes that wait at the most: a report line (364 bytes) and a few others.
 pub const CAPACITY: usize = 512;
 
 static CONSOLE: Mutex<CriticalSectionRawMutex, RefCell<Console>> = Mutex::new(RefCell::new(Console::new()));

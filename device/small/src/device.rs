@@ -14,9 +14,9 @@
 use core::fmt;
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, Flaw, IssuerId, KeyOrigin,
-    Kind, Limits, ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView, Watermarks,
-    read_signed, report,
+    ClaimPolicy, Condition, CoseKey, DeviceCertificateClaims, DeviceId, DeviceInfo, Error, Features, Flaw, IssuerId,
+    KeyOrigin, Kind, Limits, ProblemDetails, Profile, Receipt, Sign1, SlotContents, SlotRequest, SlotState, SlotView,
+    Watermarks, read_signed, report,
 };
 use coap_message::{MinimalWritableMessage, ReadableMessage, WithSortedOptions};
 use coap_numbers::{code, option};
@@ -161,6 +161,7 @@ impl<S: Storage> Device<S> {
             limits: Limits { datagram: DATAGRAM_LEN as u16, body: DATAGRAM_LEN as u16, list_keys: 0 },
             operation_ms: self.config.operation_ms,
             condition: if self.key.is_some() { Condition::Ok } else { Condition::Fault },
+            features: Features::NONE,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What anyone may know.
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceInfo, KeyOrigin, Limits, Profile, SlotState, SlotView, Watermarks, report,
+    ClaimPolicy, Condition, DeviceInfo, Features, KeyOrigin, Limits, Profile, SlotState, SlotView, Watermarks, report,
 };
 use device::{BODY_LEN, DATAGRAM_LEN, LIST_KEYS, transport::LogLine};
 use protocol::key::PublicKey;
@@ -46,6 +46,7 @@ fn a_new_device_says_all_about_itself_to_anyone() {
             limits: Limits { datagram: DATAGRAM_LEN as u16, body: BODY_LEN as u16, list_keys: LIST_KEYS },
             operation_ms: 250,
             condition: Condition::Ok,
+            features: Features::NONE,
         }
     );
     assert_eq!(info.credential.unwrap().y[31] & 1, 0, "the key's y is even");

@@ -14,8 +14,8 @@ use std::{
 };
 
 use cbor_schemas::{
-    ClaimPolicy, Condition, DeviceId, DeviceInfo, KeyOrigin, Kind, Limits, Profile, Receipt, Sign1, SlotContents,
-    SlotRequest, SlotState, StationTokenClaims, Watermarks,
+    ClaimPolicy, Condition, DeviceId, DeviceInfo, Features, KeyOrigin, Kind, Limits, Profile, Receipt, Sign1,
+    SlotContents, SlotRequest, SlotState, StationTokenClaims, Watermarks,
 };
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use coap_message::{MessageOption, ReadableMessage};
@@ -280,6 +280,7 @@ pub(crate) fn info(id: DeviceId, key: &PublicKey) -> DeviceInfo<'static> {
         limits: Limits { datagram: 1152, body: 2560, list_keys: 64 },
         operation_ms: 1,
         condition: Condition::Ok,
+        features: Features::NONE,
     }
 }
 
