@@ -22,7 +22,9 @@ int edhoc_p256_multiply(const uint8_t *scalar, const uint8_t *point, const uint8
         uECC_vli_bytesToNative(of, point, 32);
         uECC_vli_bytesToNative(of + words, point + 32, 32);
     } else {
-        uECC_vli_set(of, curve->G, 2 * words);
+        /* One number after the other: the assembly of an AVR copies no more than one. */
+        uECC_vli_set(of, curve->G, words);
+        uECC_vli_set(of + words, curve->G + words, words);
     }
     uECC_vli_bytesToNative(k, scalar, 32);
     uECC_vli_bytesToNative(first_z, z, 32);
