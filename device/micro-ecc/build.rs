@@ -23,7 +23,8 @@ fn main() {
         println!("cargo:rustc-link-arg=-lgcc");
     } else if target.starts_with("thumb") {
         build
-            .opt_level(2)
+            // A fifth of the flash less than for speed, which is little slower: the assembly does the work.
+            .opt_level_str("s")
             // No C library is there.
             .flag("-ffreestanding")
             // The assembly needs the frame pointer's register.

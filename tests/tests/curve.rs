@@ -117,7 +117,7 @@ impl<const EDGES: bool> Board<EDGES> {
             .and_then(|()| self.to.write_all(&numbers.iter().copied().copied().collect::<Vec<_>>().concat()))
             .expect("a UART");
         self.to.flush().expect("a UART");
-        let mut receive = || self.from.recv_timeout(PATIENCE).expect("an answer");
+        let receive = || self.from.recv_timeout(PATIENCE).expect("an answer");
         match receive() {
             0 => None,
             1 => Some((0..answered).map(|_| std::array::from_fn(|_| receive())).collect()),
