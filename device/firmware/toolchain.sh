@@ -45,10 +45,10 @@ cross_cargo() {
         /usr/bin/cargo "$command" -Zbuild-std=core,alloc --target "$target" "$@"
 }
 
-# The compiler of P-256: what CC or CC_TARGET names, or Debian's. For an AVR there is no other than that of its linker.
+# The compiler of P-256 for a Cortex-M: what CC or CC_TARGET names, or Debian's.
 c_compiler() {
     local named=CC_${1//-/_}
-    if [ "$1" = avr-none ] || [ "${!named:-${CC:-}}" ] || command -v arm-none-eabi-gcc >/dev/null 2>&1; then
+    if [[ $1 != thumb* ]] || [ "${!named:-${CC:-}}" ] || command -v arm-none-eabi-gcc >/dev/null 2>&1; then
         return
     fi
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

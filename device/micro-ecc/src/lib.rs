@@ -96,9 +96,9 @@ fn multiply(scalar: &Number, point: Option<&Point>) -> Option<Zeroizing<Point>> 
 /// Whether a number is between 1 and n - 1, in the same time for all of them.
 fn is_scalar(number: &Number) -> bool {
     let (mut bits, mut borrow) = (0, 0);
-    for (digit, order) in number.iter().zip(ORDER).rev() {
+    for (digit, order) in number.iter().rev().zip(ORDER.iter().rev()) {
         bits |= digit;
-        borrow = (i16::from(*digit) - i16::from(order) + borrow) >> 8;
+        borrow = (i16::from(*digit) - i16::from(*order) + borrow) >> 8;
     }
     (bits != 0) & (borrow != 0)
 }
