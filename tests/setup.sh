@@ -21,6 +21,7 @@ if [ "${1:-all}" = all ]; then
     need python3 python3
     need qemu-system-arm qemu-system-arm
     need arm-none-eabi-objdump binutils-arm-none-eabi
+    need arm-none-eabi-gcc gcc-arm-none-eabi
     need setpriv util-linux
     need softhsm2-util softhsm2
     need avr-gcc gcc-avr

@@ -12,6 +12,7 @@ cross_cargo() {
     # Everything to be small, for 128 KiB of flash. A panic has nobody to tell its message.
     local -x CARGO_TARGET_AVR_NONE_RUSTFLAGS="-C target-cpu=atmega1284p --cfg aes_compact -Z unstable-options -C panic=immediate-abort"
     [ "$target" != avr-none ] || local -x CARGO_PROFILE_RELEASE_OPT_LEVEL=z
+    c_compiler "$target" || return
     if [ "$target" = avr-none ]; then
         if rustup component add rust-src >/dev/null 2>&1; then
             # Building `core` takes features of cargo that are not stable yet; so do the interrupts of an AVR.
@@ -42,6 +43,23 @@ cross_cargo() {
     fi
     env -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin "$linker" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" RUSTC_BOOTSTRAP=1 \
         /usr/bin/cargo "$command" -Zbuild-std=core,alloc --target "$target" "$@"
+}
+
+# The compiler of P-256 for a Cortex-M: what CC or CC_TARGET names, or Debian's.
+c_compiler() {
+    local named=CC_${1//-/_}
+    if [[ $1 != thumb* ]] || [ "${!named:-${CC:-}}" ] || command -v arm-none-eabi-gcc >/dev/null 2>&1; then
+        return
+    fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "toolchain: installing gcc-arm-none-eabi" >&2
+        apt-get -o DPkg::Lock::Timeout=300 update -qq &&
+            DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
+                gcc-arm-none-eabi >/dev/null && return
+    fi
+    echo "toolchain: no C compiler for $1 here. Run: sudo apt-get install gcc-arm-none-eabi; or name one in $named; or leave" \
+        "the feature of edhoc-oscore out of the board's Cargo.toml, for P-256 in Rust" >&2
+    return 3
 }
 
 debian_toolchain() {

@@ -1,4 +1,4 @@
-//! Compiles micro-ecc: P-256 in C, with multiplications in assembly on an AVR.
+//! Compiles micro-ecc: P-256 in C, with multiplications in assembly on an AVR and on a Cortex-M.
 //!
 //! The crate micro-ecc-sys has the source, and its checksum is in Cargo.lock. Its own build script needs libclang and has no
 //! notion of an AVR, so the source alone is used.
@@ -9,6 +9,7 @@ use std::{env, path::PathBuf, process::Command};
 
 fn main() {
     let mut build = cc::Build::new();
+    let target = env::var("TARGET").expect("cargo sets TARGET");
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "avr") {
         build
             .compiler("avr-gcc")
@@ -20,16 +21,32 @@ fn main() {
             .define("uECC_OPTIMIZATION_LEVEL", "2")
             .define("uECC_SQUARE_FUNC", "1");
         println!("cargo:rustc-link-arg=-lgcc");
+    } else if target.starts_with("thumb") {
+        build
+            // A fifth of the flash less than for speed, which is little slower: the assembly does the work.
+            .opt_level_str("s")
+            // No C library is there.
+            .flag("-ffreestanding")
+            // The assembly needs the frame pointer's register.
+            .flag("-fomit-frame-pointer")
+            // Multiplications without loops where there are instructions for them. ARMv6-M has none, and level 2 is its highest.
+            .define("uECC_OPTIMIZATION_LEVEL", if target.starts_with("thumbv6m") { "2" } else { "3" })
+            .define("uECC_SQUARE_FUNC", "1");
+        for other in ["160r1", "192r1", "224r1", "256k1"] {
+            build.define(&format!("uECC_SUPPORTS_secp{other}"), "0");
+        }
     }
     build
         .std("gnu99")
         .warnings(false)
         .extra_warnings(false)
         .cargo_warnings(false)
-        // All curves, though one is used: the assembly does not build otherwise. The linker leaves the others out.
-        .file(source().join("uECC.c"))
+        .include(source())
+        // On an AVR all curves, though one is used: the assembly does not build otherwise. The linker leaves the others out.
+        .file("src/multiply.c")
         .compile("uECC");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/multiply.c");
 }
 
 /// Which AVR rustc compiles for.

@@ -11,7 +11,7 @@ use cbor_schemas::{
 };
 use coap_numbers::code;
 use embedded_storage::nor_flash::NorFlash;
-use protocol::key::{PrivateKey, PublicKey};
+use protocol::key::{PreparedKey, PrivateKey, PublicKey};
 use rand_core::CryptoRngCore;
 
 use crate::{
@@ -86,6 +86,8 @@ pub struct Device<F, R, B> {
     rng: R,
     /// `None` in the condition `fault`.
     whole: Option<Whole<F>>,
+    /// For the next handshake.
+    ephemeral: PreparedKey,
     grants: Grants,
     nonce: [u8; 8],
     /// Until when whoever held the button down counts as present, in milliseconds since the start.
@@ -141,8 +143,9 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let whole = Whole::new(store, opened, |need| due(need, &config, &mut board, &mut rng));
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
+        let (ephemeral, grants) = (PreparedKey::new(), Grants::new());
         let mut device =
-            Device { config, board, rng, whole, grants: Grants::new(), nonce, present_until: None, changed: false };
+            Device { config, board, rng, whole, ephemeral, grants, nonce, present_until: None, changed: false };
         device.configure_board();
         Ok(device)
     }
@@ -181,8 +184,25 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         self.whole.as_ref().map(|whole| &whole.identity.key)
     }
 
-    pub(crate) fn private_key_and_rng(&mut self) -> Option<(&PrivateKey, &mut R)> {
-        Some((&self.whole.as_ref()?.identity.key, &mut self.rng))
+    /// The device's private key, and what gives the ephemeral key of a handshake.
+    pub(crate) fn handshake_keys(&mut self) -> Option<(&PrivateKey, impl FnOnce() -> PrivateKey)> {
+        let (own, ephemeral, rng) = (&self.whole.as_ref()?.identity.key, &mut self.ephemeral, &mut self.rng);
+        Some((own, || ephemeral.take(rng)))
+    }
+
+    /// Whether there is something to [`prepare`](Self::prepare).
+    pub(crate) fn is_unprepared(&self) -> bool {
+        self.whole.is_some() && self.ephemeral.public().is_none()
+    }
+
+    /// Makes the ephemeral key of the next handshake: a scalar multiplication.
+    pub(crate) fn prepare(&mut self) {
+        self.ephemeral.prepare(&mut self.rng);
+    }
+
+    /// Wipes it.
+    pub(crate) fn discard_prepared(&mut self) {
+        self.ephemeral.discard();
     }
 
     pub(crate) fn rng(&mut self) -> &mut R {

@@ -34,6 +34,9 @@ use crate::{
 const BLOCK: BlockSize = BlockSize::MAX;
 /// What OSCORE and the headers around a block take at the most, so that a block still fits a datagram.
 const _: () = assert!(DATAGRAM_LEN >= 1024 + 96, "a block does not fit a datagram");
+/// How long nothing has to come before what may take a while is made ahead, in milliseconds: requests of one visit follow
+/// each other faster.
+const QUIET_MS: u64 = 1000;
 /// Handshakes that wait for message_3, one per address.
 const HANDSHAKES: usize = 2;
 /// OSCORE contexts. One place is always for peers without a station token.
@@ -72,6 +75,8 @@ impl<A: Source, const CACHE: usize> Default for Memory<A, CACHE> {
 pub struct Server<M, F, R, B> {
     device: Device<F, R, B>,
     memory: M,
+    /// When the last datagram came, in milliseconds since the start.
+    heard: u64,
 }
 
 impl<M, A, F, R, B, const CACHE: usize> Server<M, F, R, B>
@@ -88,7 +93,7 @@ where
         let mut secret = [0; 16];
         device.rng().fill_bytes(&mut secret);
         memory.conversation.seed(first_message_id, EchoKey::new(secret));
-        Server { device, memory }
+        Server { device, memory, heard: 0 }
     }
 
     /// The device.
@@ -124,6 +129,7 @@ where
         if self.device.take_change() {
             conversation.sessions().clear();
             self.device.grants().clear();
+            self.device.discard_prepared();
             body.clear();
         }
         len
@@ -187,8 +193,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Party for Device<F, R, B> {
     const TOO_LONG: Option<&'static str> = Some("limits in /comm say how long it may be; send the body in blocks");
 
     fn keys(&mut self) -> Option<(&PrivateKey, impl FnOnce() -> PrivateKey)> {
-        let (own, rng) = self.private_key_and_rng()?;
-        Some((own, || PrivateKey::generate(rng)))
+        self.handshake_keys()
     }
 
     fn resolve(&mut self, kid: &[u8]) -> Option<PublicKey> {
@@ -215,6 +220,7 @@ where
     // Not inlined: it takes kilobytes of the stack, which whoever waits for a datagram need not hold.
     #[inline(never)]
     fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
+        self.heard = now;
         let len = match self.memory.conversation.receive(from, datagram, now, &mut self.device, out) {
             Incoming::Request(request, reply) => self.respond(&request, reply, now, out),
             Incoming::Answer(len) => Some(len),
@@ -223,6 +229,19 @@ where
         // It was decrypted in place, and may hold a secret.
         datagram.zeroize();
         len
+    }
+
+    #[inline(never)]
+    fn prepare(&mut self, now: u64) -> Option<u64> {
+        if !self.device.is_unprepared() {
+            return None;
+        }
+        let left = self.heard.saturating_add(QUIET_MS).saturating_sub(now);
+        if left > 0 {
+            return Some(left);
+        }
+        self.device.prepare();
+        None
     }
 }
 

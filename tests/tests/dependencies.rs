@@ -12,7 +12,9 @@ use serde_json::Value;
 const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("commissioning-cbor", Some(&[])),
     ("edhoc-oscore-micro-ecc", Some(&[])),
-    ("edhoc-oscore", Some(&["commissioning-cbor", "edhoc-oscore-micro-ecc"])), // on some processors
+    ("edhoc-oscore-p256-cortex-m4", Some(&[])),
+    // On some processors.
+    ("edhoc-oscore", Some(&["commissioning-cbor", "edhoc-oscore-micro-ecc", "edhoc-oscore-p256-cortex-m4"])),
     ("commissionable-device", Some(&["commissioning-cbor", "edhoc-oscore"])),
     (
         "commissionable-device-embassy",
@@ -44,6 +46,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 const NO_STD: &[&str] = &[
     "commissioning-cbor",
     "edhoc-oscore-micro-ecc",
+    "edhoc-oscore-p256-cortex-m4",
     "edhoc-oscore",
     "commissionable-device",
     "commissionable-device-embassy",

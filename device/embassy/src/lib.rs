@@ -70,7 +70,7 @@ pub mod udp;
 #[cfg(feature = "usb")]
 pub mod usb;
 
-pub use run::{CACHED_ANSWERS, DeviceServer, Hardware, SEND_LEN, ServerMemory, now_ms, refuse, run, start};
+pub use run::{CACHED_ANSWERS, DeviceServer, Hardware, SEND_LEN, ServerMemory, now_ms, prepare, refuse, run, start};
 #[cfg(feature = "usb")]
 pub use run_usb::run_usb;
 pub use static_cell;

@@ -3,6 +3,8 @@
 use core::{
     cell::RefCell,
     fmt::{self, Write as _},
+    future::poll_fn,
+    task::Poll,
 };
 
 use cbor_schemas::report;
@@ -10,9 +12,9 @@ use device::{
     Board, Config, DATAGRAM_LEN, Device, Memory, Server,
     store::{Layout, LayoutError},
     transport::serial::Serial,
-    transport::{Datagrams as _, Source, serve},
+    transport::{Datagrams as _, Service, Source, serve},
 };
-use embassy_futures::select::select;
+use embassy_futures::select::select3;
 use embassy_time::{Duration, Instant, Timer};
 use embedded_hal::digital::InputPin;
 use embedded_io_async::{Read, Write};
@@ -107,7 +109,20 @@ where
             Timer::after(Duration::from_millis(1)).await;
         }
     };
-    select(serving, button::run(button, &server)).await;
+    select3(serving, prepare(&server), button::run(button, &server)).await;
+}
+
+/// Lets `service` make ahead what the next handshake would have to wait for, whenever nothing comes for a while; for ever.
+///
+/// It has to be in the task that serves the links: there it is polled after each datagram, and nothing else wakes it.
+pub async fn prepare<A, S: Service<A>>(service: &RefCell<S>) {
+    loop {
+        let wait = poll_fn(|_| {
+            let again = service.try_borrow_mut().ok().and_then(|mut service| service.prepare(now_ms()));
+            again.map_or(Poll::Pending, Poll::Ready)
+        });
+        Timer::after(Duration::from_millis(wait.await)).await;
+    }
 }
 
 /// Says on the console, over and over, why this board must not be a device.

@@ -4,7 +4,7 @@ use core::cell::RefCell;
 
 use cbor_schemas::report;
 use device::{Board, Config, transport::LogLine};
-use embassy_futures::select::select;
+use embassy_futures::select::select3;
 use embassy_usb::driver::Driver;
 use embedded_hal::digital::InputPin;
 use embedded_storage::nor_flash::NorFlash;
@@ -13,7 +13,7 @@ use static_cell::StaticCell;
 
 use crate::{
     button, console, memory,
-    run::{Hardware, now_ms, start},
+    run::{Hardware, now_ms, prepare, start},
     usb::{self, Address, Counters, FULL_SPEED, Resources, Setup},
 };
 
@@ -62,5 +62,5 @@ pub async fn run_usb<F, R, D, N, B>(
     let serving =
         usb::serve::<FULL_SPEED, Address, _, _>(port, setup, resources, &server, now_ms, greeting, console::next_line);
     // A stack that is new has a free port and a free group, which is all that can fail.
-    let _ = select(serving, button::run(button, &server)).await;
+    let _ = select3(serving, prepare(&server), button::run(button, &server)).await;
 }

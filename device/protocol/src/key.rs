@@ -166,6 +166,50 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
+/// Place for a key that is made before it is needed, and used once: an ephemeral key.
+///
+/// Moving a value leaves its bytes where they were; this wipes them.
+#[derive(Debug)]
+pub struct PreparedKey(Option<PrivateKey>);
+
+impl PreparedKey {
+    /// No key yet.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
+    /// The public half of the key that is there.
+    pub fn public(&self) -> Option<&PublicKey> {
+        self.0.as_ref().map(PrivateKey::public)
+    }
+
+    /// Makes the key, unless one is there. One scalar multiplication.
+    pub fn prepare(&mut self, rng: &mut impl CryptoRngCore) {
+        if self.0.is_none() {
+            self.0 = Some(PrivateKey::generate(rng));
+        }
+    }
+
+    /// Gives the key away, or one that is made now if none is there.
+    pub fn take(&mut self, rng: &mut impl CryptoRngCore) -> PrivateKey {
+        let key = self.0.clone().unwrap_or_else(|| PrivateKey::generate(rng));
+        self.discard();
+        key
+    }
+
+    /// Wipes the key.
+    pub fn discard(&mut self) {
+        // It is dropped, and so wiped, where it lies.
+        self.0 = None;
+    }
+}
+
+impl Default for PreparedKey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Why a key was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
@@ -234,6 +278,20 @@ mod tests {
         }
         // and the negated scalar is a fixed point
         assert_eq!(PrivateKey::from_bytes(key.as_bytes()).unwrap().as_bytes(), key.as_bytes());
+    }
+
+    #[test]
+    fn a_prepared_key_is_given_away_once() {
+        let mut prepared = PreparedKey::new();
+        prepared.prepare(&mut OsRng);
+        let ahead = *prepared.public().unwrap();
+        prepared.prepare(&mut OsRng);
+        assert_eq!(prepared.take(&mut OsRng).public(), &ahead, "one that is there is kept");
+        assert_eq!(prepared.public(), None);
+        assert_ne!(prepared.take(&mut OsRng).public(), &ahead);
+        prepared.prepare(&mut OsRng);
+        prepared.discard();
+        assert_eq!(prepared.public(), None);
     }
 
     #[test]

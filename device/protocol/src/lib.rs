@@ -5,7 +5,8 @@
 //! - [`coap`]: messages in datagrams, repeated and lost ones, bodies in blocks (RFC 7252, RFC 7959);
 //! - [`oscore`]: how their contents are protected (RFC 8613);
 //! - [`edhoc`]: how two parties authenticate each other and agree on the keys for that (RFC 9528);
-//! - [`key`] and [`thumbprint`]: who the parties are, and [`sign1`]: what others signed about them;
+//! - [`key`] and [`thumbprint`]: who the parties are, [`sign1`]: what others signed about them, and [`curve`]: who computes
+//!   that;
 //! - [`usb`]: how a device at a USB cable is known.
 //!
 //! Time, randomness and buffers are arguments. No input of a peer makes anything here panic.
@@ -24,7 +25,7 @@
 
 pub mod coap;
 pub mod conversation;
-mod curve;
+pub mod curve;
 pub mod edhoc;
 pub mod key;
 pub mod oscore;

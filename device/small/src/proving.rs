@@ -21,7 +21,7 @@ use embedded_storage::Storage;
 use protocol::coap::{EchoKey, Message, is_path, unsupported_option};
 use protocol::conversation::server::sessions::Shares;
 use protocol::conversation::server::{self as conversation, Incoming, Party, Reply};
-use protocol::key::{PrivateKey, PublicKey};
+use protocol::key::{PreparedKey, PrivateKey, PublicKey};
 use rand_core::CryptoRngCore;
 
 use crate::{
@@ -43,7 +43,7 @@ pub struct ProvingDevice<S, R> {
 struct Own<S, R> {
     device: Device<S>,
     rng: R,
-    ephemeral: Option<PrivateKey>,
+    ephemeral: PreparedKey,
 }
 
 impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
@@ -54,7 +54,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
         let mut conversation = conversation::Fixed::new(Shares { known: 0, strangers: 1 });
         // Nobody sends from elsewhere on a line, so nobody is asked for an Echo option.
         conversation.seed(rng.next_u32() as u16, EchoKey::new([0; 16]));
-        ProvingDevice { own: Own { device, rng, ephemeral: None }, conversation }
+        ProvingDevice { own: Own { device, rng, ephemeral: PreparedKey::new() }, conversation }
     }
 
     /// What the device says of itself.
@@ -72,14 +72,14 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
 
     /// Whether there is something to [`prepare`](Self::prepare).
     pub fn is_unprepared(&self) -> bool {
-        self.own.ephemeral.is_none() && self.own.device.key().is_some()
+        self.own.ephemeral.public().is_none() && self.own.device.key().is_some()
     }
 
     /// Makes the ephemeral key of the next handshake, while nobody waits: a scalar multiplication. Without it, message_1 waits
     /// for that.
     pub fn prepare(&mut self) {
         if self.is_unprepared() {
-            self.own.ephemeral = Some(PrivateKey::generate(&mut self.own.rng));
+            self.own.ephemeral.prepare(&mut self.own.rng);
         }
     }
 
@@ -132,7 +132,7 @@ impl<S: Storage, R: CryptoRngCore> ProvingDevice<S, R> {
 impl<S: Storage, R: CryptoRngCore> Party for Own<S, R> {
     fn keys(&mut self) -> Option<(&PrivateKey, impl FnOnce() -> PrivateKey)> {
         let (prepared, rng) = (&mut self.ephemeral, &mut self.rng);
-        Some((self.device.key()?, || prepared.take().unwrap_or_else(|| PrivateKey::generate(rng))))
+        Some((self.device.key()?, || prepared.take(rng)))
     }
 
     /// Nobody vouches for a key here.

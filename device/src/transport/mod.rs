@@ -43,6 +43,14 @@ pub trait Service<A> {
     ///
     /// Returns the length of the answer, if there is one.
     fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize>;
+
+    /// Makes ahead, at `now`, what the next handshake would have to wait for, if nothing has come for a while.
+    ///
+    /// Returns in how many milliseconds to ask again; `None`: not before the next datagram was handled.
+    fn prepare(&mut self, now: u64) -> Option<u64> {
+        let _ = now;
+        None
+    }
 }
 
 /// Serves `service` over `link` until the link fails. Several links may share one service on one executor.

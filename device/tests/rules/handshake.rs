@@ -2,6 +2,7 @@
 
 use coap_lite::CoapOption;
 use coap_numbers::option;
+use device::transport::Service as _;
 use protocol::{
     edhoc::{ConnId, Initiator, PeerError, Transfer},
     key::PublicKey,
@@ -77,6 +78,48 @@ fn another_cipher_suite_is_answered_with_ours() {
     request.0.payload[2] = 3;
     assert_eq!(device.ask(&request).edhoc_error(), PeerError::WrongSuite { offers_ours: true });
     assert_eq!(device.ask(&request).payload(), [2, 2]);
+}
+
+/// G_Y of the answer to a message_1.
+fn ephemeral_key(device: &mut TestDevice) -> Vec<u8> {
+    let (_, request) = Visitor::stranger(device).message_1(device);
+    // A head of two bytes, then G_Y.
+    device.ask(&request).expect("2.04").payload()[2..34].to_vec()
+}
+
+#[test]
+fn an_ephemeral_key_is_made_once_nothing_comes_for_a_second() {
+    let mut device = TestDevice::new();
+    assert_eq!(device.server.prepare(0), Some(1000));
+    device.now = 400;
+    device.info();
+    assert_eq!(device.server.prepare(1000), Some(400), "something came meanwhile");
+    assert_eq!([1400, 1400, 9000].map(|now| device.server.prepare(now)), [None; 3]);
+    device.ask(&post("/.well-known/edhoc", b"garbage")).edhoc_error();
+    assert_eq!(device.server.prepare(10_000), None, "what is no message_1 takes none");
+}
+
+#[test]
+fn an_ephemeral_key_that_was_made_before_serves_one_handshake() {
+    let mut device = TestDevice::new();
+    assert_eq!(device.server.prepare(1000), None);
+    let mut seen: Vec<_> = (0..2).map(|_| ephemeral_key(&mut device)).collect();
+    assert_eq!(device.server.prepare(device.now), Some(1000), "it is gone");
+    device.now += 1000;
+    assert_eq!(device.server.prepare(device.now), None);
+    seen.extend((0..2).map(|_| ephemeral_key(&mut device)));
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 4);
+}
+
+#[test]
+fn an_ephemeral_key_goes_with_a_reset() {
+    let (owner, mut device) = Owner::of_new_device(1);
+    let mut session = owner.visit(&mut device);
+    assert_eq!(device.server.prepare(device.now + 1000), None);
+    session.ask(&mut device, &post("/comm/reset", &[])).expect("2.04");
+    assert_eq!(device.server.prepare(device.now), Some(1000));
 }
 
 #[test]

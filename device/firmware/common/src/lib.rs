@@ -24,7 +24,8 @@ use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
 pub use device_embassy::{
-    Hardware, SEND_LEN, ServerMemory, button::NoButton, console, led::Led, link_layout, memory, now_ms, refuse, start,
+    Hardware, SEND_LEN, ServerMemory, button::NoButton, console, led::Led, link_layout, memory, now_ms, prepare,
+    refuse, start,
 };
 
 /// The Private Enterprise Number in device IDs: 32473 is for documentation (RFC 5612). Whoever ships a product puts the

@@ -25,8 +25,11 @@ pub(crate) fn run(spawn: impl FnOnce(Spawner)) -> ! {
         // SAFETY: `poll` runs here only, and not from within itself.
         unsafe { executor.poll() };
         cortex_m::interrupt::disable();
-        // An interrupt that comes now waits, and ends WFI all the same.
-        if !PENDED.swap(false, Ordering::AcqRel) {
+        // An interrupt that comes now waits, and ends WFI all the same. So nothing is lost between these two, which some
+        // processors cannot do in one.
+        let is_pended = PENDED.load(Ordering::Acquire);
+        PENDED.store(false, Ordering::Release);
+        if !is_pended {
             cortex_m::asm::wfi();
         }
         // SAFETY: no critical section is open here.

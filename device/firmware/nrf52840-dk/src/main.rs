@@ -45,7 +45,7 @@ async fn main(_spawner: Spawner) {
         &mut received,
         &mut to_send,
     );
-    let config = config(device, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION")), 160);
+    let config = config(device, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION")), 30);
     let hardware = Hardware {
         flash: Nvmc::new(board.NVMC),
         layout: LAYOUT,

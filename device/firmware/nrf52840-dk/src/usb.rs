@@ -32,7 +32,7 @@ async fn main(_spawner: Spawner) {
     let Some(device) = board::id() else { return };
     let rng = Rng::new_blocking(board.RNG);
     rng.set_bias_correction(true);
-    let config = config(device, concat!("nrf52840-dk-usb ", env!("CARGO_PKG_VERSION")), 160);
+    let config = config(device, concat!("nrf52840-dk-usb ", env!("CARGO_PKG_VERSION")), 30);
     let hardware = Hardware {
         flash: Nvmc::new(board.NVMC),
         layout: LAYOUT,

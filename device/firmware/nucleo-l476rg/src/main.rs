@@ -59,7 +59,7 @@ async fn main(_spawner: Spawner) {
     ) else {
         return;
     };
-    let config = firmware::config(device, concat!("nucleo-l476rg ", env!("CARGO_PKG_VERSION")), 160);
+    let config = firmware::config(device, concat!("nucleo-l476rg ", env!("CARGO_PKG_VERSION")), 30);
     let hardware = Hardware {
         flash: Flash::new_blocking(board.FLASH),
         layout: LAYOUT,

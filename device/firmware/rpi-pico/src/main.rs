@@ -46,7 +46,7 @@ async fn main(_spawner: Spawner) {
         Ok(seed) => seed,
         Err(unhealthy) => refuse(port, unhealthy).await,
     };
-    let config = config(device, concat!("rpi-pico ", env!("CARGO_PKG_VERSION")), 400);
+    let config = config(device, concat!("rpi-pico ", env!("CARGO_PKG_VERSION")), 200);
     let hardware =
         Hardware { flash: Words(flash), layout: LAYOUT, rng: ChaCha20Rng::from_seed(*seed), port, button: NoButton };
     run(config, hardware, Output::new(board.PIN_25, Level::Low)).await;

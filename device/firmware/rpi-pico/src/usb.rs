@@ -38,7 +38,7 @@ async fn main(_spawner: Spawner) {
         Ok(seed) => seed,
         Err(unhealthy) => return say(board.UART0, board.PIN_0, board.PIN_1, unhealthy).await,
     };
-    let config = config(device, concat!("rpi-pico-usb ", env!("CARGO_PKG_VERSION")), 400);
+    let config = config(device, concat!("rpi-pico-usb ", env!("CARGO_PKG_VERSION")), 200);
     let hardware = Hardware {
         flash: Words(flash),
         layout: LAYOUT,

@@ -63,7 +63,7 @@ impl Initiator {
             g_x: *ephemeral.public().x(),
         });
         let (state, message_1) =
-            lakers::i_prepare_message_1(&start, &mut Suite2, c_i.for_lakers()?, ead_1).map_err(from_lakers)?;
+            lakers::i_prepare_message_1(&start, &mut Suite2(&[]), c_i.for_lakers()?, ead_1).map_err(from_lakers)?;
         Ok((Self { state: Wiped(state), own: own.clone(), c_i }, message_from(&message_1)?))
     }
 
@@ -121,7 +121,8 @@ impl Initiator {
             Transfer::ByValue => CredentialTransfer::ByValue,
         };
         let (state, message_3, mut prk_out) =
-            lakers::i_prepare_message_3(&processed, &mut Suite2, credential, transfer, &None).map_err(from_lakers)?;
+            lakers::i_prepare_message_3(&processed, &mut Suite2(&[]), credential, transfer, &None)
+                .map_err(from_lakers)?;
         prk_out.zeroize(); // also in `state`
         let pending = Pending { c_r, peer, c_i: self.c_i, state: Wiped(state) };
         Ok((pending, message_from(&message_3)?))
@@ -138,7 +139,7 @@ impl Initiator {
         let Message2 { g_y, ciphertext_2 } = Message2::parse(message_2)?;
         let WaitM2 { x, h_message_1 } = &*self.state;
         let th_2 = suite::th_2(g_y.x(), h_message_1);
-        let prk_2e = suite::prk_2e(x, g_y.x(), &th_2);
+        let prk_2e = suite::prk_2e(x, &g_y, &th_2);
         let plaintext_2 = suite::xor_key_stream_2(&prk_2e, &th_2, ciphertext_2);
 
         // Up to here nothing is authenticated: each bit of the plaintext may be a stranger's choice.
@@ -163,8 +164,9 @@ impl Initiator {
             id_cred_r: id_cred,
             ead_2: plaintext.ead.for_lakers()?,
         });
-        let processed = lakers::i_verify_message_2(&processing, &mut Suite2, credential, self.own.as_bytes())
-            .map_err(from_lakers)?;
+        let processed =
+            lakers::i_verify_message_2(&processing, &mut Suite2(&[g_y, key]), credential, self.own.as_bytes())
+                .map_err(from_lakers)?;
         Ok((c_r, key, Wiped(processed)))
     }
 }

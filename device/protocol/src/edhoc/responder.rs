@@ -133,7 +133,7 @@ impl Responder {
             ead_3: plaintext.ead.for_lakers()?,
         });
         let (processed, mut prk_out) =
-            lakers::r_verify_message_3(&mut processing.0, &mut Suite2, credential).map_err(from_lakers)?;
+            lakers::r_verify_message_3(&mut processing.0, &mut Suite2(&[key]), credential).map_err(from_lakers)?;
         prk_out.zeroize(); // also in `processed`
         Ok((Peer { key, transfer: plaintext.id_cred.transfer() }, Wiped(processed)))
     }
@@ -159,7 +159,7 @@ impl Responder {
         });
         let (state, message_2) = lakers::r_prepare_message_2(
             &processing,
-            &mut Suite2,
+            &mut Suite2(&[message_1.g_x]),
             credential,
             own.as_bytes(),
             c_r.for_lakers()?,
@@ -191,7 +191,8 @@ pub struct Established {
 
 #[inline(never)]
 fn write_message_4(processed: &ProcessedM3) -> Result<Message, Error> {
-    let (completed, message_4) = lakers::r_prepare_message_4(processed, &mut Suite2, &None).map_err(from_lakers)?;
+    let (completed, message_4) =
+        lakers::r_prepare_message_4(processed, &mut Suite2(&[]), &None).map_err(from_lakers)?;
     drop(Wiped(completed));
     message_from(&message_4)
 }

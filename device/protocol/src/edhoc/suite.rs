@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::MAX_CCS;
 use super::error::Error;
 use crate::curve;
+use crate::key::PublicKey;
 
 /// The longest byte string that a message may be: lakers writes its length into one byte, and has buffers for a message and for
 /// a transcript (TH, plaintext and credential). Features of lakers-shared set their sizes: 255, or 177 on an AVR.
@@ -52,10 +53,11 @@ pub(super) fn th_2(g_y: &Bytes32, h_message_1: &Bytes32) -> Bytes32 {
     hash.finalize().into()
 }
 
-/// PRK_2e, from our ephemeral private key and the peer's ephemeral x (RFC 9528 section 4.1.1.1).
-pub(super) fn prk_2e(ours: &Bytes32, theirs: &Bytes32, th_2: &Bytes32) -> Zeroizing<Bytes32> {
-    let g_xy = Zeroizing::new(Suite2.p256_ecdh(ours, theirs));
-    Zeroizing::new(Suite2.hkdf_extract(th_2, &g_xy))
+/// PRK_2e, from our ephemeral private key and the peer's ephemeral key (RFC 9528 section 4.1.1.1).
+pub(super) fn prk_2e(ours: &Bytes32, theirs: &PublicKey, th_2: &Bytes32) -> Zeroizing<Bytes32> {
+    let mut suite = Suite2(&[*theirs]);
+    let g_xy = Zeroizing::new(suite.p256_ecdh(ours, theirs.x()));
+    Zeroizing::new(suite.hkdf_extract(th_2, &g_xy))
 }
 
 /// Encrypts plaintext_2 or decrypts ciphertext_2: both are an XOR with the key stream (RFC 9528 section 5.3.2).
@@ -84,7 +86,7 @@ pub(super) fn open(
     kdf(prk, labels.key, Some(th), &mut *key);
     kdf(prk, labels.iv, Some(th), &mut *iv);
     let ciphertext = EdhocMessageBuffer::new_from_slice(ciphertext).map_err(|_| Error::Malformed)?;
-    Suite2.aes_ccm_decrypt_tag_8(&key, &iv, &enc_structure(th), &ciphertext).map_err(|error| match error {
+    Suite2(&[]).aes_ccm_decrypt_tag_8(&key, &iv, &enc_structure(th), &ciphertext).map_err(|error| match error {
         EDHOCError::MacVerificationFailed => Error::Authentication,
         _ => Error::Malformed,
     })
@@ -123,11 +125,13 @@ fn enc_structure(th: &Bytes32) -> [u8; 45] {
     structure
 }
 
-/// Cipher suite 2 of EDHOC over the RustCrypto crates.
+/// Cipher suite 2 of EDHOC over the RustCrypto crates, and [`curve`].
+///
+/// lakers names the points of the peer by their x. The y of those that are here need not be computed again.
 #[derive(Debug)]
-pub(super) struct Suite2;
+pub(super) struct Suite2<'a>(pub(super) &'a [PublicKey]);
 
-impl CryptoTrait for Suite2 {
+impl CryptoTrait for Suite2<'_> {
     fn sha256_digest(&mut self, message: &BytesMaxBuffer, length: usize) -> BytesHashLen {
         sha256(message.get(..length).unwrap_or(message))
     }
@@ -189,7 +193,9 @@ impl CryptoTrait for Suite2 {
     /// The trait leaves no room for an error. Should a bad x ever come this far, past all checks of the messages, the
     /// answer is one that the peer cannot know, and the MAC fails.
     fn p256_ecdh(&mut self, private: &Bytes32, x: &Bytes32) -> Bytes32 {
-        curve::shared_secret(private, x).unwrap_or_else(|| {
+        let known = self.0.iter().find(|key| key.x() == x).map(PublicKey::point);
+        let point = known.or_else(|| curve::point_of(x));
+        point.and_then(|point| curve::shared_secret(private, &point)).unwrap_or_else(|| {
             let hash = Sha256::new().chain_update(b"no such point").chain_update(private).chain_update(x);
             hash.finalize().into()
         })
@@ -209,6 +215,7 @@ mod tests {
     use hexlit::hex;
 
     use super::*;
+    use crate::key::PrivateKey;
 
     // Out of the trace of RFC 9529 section 3.
     const PRK_2E: Bytes32 = hex!("5aa0d69f3e3d1e0c479f0b8a486690c9802630c3466b1dc92371c982563170b5");
@@ -220,14 +227,14 @@ mod tests {
     /// An x with some bits changed, so that no point has it.
     fn off_curve() -> Bytes32 {
         let changed = |bits: u8| core::array::from_fn(|at| if at == 0 { X[0] ^ bits } else { X[at] });
-        (1..=255).map(changed).find(|x| curve::shared_secret(&X, x).is_none()).unwrap()
+        (1..=255).map(changed).find(|x| curve::point_of(x).is_none()).unwrap()
     }
 
     #[test]
     fn key_schedule_up_to_plaintext_2() {
         let h_message_1 = hex!("ca02cabda5a8902749b42f711050bb4dbd52153e87527594b39f50cdf019888c");
         assert_eq!(th_2(&G_Y, &h_message_1), TH_2);
-        assert_eq!(*prk_2e(&X, &G_Y, &TH_2), PRK_2E);
+        assert_eq!(*prk_2e(&X, &PublicKey::from_x(&G_Y).unwrap(), &TH_2), PRK_2E);
         let ciphertext_2 = EdhocMessageBuffer::new_from_slice(&hex!("9862a1eef9e0e7e1886fcd")).unwrap();
         let plaintext_2 = xor_key_stream_2(&PRK_2E, &TH_2, ciphertext_2);
         assert_eq!(plaintext_2.as_slice(), hex!("2732480943305c899f5c54"));
@@ -249,7 +256,7 @@ mod tests {
         context[..32].copy_from_slice(&TH_2);
         for length in [1, 23, 24, 223] {
             let (info, info_length) = lakers::encode_info(0, &context, 32, length);
-            let theirs = Suite2.hkdf_expand(&PRK_2E, &info, info_length, length);
+            let theirs = Suite2(&[]).hkdf_expand(&PRK_2E, &info, info_length, length);
             let zeros = EdhocMessageBuffer::new_from_slice(&vec![0; length]).unwrap();
             assert_eq!(xor_key_stream_2(&PRK_2E, &TH_2, zeros).as_slice(), &theirs[..length]);
         }
@@ -258,9 +265,18 @@ mod tests {
     #[test]
     fn a_point_off_the_curve_gives_a_secret_that_only_we_know() {
         let off_curve = off_curve();
-        let secret = Suite2.p256_ecdh(&X, &off_curve);
+        let secret = Suite2(&[]).p256_ecdh(&X, &off_curve);
         assert_ne!(secret, [0; 32]);
-        assert_ne!(secret, Suite2.p256_ecdh(&PRK_2E, &off_curve));
+        assert_ne!(secret, Suite2(&[]).p256_ecdh(&PRK_2E, &off_curve));
+    }
+
+    #[test]
+    fn a_point_that_is_known_is_the_one_that_its_x_gives() {
+        let (known, other) = (PublicKey::from_x(&G_Y).unwrap(), *PrivateKey::from_bytes(&X).unwrap().public());
+        let expected = Suite2(&[]).p256_ecdh(&X, &G_Y);
+        for keys in [&[known][..], &[other, known], &[other]] {
+            assert_eq!(Suite2(keys).p256_ecdh(&X, &G_Y), expected, "{keys:?}");
+        }
     }
 
     #[test]

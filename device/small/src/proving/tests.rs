@@ -311,9 +311,9 @@ fn an_ephemeral_key_may_wait_and_serves_once() {
     let (mut device, mut host) = (start(&Eeprom::blank()), Host::new());
     assert!(device.is_unprepared());
     device.prepare();
-    let prepared = *device.own.ephemeral.as_ref().unwrap().public().x();
+    let prepared = *device.own.ephemeral.public().unwrap().x();
     device.prepare();
-    assert_eq!(device.own.ephemeral.as_ref().unwrap().public().x(), &prepared);
+    assert_eq!(device.own.ephemeral.public().unwrap().x(), &prepared);
     host.edhoc(&mut device, &[0xf5], b"\x03\x02");
     assert!(!device.is_unprepared(), "what is no message_1 takes none");
     let mut seen = Vec::new();

@@ -153,6 +153,11 @@ fn qemu(args: &Args, firmware: &object::File<'_>, scratch: &Path, socket: &Path)
         (Some(_), board) => bail!("{} has no flash that can be kept; leave --flash out", board.machine()),
         (None, _) => {}
     }
+    match (&args.processor, args.board) {
+        (Some(processor), Board::Lm3s6965evb) => drop(command.args(["-cpu", processor])),
+        (Some(_), board) => bail!("{} has the processor that it has; leave --processor out", board.machine()),
+        (None, _) => {}
+    }
     if args.count_instructions {
         command.args(["-icount", "shift=0"]);
     }

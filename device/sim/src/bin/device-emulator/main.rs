@@ -38,6 +38,9 @@ struct Args {
     /// Which board the firmware is for.
     #[arg(long, value_enum, default_value_t = Board::EmcraftSf2)]
     board: Board,
+    /// Another processor in place of the board's, by QEMU's name: cortex-m0, cortex-m4. lm3s6965evb only.
+    #[arg(long, value_name = "NAME")]
+    processor: Option<String>,
     /// Makes an instruction take a nanosecond of the board's time, so that times are counts of instructions. An ATmega tells
     /// its cycles and its stack on standard error, at each frame that it sends.
     #[arg(long)]
