@@ -76,13 +76,6 @@ impl From<PublicKey> for Expected {
     }
 }
 
-/// Lets the device prove by message_2 that it holds `expected`, to a key that is thrown away: before it is sent anything
-/// that tells who we are. That is a proof of 64 bits, and good for nothing else.
-pub async fn prove(client: &mut Client, expected: PublicKey) -> Result<(), Error> {
-    let throwaway = PrivateKey::generate(&mut client.random());
-    authenticate(client, &throwaway, Transfer::ByValue, &expected.into()).await.map(drop)
-}
-
 /// A protected conversation with one device.
 pub struct Session<'c> {
     client: &'c mut Client,

@@ -29,8 +29,9 @@ impl Station {
         self.token.as_ref().is_none_or(|token| token.scope.allows("/comm/peers", Method::Put))
     }
 
-    /// Visits a device of ours as its owner: presents a token for this station, then proves to be the station. Before the
-    /// token, which names the station, the device proves its key to nobody in particular: `/comm` alone can be copied.
+    /// Visits a device of ours as its owner, in one handshake: the device proves its key by message_2, before that nothing tells
+    /// who asks, since `/comm` alone can be copied. Then the token for this station is presented, which names it, and with
+    /// message_3 the station proves to be the one.
     ///
     /// The token is good until the device's next start, for everything below `/comm`.
     pub async fn visit<'c>(
@@ -53,9 +54,9 @@ impl Station {
         if !info.has_owner_slot() {
             return Err(visit::Error::NoOwnerSlot.into());
         }
-        prove(client, seen, progress).await?;
+        let proved = prove(client, seen, &self.key, progress).await?;
         let token = self.token_for(&info).await?;
-        match Visit::with_token(client, seen, &self.key, token, progress).await {
+        match Visit::with_token(client, seen, &self.key, proved, token, progress).await {
             Err(visit::Error::TokenRefused(refusal)) => match self.registry.parting(&info.device).await? {
                 Some(parting) => Err(Error::GivenAway(refusal, parting)),
                 None => Err(visit::Error::TokenRefused(refusal).into()),

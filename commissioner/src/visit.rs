@@ -68,24 +68,31 @@ impl<'c> Visit<'c> {
         progress.working("asking the device to prove its key");
         let throwaway = PrivateKey::generate(&mut client.random());
         let patience = patience(client);
-        in_time(patience, Self::begin(client, &throwaway, Transfer::ByValue, expected, seen, None, progress)).await
+        let opened = in_time(patience, handshake(client, &throwaway, Transfer::ByValue, expected, progress)).await?;
+        Self::confirm(client, opened, seen, None, progress)
     }
 
-    /// Visits a device as its owner's station with the key `own`: presents `token`, which the owner's issuer signed for that
-    /// key, then proves to have it. The token names the station: [`prove`] comes before it.
+    /// Goes on with a device that proved its key ([`prove`]), as its owner's station with the key `own`: presents `token`, which
+    /// the owner's issuer signed for that key, then proves to have it.
     ///
     /// The token is good until the device's next start, for everything below `/comm` that is in its scope.
     pub async fn with_token(
         client: &'c mut Client,
         seen: &Account,
         own: &PrivateKey,
+        proved: Proved,
         token: Token,
         progress: &Progress,
     ) -> Result<Self, Error> {
         let expected = seen.provable_key()?;
         progress.working("presenting the station's token");
         present(client, token.object, progress).await?;
-        Self::begin(client, own, Transfer::ByKid, expected, seen, Some(token.issued_at), progress).await
+        let opened = match ask_account(client, proved.0).await {
+            // Others took the handshake's place meanwhile. The token is there: another handshake is all that is missing.
+            Err(session::Error::Busy) => handshake(client, own, Transfer::ByKid, expected, progress).await?,
+            opened => opened?,
+        };
+        Self::confirm(client, opened, seen, Some(token.issued_at), progress)
     }
 
     /// Visits a device of the minimal profile. Nothing that is said is proved or protected: only for the programming cable,
@@ -139,22 +146,14 @@ impl<'c> Visit<'c> {
         Ok(response)
     }
 
-    async fn begin(
+    /// What the device says under protection has to be what it said before.
+    fn confirm(
         client: &'c mut Client,
-        own: &PrivateKey,
-        transfer: Transfer,
-        expected: PublicKey,
+        (state, response): (session::State, Response),
         seen: &Account,
         token_issued_at: Option<u64>,
         progress: &Progress,
     ) -> Result<Self, Error> {
-        let mut handshakes = 0;
-        let (state, response) = loop {
-            match open(client, own, transfer, expected).await {
-                Ok(opened) => break opened,
-                Err(error) => once_more(client, error, &mut handshakes, progress).await?,
-            }
-        };
         let session = Session::resume(client, state);
         progress.step(Step::Authenticated { thumbprint: session.peer().thumbprint().to_string() });
         let account = Account::decode(&response.success()?)?;
@@ -185,25 +184,57 @@ pub(crate) async fn in_time<T, E: From<Error>>(
     timeout(patience, beginning).await.unwrap_or_else(|_| Err(Error::KeptFrom { waited: patience }.into()))
 }
 
-/// Lets the device prove its key to nobody in particular: what `/comm` says can be copied.
-pub async fn prove(client: &mut Client, seen: &Account, progress: &Progress) -> Result<(), Error> {
+/// A device that proved its key by message_2 (64 bits, RFC 9528 section 5.3), to somebody who has not said yet who that is: what
+/// `/comm` says can be copied, and what is sent next may be for this device alone.
+pub struct Proved(session::State);
+
+/// Lets the device prove its key, in a handshake that can go on as `own`, by kid.
+pub async fn prove(
+    client: &mut Client,
+    seen: &Account,
+    own: &PrivateKey,
+    progress: &Progress,
+) -> Result<Proved, Error> {
     let expected = seen.provable_key()?;
     progress.working("asking the device to prove its key");
     let mut handshakes = 0;
-    while let Err(error) = session::prove(client, expected).await {
-        once_more(client, error, &mut handshakes, progress).await?;
+    loop {
+        match Session::establish(client, own, Transfer::ByKid, expected).await {
+            Ok(session) => return Ok(Proved(session.into_state())),
+            Err(error) => once_more(client, error, &mut handshakes, progress).await?,
+        }
     }
-    Ok(())
 }
 
-/// Runs EDHOC, and asks for `/comm` in the message that ends it.
+/// Runs EDHOC, and asks for `/comm` in the message that ends it. Again, where others take the handshake's place.
+async fn handshake(
+    client: &mut Client,
+    own: &PrivateKey,
+    transfer: Transfer,
+    expected: PublicKey,
+    progress: &Progress,
+) -> Result<(session::State, Response), Error> {
+    let mut handshakes = 0;
+    loop {
+        match open(client, own, transfer, expected).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => once_more(client, error, &mut handshakes, progress).await?,
+        }
+    }
+}
+
 async fn open(
     client: &mut Client,
     own: &PrivateKey,
     transfer: Transfer,
     expected: PublicKey,
 ) -> Result<(session::State, Response), session::Error> {
-    let mut session = Session::establish(client, own, transfer, expected).await?;
+    let state = Session::establish(client, own, transfer, expected).await?.into_state();
+    ask_account(client, state).await
+}
+
+async fn ask_account(client: &mut Client, state: session::State) -> Result<(session::State, Response), session::Error> {
+    let mut session = Session::resume(client, state);
     let response = session.request(&get_comm()).await?;
     Ok((session.into_state(), response))
 }

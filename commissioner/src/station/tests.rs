@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::keys;
 use crate::registry::StationScope;
 use crate::state_dir::StateDir;
-use crate::visit::tests::{ID, NOW, as_is, device, progress, with_other_y};
+use crate::visit::tests::{ID, NOW, as_is, busy_device, device, progress, with_other_y};
 
 pub(crate) async fn station(temp: &TempDir) -> Station {
     let path = temp.path().join("state");
@@ -41,6 +41,23 @@ async fn a_station_presents_a_token_for_this_start_of_this_device() {
     let token = device.tokens.lock().unwrap()[0];
     assert_eq!(token.audience, Audience::Device(ID.parse().unwrap()));
     assert_eq!((token.cnonce, token.expires_at, token.key.x), (Some([9; 8]), None, *station.key.public().x()));
+}
+
+/// Others may take the handshake's place while the token is signed and presented.
+#[tokio::test]
+async fn a_later_visit_is_one_handshake_unless_that_was_displaced() {
+    for displaced in [0, 1, 2] {
+        let temp = tempfile::tempdir().unwrap();
+        let station = station(&temp).await;
+        let mut device = busy_device(Some(*station.registry.issuer()), as_is, as_is, displaced);
+        device.client.record();
+        let seen = Account::read(&mut device.client).await.unwrap();
+        station.visit(&mut device.client, &seen, &progress().0).await.unwrap();
+        let notes: Vec<_> = device.client.take_records().into_iter().map(|record| record.note).collect();
+        let begun = notes.iter().filter(|note| note.contains("EDHOC message_1")).count();
+        assert_eq!(begun, 1 + displaced as usize, "{notes:?}");
+        assert_eq!(device.tokens.lock().unwrap().len(), 1, "one token is enough");
+    }
 }
 
 #[tokio::test]

@@ -53,9 +53,20 @@ pub(crate) fn device(
     outside: fn(&mut DeviceInfo<'_>),
     inside: fn(&mut DeviceInfo<'_>),
 ) -> Device {
+    busy_device(anchor, outside, inside, 0)
+}
+
+/// The same that forgets so many handshakes for others'.
+pub(crate) fn busy_device(
+    anchor: Option<PublicKey>,
+    outside: fn(&mut DeviceInfo<'_>),
+    inside: fn(&mut DeviceInfo<'_>),
+    forgets_handshakes: u32,
+) -> Device {
     let tokens = Arc::<Mutex<Vec<StationTokenClaims>>>::default();
     let presented = tokens.clone();
     let mut device = TestDevice::new(|_, _| Packet::new());
+    device.misbehaviour.forgets_handshakes = forgets_handshakes;
     let (key, known) = (*device.key.public(), device.known.clone());
     device.set_handler(move |request, protection| match (summary(request).as_str(), protection) {
         ("GET /comm", protection) => {
