@@ -27,6 +27,7 @@ use crate::{
     problem::Problem,
     resources::{self, Resource, content_format},
     sources::Sources,
+    store::{FaultReason, LayoutError},
     transport::{Service, Source},
 };
 
@@ -74,6 +75,14 @@ pub struct Server<M, F, R, B> {
     memory: M,
 }
 
+impl<M, F: NorFlash, R: CryptoRngCore, B: Board> Server<M, F, R, B> {
+    /// Puts `device` and `memory` together. Where that lies, it is [opened](Self::open): it is too large to be moved about.
+    #[inline(always)]
+    pub const fn new(device: Device<F, R, B>, memory: M) -> Self {
+        Server { device, memory }
+    }
+}
+
 impl<M, A, F, R, B, const CACHE: usize> Server<M, F, R, B>
 where
     M: DerefMut<Target = Memory<A, CACHE>>,
@@ -82,13 +91,18 @@ where
     R: CryptoRngCore,
     B: Board,
 {
-    /// Serves `device`, with a memory that is new.
-    pub fn new(mut device: Device<F, R, B>, mut memory: M) -> Self {
-        let first_message_id = device.rng().next_u32() as u16;
+    /// Opens the [device](Device::open), and takes the random numbers that serving begins with. Once, before the first
+    /// datagram; with a memory that is new. Returns why the device's storage is at fault, if it is.
+    ///
+    /// # Errors
+    /// The layout does not fit the flash.
+    pub fn open(&mut self) -> Result<Option<FaultReason>, LayoutError> {
+        let fault = self.device.open()?;
+        let first_message_id = self.device.rng().next_u32() as u16;
         let mut secret = [0; 16];
-        device.rng().fill_bytes(&mut secret);
-        memory.conversation.seed(first_message_id, EchoKey::new(secret));
-        Server { device, memory }
+        self.device.rng().fill_bytes(&mut secret);
+        self.memory.conversation.seed(first_message_id, EchoKey::new(secret));
+        Ok(fault)
     }
 
     /// The device.
