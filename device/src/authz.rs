@@ -69,7 +69,7 @@ impl Grants {
 
     /// Keeps `grant` in place of an older one for the same key. Anyone can present a token again, so an older one does not
     /// displace a newer one.
-    pub(crate) fn insert(&mut self, grant: Grant) {
+    pub(crate) fn insert(&mut self, grant: &Grant) {
         if self.of(&grant.key).is_some_and(|held| held.issued_at > grant.issued_at) {
             return;
         }
@@ -82,7 +82,7 @@ impl Grants {
             }
         }
         // There is room now; a full table would only mean that the station has to present its token again.
-        let _ = self.held.push(grant);
+        let _ = self.held.push(*grant);
     }
 
     /// The key whose kid this is.
@@ -270,11 +270,11 @@ mod tests {
     #[test]
     fn a_full_table_forgets_what_was_resolved_longest_ago() {
         let (mut grants, given) = (Grants::new(), [(); CAPACITY].map(|()| grant()));
-        given.iter().for_each(|grant| grants.insert(*grant));
+        given.iter().for_each(|grant| grants.insert(grant));
         assert_eq!(grants.resolve(&given[0].key.kid()), Some(given[0].key));
         assert_eq!(grants.resolve(&grant().key.kid()), None);
         let newest = grant();
-        grants.insert(newest);
+        grants.insert(&newest);
         let held = given.each_ref().map(|grant| grants.of(&grant.key).is_some());
         assert_eq!(held, core::array::from_fn(|index| index != 1));
         assert!(grants.of(&newest.key).is_some());
@@ -285,13 +285,13 @@ mod tests {
     #[test]
     fn peers_make_room_for_stations_and_not_the_reverse() {
         let (mut grants, stations) = (Grants::new(), [(); CAPACITY].map(|()| grant()));
-        stations[1..].iter().for_each(|grant| grants.insert(*grant));
+        stations[1..].iter().for_each(|grant| grants.insert(grant));
         let peer = Grant { role: Role::Peer, scope: None, ..grant() };
-        grants.insert(peer);
+        grants.insert(&peer);
         assert!(grants.of(&peer.key).is_some() && !grants.is_station(&peer.key));
-        grants.insert(stations[0]);
+        grants.insert(&stations[0]);
         assert!(grants.of(&peer.key).is_none());
-        grants.insert(peer);
+        grants.insert(&peer);
         assert!(grants.of(&peer.key).is_none());
         assert!(stations.iter().all(|grant| grants.is_station(&grant.key)));
     }
@@ -300,9 +300,9 @@ mod tests {
     fn a_key_has_one_grant() {
         let (mut grants, first) = (Grants::new(), grant());
         let others = [(); CAPACITY - 1].map(|()| grant());
-        grants.insert(first);
-        others.iter().for_each(|grant| grants.insert(*grant));
-        grants.insert(Grant { role: Role::Factory, ..first });
+        grants.insert(&first);
+        others.iter().for_each(|grant| grants.insert(grant));
+        grants.insert(&Grant { role: Role::Factory, ..first });
         assert_eq!(grants.of(&first.key).unwrap().role, Role::Factory);
         assert!(others.iter().all(|grant| grants.of(&grant.key).is_some()), "none had to go");
     }

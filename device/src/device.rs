@@ -13,6 +13,7 @@ use coap_numbers::code;
 use embedded_storage::nor_flash::NorFlash;
 use protocol::key::{PreparedKey, PrivateKey, PublicKey};
 use rand_core::CryptoRngCore;
+use subtle::ConstantTimeEq as _;
 
 use crate::{
     BODY_LEN, DATAGRAM_LEN, LIST_KEYS,
@@ -24,7 +25,10 @@ use crate::{
     peers,
     problem::Problem,
     resources::{ProductResource, RESOURCES, Resource, Target, content_format},
-    store::{self, Layout, LayoutError, Need, NewKey, Opened, Scratch, Slot, Snapshot, Store},
+    store::{
+        self, Contents, Digest, FaultReason, KeyBytes, Layout, LayoutError, NewKey, Opened, Scratch, Slot, Snapshot,
+        Store,
+    },
     values::{Value, Values},
 };
 
@@ -79,13 +83,15 @@ pub trait Board {
     }
 }
 
-/// A commissionable device over the flash `F`, with random numbers from `R`, on the board `B`.
+/// A commissionable device over the flash `F`, with random numbers from `R`, on the board `B`. It is made without a look into
+/// the flash, so that it can be opened where it lies: [`open`](Self::open) has that.
 pub struct Device<F, R, B> {
     config: Config,
     board: B,
     rng: R,
-    /// `None` in the condition `fault`.
-    whole: Option<Whole<F>>,
+    storage: Storage<F>,
+    /// The state that was taken over last.
+    seen: Seen,
     /// For the next handshake.
     ephemeral: PreparedKey,
     grants: Grants,
@@ -96,13 +102,23 @@ pub struct Device<F, R, B> {
     changed: bool,
 }
 
-/// Storage that is whole, and what is in it.
-struct Whole<F> {
+/// Storage, and what is known of what is in it.
+struct Storage<F> {
     store: Store<F>,
-    identity: Identity,
-    snapshot: Snapshot,
+    /// `None` in the condition `fault`: then nothing else here counts.
+    identity: Option<Identity>,
     factory: Option<Held>,
     owner: Option<Held>,
+}
+
+/// What is compared to find out whether a commit changed a key, a slot or the values.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    generation: u32,
+    claim_counter: u32,
+    factory: Option<Digest>,
+    owner: Option<Digest>,
+    values: Option<Digest>,
 }
 
 /// Who sent a request.
@@ -133,27 +149,45 @@ struct Held {
 }
 
 impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
-    /// Opens the storage, completes what a power cut interrupted, and makes a key at the first start.
+    /// A device that has not looked into its flash yet. Until it has, it is at fault.
+    #[inline(always)]
+    pub const fn new(config: Config, flash: F, layout: Layout, board: B, rng: R) -> Self {
+        Device {
+            config,
+            board,
+            rng,
+            storage: Storage { store: Store::new(flash, layout), identity: None, factory: None, owner: None },
+            seen: Seen::NOTHING,
+            ephemeral: PreparedKey::new(),
+            grants: Grants::new(),
+            nonce: [0; 8],
+            present_until: None,
+            changed: false,
+        }
+    }
+
+    /// Opens the storage, completes what a power cut interrupted, and makes a key at the first start. Once, before anything is
+    /// asked of the device. Returns why the storage is at fault, if it is: the device says so at `/comm`, and serves nothing
+    /// else.
     ///
     /// # Errors
-    /// `layout` does not fit the flash. Damaged storage is no error: the device says so at `/comm`, and serves nothing
-    /// else.
-    pub fn start(config: Config, flash: F, layout: Layout, mut board: B, mut rng: R) -> Result<Self, LayoutError> {
-        let (store, opened) = Store::open(flash, layout)?;
-        let whole = Whole::new(store, opened, |need| due(need, &config, &mut board, &mut rng));
-        let mut nonce = [0; 8];
-        rng.fill_bytes(&mut nonce);
-        let (ephemeral, grants) = (PreparedKey::new(), Grants::new());
-        let mut device =
-            Device { config, board, rng, whole, ephemeral, grants, nonce, present_until: None, changed: false };
-        device.configure_board();
-        Ok(device)
+    /// The layout does not fit the flash.
+    #[inline(never)]
+    pub fn open(&mut self) -> Result<Option<FaultReason>, LayoutError> {
+        let opened = self.reload()?;
+        self.seen = Seen::of(self.storage.store.snapshot());
+        self.rng.fill_bytes(&mut self.nonce);
+        self.configure_board();
+        Ok(match opened {
+            Opened::Fault(reason) => Some(reason),
+            Opened::Ready | Opened::NeedsKey => None,
+        })
     }
 
     /// What the device says of itself: the answer to `GET /comm`, and the report line.
     pub fn info(&self) -> DeviceInfo<'static> {
         let state = self.state();
-        let snapshot = self.whole.as_ref().map(|whole| &whole.snapshot);
+        let snapshot = self.storage.state();
         DeviceInfo {
             device: self.config.device,
             credential: self.own_key().map(|key| key.cose_key()),
@@ -176,23 +210,23 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
 
     /// The device's key; `None` in the condition `fault`.
     pub fn own_key(&self) -> Option<&PublicKey> {
-        self.whole.as_ref().map(|whole| whole.identity.key.public())
+        self.storage.identity.as_ref().map(|identity| identity.key.public())
     }
 
     /// The device's private key, for a client of other devices; `None` in the condition `fault`.
     pub fn private_key(&self) -> Option<&PrivateKey> {
-        self.whole.as_ref().map(|whole| &whole.identity.key)
+        self.storage.identity.as_ref().map(|identity| &identity.key)
     }
 
     /// The device's private key, and what gives the ephemeral key of a handshake.
     pub(crate) fn handshake_keys(&mut self) -> Option<(&PrivateKey, impl FnOnce() -> PrivateKey)> {
-        let (own, ephemeral, rng) = (&self.whole.as_ref()?.identity.key, &mut self.ephemeral, &mut self.rng);
+        let (own, ephemeral, rng) = (&self.storage.identity.as_ref()?.key, &mut self.ephemeral, &mut self.rng);
         Some((own, || ephemeral.take(rng)))
     }
 
     /// Whether there is something to [`prepare`](Self::prepare).
     pub(crate) fn is_unprepared(&self) -> bool {
-        self.whole.is_some() && self.ephemeral.public().is_none()
+        self.storage.identity.is_some() && self.ephemeral.public().is_none()
     }
 
     /// Makes the ephemeral key of the next handshake: a scalar multiplication.
@@ -205,12 +239,18 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         self.ephemeral.discard();
     }
 
-    pub(crate) fn rng(&mut self) -> &mut R {
+    /// The device ID.
+    pub const fn id(&self) -> &DeviceId {
+        &self.config.device
+    }
+
+    /// The random number generator, for whatever else on the board needs one.
+    pub const fn rng(&mut self) -> &mut R {
         &mut self.rng
     }
 
     pub(crate) fn is_owned(&self) -> bool {
-        self.whole.as_ref().is_some_and(|whole| whole.owner.is_some())
+        self.storage.whole().is_some_and(|whole| whole.owner.is_some())
     }
 
     pub(crate) fn grants(&mut self) -> &mut Grants {
@@ -272,6 +312,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// Serves a request that `role` was permitted, in the same step, with the whole of its body. The rules are asked again
     /// only where the body says what the request is. EDHOC is the server's own. `take_allowance` is asked before a
     /// signature is verified for whoever likes.
+    // None of what this calls is inlined: each takes the stack that it needs, and not that of all others.
     pub(crate) fn serve(
         &mut self,
         target: &Target,
@@ -283,10 +324,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     ) -> Result<(), Problem> {
         match (target.resource(), method) {
             (Resource::Core, _) => discovery(B::RESOURCES, B::VALUES, answer),
-            (Resource::Info, _) => {
-                let info = self.info();
-                answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))
-            }
+            (Resource::Info, _) => self.show_info(answer),
             (Resource::AuthzInfo, _) => self.accept_token(body, take_allowance, answer),
             (Resource::Factory, Method::Get) => {
                 self.show_slot(Slot::Factory, Request::ReadFactoryContents, role, answer)
@@ -319,16 +357,15 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     }
 
     fn state(&self) -> State {
-        let condition = if self.whole.is_some() { Condition::Ok } else { Condition::Fault };
-        let whole = self.whole.as_ref();
+        let (whole, snapshot) = (self.storage.whole(), self.storage.state());
         State {
-            condition,
+            condition: if whole.is_some() { Condition::Ok } else { Condition::Fault },
             claim_policy: self.config.claim_policy,
-            factory: slot_state(whole.and_then(|whole| whole.factory)),
-            owner: slot_state(whole.and_then(|whole| whole.owner)),
-            claim_counter: whole.map_or(0, |whole| whole.snapshot.claim_counter),
-            generation: whole.map_or(0, |whole| whole.snapshot.generation),
-            injected: whole.is_some_and(|whole| whole.snapshot.key_origin == KeyOrigin::Injected),
+            factory: slot_state(whole.and_then(|whole| whole.factory.as_ref())),
+            owner: slot_state(whole.and_then(|whole| whole.owner.as_ref())),
+            claim_counter: snapshot.map_or(0, |snapshot| snapshot.claim_counter),
+            generation: snapshot.map_or(0, |snapshot| snapshot.generation),
+            injected: snapshot.is_some_and(|snapshot| snapshot.key_origin == KeyOrigin::Injected),
             present: self.present_until.is_some(),
             reset_by_presence: self.config.reset_by_presence,
         }
@@ -368,18 +405,19 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     }
 
     fn list_mode(&self) -> Option<ListMode> {
-        self.whole.as_ref()?.snapshot.list.map(|list| list.mode)
+        self.storage.state()?.list.as_ref().map(|list| list.mode)
     }
 
     /// `None` if the flash does not tell.
     fn is_listed(&mut self, key: &PublicKey) -> Option<bool> {
-        self.whole.as_mut()?.store.is_listed(key.x()).ok()
+        self.whole().ok()?.store.is_listed(key.x()).ok()
     }
 
-    fn whole(&mut self) -> Result<&mut Whole<F>, Problem> {
-        self.whole.as_mut().ok_or(Refusal::Fault.into())
+    fn whole(&mut self) -> Result<&mut Storage<F>, Problem> {
+        if self.storage.identity.is_some() { Ok(&mut self.storage) } else { Err(Refusal::Fault.into()) }
     }
 
+    #[inline(never)]
     fn accept_token(
         &mut self,
         token: &[u8],
@@ -389,34 +427,43 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let (device, nonce, list_mode) = (self.config.device, self.nonce, self.list_mode());
         let whole = self.whole()?;
         let anchors = whole.anchors();
-        let own_key = *whole.identity.key.public();
+        let own_key = *whole.own_key()?;
         let verifier = Verifier { anchors: &anchors, device, own_key, nonce, list_mode };
         let grant = verifier.accept(token, take_allowance)?;
         let slot = if grant.role == Role::Factory { Slot::Factory } else { Slot::Owner };
         let advanced = self.whole()?.store.advance_watermark(slot, grant.issued_at);
-        self.committed(advanced)?;
-        self.grants.insert(grant);
+        self.committed(advanced, None)?;
+        self.grants.insert(&grant);
         answer.set(code::CREATED);
         Ok(())
     }
 
+    #[inline(never)]
+    fn show_info(&self, answer: &mut Answer) -> Result<(), Problem> {
+        let info = self.info();
+        answer.set_body(code::CONTENT, content_format::CBOR, |out| info.encode(out))
+    }
+
+    #[inline(never)]
     fn show_peers(&mut self, code: u8, answer: &mut Answer) -> Result<(), Problem> {
-        let view = peers::view(self.whole()?.snapshot.list.as_ref());
+        let view = peers::view(self.whole()?.store.snapshot().list.as_ref());
         answer.set_body(code, content_format::CBOR, |out| view.encode(out))
     }
 
+    #[inline(never)]
     fn write_peers(&mut self, body: &[u8], answer: &mut Answer) -> Result<(), Problem> {
         let whole = self.whole()?;
-        let owner = whole.owner.ok_or(Refusal::WrongState)?.anchor;
+        let owner = whole.owner.as_ref().ok_or(Refusal::WrongState)?.anchor;
         let checked = peers::check(body, &owner)?;
-        if let Some(list) = peers::supersede(checked.list, whole.snapshot.list.as_ref())? {
-            let written = whole.store.set_list(list, checked.claims.keys.iter(), checked.claims.issued_at);
-            self.committed(written)?;
+        if let Some(list) = peers::supersede(checked.list, whole.store.snapshot().list.as_ref())? {
+            let written = whole.store.set_list(&list, checked.claims.keys.iter(), checked.claims.issued_at);
+            self.committed(written, None)?;
             self.grants.apply_list(list.mode, list.min_iat);
         }
         self.show_peers(code::CHANGED, answer)
     }
 
+    #[inline(never)]
     fn rekey(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
         let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
         let identity = match request.injected {
@@ -425,16 +472,13 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         };
         let whole = self.whole()?;
         // The same key again is what somebody sends whose answer got lost.
-        if identity.key.public() != whole.identity.key.public() {
-            let (mut factory, mut owner) = ([0; ANCHORED_LEN], [0; ANCHORED_LEN]);
-            let owner = whole.owner.map(|held| anchor_alone(&held.anchor, &mut owner)).transpose()?;
-            let new = whole.new_key(&identity, &mut factory)?;
-            let rekeyed = whole.store.rekey(&new, owner);
-            self.committed(rekeyed)?;
+        if identity.key.public() != whole.own_key()? {
+            let rekeyed = whole.rekey(&identity)?;
+            self.committed(rekeyed, Some(identity))?;
         }
         let whole = self.whole()?;
         let response =
-            RekeyResponse { key: whole.identity.key.public().cose_key(), generation: whole.snapshot.generation };
+            RekeyResponse { key: whole.own_key()?.cose_key(), generation: whole.store.snapshot().generation };
         answer.set_body(code::CHANGED, content_format::CBOR, |out| response.encode(out))
     }
 
@@ -453,49 +497,63 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         Ok(identity)
     }
 
+    #[inline(never)]
     fn reset(&mut self, answer: &mut Answer) -> Result<(), Problem> {
         let identity = self.state().injected.then(|| Identity::generate(&mut self.rng));
-        let whole = self.whole()?;
-        let mut factory = [0; ANCHORED_LEN];
-        let new = identity.as_ref().map(|identity| whole.new_key(identity, &mut factory)).transpose()?;
-        let reset = whole.store.reset(new);
-        self.committed(reset)?;
+        let reset = self.whole()?.reset(identity.as_ref())?;
+        self.committed(reset, identity)?;
         answer.set(code::CHANGED);
         Ok(())
     }
 
-    /// Takes over what a commit left in flash, be it done or not: a commit can fail and have taken effect.
-    fn committed(&mut self, commit: Result<Snapshot, store::Error>) -> Result<(), Problem> {
-        let Ok(snapshot) = commit else {
-            self.reopen();
-            return Err(Problem::STORAGE);
-        };
-        match &mut self.whole {
-            // The store has read all of it back, the key among it, which is the same: no reason to compute it again.
-            Some(whole) if whole.snapshot.generation == snapshot.generation => {
-                let before = core::mem::replace(&mut whole.snapshot, snapshot);
-                let slots_changed = whole.differs_from(&before);
-                if slots_changed && whole.read_slots().is_err() {
-                    self.whole = None;
-                }
-                self.changed(slots_changed);
-                if slots_changed || before.values != snapshot.values {
-                    self.configure_board();
-                }
+    /// Takes over what a commit left in flash, be it done or not: a commit can fail and have taken effect. A commit that was
+    /// to bring another key has its `identity`.
+    #[inline(never)]
+    fn committed(&mut self, commit: Result<(), store::Error>, identity: Option<Identity>) -> Result<(), Problem> {
+        let generation = self.seen.generation;
+        let reopened = match commit {
+            // The store has read all of it back, the key among it, which is the same.
+            Ok(()) if self.storage.store.snapshot().generation == generation => false,
+            Ok(()) => {
+                self.storage.identity = identity.or(self.storage.identity.take());
+                true
             }
-            _ => self.reopen(),
+            Err(_) => true,
+        };
+        if reopened {
+            // A layout that fitted at the start fits.
+            let _ = self.reload();
         }
-        Ok(())
+        let now = Seen::of(self.storage.store.snapshot());
+        let before = core::mem::replace(&mut self.seen, now);
+        let is_whole = self.storage.identity.is_some();
+        let slots_changed = !is_whole || !self.seen.has_slots_of(&before);
+        if slots_changed && !reopened && self.storage.read_slots().is_err() {
+            self.storage.identity = None;
+        }
+        self.changed(slots_changed);
+        if slots_changed || self.seen.values != before.values {
+            self.configure_board();
+        }
+        commit.map_err(|_| Problem::STORAGE)
     }
 
-    /// Finds out anew what is in flash.
-    fn reopen(&mut self) {
-        let Some(Whole { mut store, snapshot: before, .. }) = self.whole.take() else { return };
-        let opened = store.reload();
-        let Device { config, board, rng, .. } = self;
-        self.whole = Whole::new(store, opened, |need| due(need, config, board, rng));
-        self.changed(self.whole.as_ref().is_none_or(|whole| whole.differs_from(&before)));
-        self.configure_board();
+    /// Finds out anew what is in flash. A key that is in RAM already is not computed again.
+    fn reload(&mut self) -> Result<Opened, LayoutError> {
+        let Device { config, board, rng, storage, .. } = self;
+        let mut key = KeyBytes::new();
+        let mut opened = storage.store.open(&mut key)?;
+        if opened == Opened::NeedsKey {
+            let identity = Identity::first(board.hardware_secret(), &config.device, rng);
+            // Whether that worked is what the next look at the flash tells.
+            let _ = storage.store.provide_key(identity.key.as_bytes(), identity.origin);
+            storage.identity = Some(identity);
+            opened = storage.store.open(&mut key)?;
+        }
+        if opened != Opened::Ready || storage.take_over(&key).is_err() {
+            storage.identity = None;
+        }
+        Ok(opened)
     }
 
     /// Takes note of whether a key or a slot was changed: presence was for that.
@@ -505,71 +563,111 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     }
 }
 
-impl<F: NorFlash> Whole<F> {
-    /// What was opened, with a new key if one is due; `None` if the storage is not whole.
-    fn new(mut store: Store<F>, mut opened: Opened, make: impl FnOnce(Need) -> Identity) -> Option<Self> {
-        if let Opened::NeedsKey(need) = opened {
-            let identity = make(need);
-            // Whether that worked is what the next look at the flash tells.
-            let _ = store.provide_key(identity.key.as_bytes(), identity.origin);
-            opened = store.reload();
+impl Seen {
+    const NOTHING: Self = Seen { generation: 0, claim_counter: 0, factory: None, owner: None, values: None };
+
+    fn of(snapshot: &Snapshot) -> Self {
+        let digest = |contents: &Option<Contents>| contents.as_ref().map(|contents| contents.digest);
+        Seen {
+            generation: snapshot.generation,
+            claim_counter: snapshot.claim_counter,
+            factory: digest(&snapshot.factory),
+            owner: digest(&snapshot.owner),
+            values: digest(&snapshot.values),
         }
-        let Opened::Ready { snapshot, key } = opened else { return None };
-        let key = PrivateKey::from_bytes(key.as_bytes()).ok()?;
-        let identity = Identity { key, origin: snapshot.key_origin };
-        let mut whole = Whole { store, identity, snapshot, factory: None, owner: None };
-        whole.read_slots().ok()?;
-        Some(whole)
+    }
+
+    /// Whether key and slots are the same.
+    fn has_slots_of(&self, other: &Seen) -> bool {
+        (self.generation, self.claim_counter) == (other.generation, other.claim_counter)
+            && (&self.factory, &self.owner) == (&other.factory, &other.owner)
+    }
+}
+
+impl<F> Storage<F> {
+    /// `None` in the condition `fault`.
+    fn whole(&self) -> Option<&Self> {
+        self.identity.is_some().then_some(self)
+    }
+}
+
+impl<F: NorFlash> Storage<F> {
+    /// `None` in the condition `fault`.
+    fn state(&self) -> Option<&Snapshot> {
+        self.whole().map(|whole| whole.store.snapshot())
+    }
+
+    fn own_key(&self) -> Result<&PublicKey, Problem> {
+        self.identity.as_ref().map(|identity| identity.key.public()).ok_or(Refusal::Fault.into())
+    }
+
+    /// Takes over what was opened: the private key, unless it is the one in RAM, and the slots.
+    fn take_over(&mut self, key: &KeyBytes) -> Result<(), Problem> {
+        let origin = self.store.snapshot().key_origin;
+        match &mut self.identity {
+            Some(identity) if bool::from(identity.key.as_bytes().ct_eq(key.as_bytes())) => identity.origin = origin,
+            identity => {
+                let key = PrivateKey::from_bytes(key.as_bytes()).map_err(|_| Problem::STORAGE)?;
+                *identity = Some(Identity { key, origin });
+            }
+        }
+        self.read_slots()
     }
 
     /// Reads both slots. An error means that their contents are not what any version of us wrote.
     fn read_slots(&mut self) -> Result<(), Problem> {
-        self.factory = held(&mut self.store, Slot::Factory)?;
-        self.owner = held(&mut self.store, Slot::Owner)?;
-        Ok(())
+        read_slot(&mut self.store, Slot::Factory, &mut self.factory)?;
+        read_slot(&mut self.store, Slot::Owner, &mut self.owner)
+    }
+
+    fn rekey(&mut self, identity: &Identity) -> Result<Result<(), store::Error>, Problem> {
+        let (mut factory, mut owner) = ([0; ANCHORED_LEN], [0; ANCHORED_LEN]);
+        let owner = self.owner.as_ref().map(|held| anchor_alone(&held.anchor, &mut owner)).transpose()?;
+        let new = self.new_key(identity, &mut factory)?;
+        Ok(self.store.rekey(&new, owner))
+    }
+
+    fn reset(&mut self, identity: Option<&Identity>) -> Result<Result<(), store::Error>, Problem> {
+        let mut factory = [0; ANCHORED_LEN];
+        let new = identity.map(|identity| self.new_key(identity, &mut factory)).transpose()?;
+        Ok(self.store.reset(new.as_ref()))
     }
 
     /// What storage needs for another key: the factory slot loses its certificate, which is about the old one.
     fn new_key<'a>(&self, identity: &'a Identity, factory: &'a mut [u8; ANCHORED_LEN]) -> Result<NewKey<'a>, Problem> {
-        let factory = self.factory.map(|held| anchor_alone(&held.anchor, factory)).transpose()?;
+        let factory = self.factory.as_ref().map(|held| anchor_alone(&held.anchor, factory)).transpose()?;
         Ok(NewKey { key: identity.key.as_bytes(), origin: identity.origin, factory })
     }
 
     fn anchors(&self) -> heapless::Vec<Anchor, 2> {
-        let anchor =
-            |held: Option<Held>, role, watermark, min_iat| Some(Anchor { key: held?.anchor, role, watermark, min_iat });
-        let Watermarks { factory, owner } = self.snapshot.watermarks;
-        let min_iat = self.snapshot.list.map_or(0, |list| list.min_iat);
-        let anchors =
-            [anchor(self.owner, Role::Owner, owner, min_iat), anchor(self.factory, Role::Factory, factory, 0)];
-        anchors.into_iter().flatten().collect()
-    }
-
-    /// Whether key or slots are others than in `other`.
-    fn differs_from(&self, other: &Snapshot) -> bool {
-        let Snapshot { generation, claim_counter, factory, owner, .. } = self.snapshot;
-        (generation, claim_counter) != (other.generation, other.claim_counter)
-            || (factory, owner) != (other.factory, other.owner)
+        let Snapshot { watermarks, list, .. } = self.store.snapshot();
+        let min_iat = list.as_ref().map_or(0, |list| list.min_iat);
+        let mut anchors = heapless::Vec::new();
+        for (held, role, watermark, min_iat) in [
+            (&self.owner, Role::Owner, watermarks.owner, min_iat),
+            (&self.factory, Role::Factory, watermarks.factory, 0),
+        ] {
+            let Some(held) = held else { continue };
+            // There are as many places as slots.
+            let _ = anchors.push(Anchor { key: held.anchor, role, watermark, min_iat });
+        }
+        anchors
     }
 }
 
-/// The key that storage asks for.
-fn due(need: Need, config: &Config, board: &mut impl Board, rng: &mut impl CryptoRngCore) -> Identity {
-    match need {
-        Need::FirstStart => Identity::first(board.hardware_secret(), &config.device, rng),
-        Need::Rekey => Identity::generate(rng),
-    }
-}
-
-fn held<F: NorFlash>(store: &mut Store<F>, slot: Slot) -> Result<Option<Held>, Problem> {
+#[inline(never)]
+fn read_slot<F: NorFlash>(store: &mut Store<F>, slot: Slot, held: &mut Option<Held>) -> Result<(), Problem> {
     let mut scratch = Scratch::new();
-    let Some(bytes) = store.slot(slot, &mut scratch).map_err(|_| Problem::STORAGE)? else { return Ok(None) };
-    let contents = SlotContents::decode(bytes).map_err(|_| Problem::STORAGE)?;
-    let anchor = PublicKey::from_cose(&contents.anchor).map_err(|_| Problem::STORAGE)?;
-    Ok(Some(Held { anchor, certified: contents.certificate.is_some() }))
+    *held = None;
+    if let Some(bytes) = store.slot(slot, &mut scratch).map_err(|_| Problem::STORAGE)? {
+        let contents = SlotContents::decode(bytes).map_err(|_| Problem::STORAGE)?;
+        let anchor = PublicKey::from_cose(&contents.anchor).map_err(|_| Problem::STORAGE)?;
+        *held = Some(Held { anchor, certified: contents.certificate.is_some() });
+    }
+    Ok(())
 }
 
-fn slot_state(held: Option<Held>) -> SlotState {
+fn slot_state(held: Option<&Held>) -> SlotState {
     match held {
         None => SlotState::Empty,
         Some(Held { certified: false, .. }) => SlotState::Anchored,
@@ -578,6 +676,7 @@ fn slot_state(held: Option<Held>) -> SlotState {
 }
 
 /// The link-format document (RFC 6690).
+#[inline(never)]
 fn discovery(product: &[ProductResource], values: &[Value], answer: &mut Answer) -> Result<(), Problem> {
     let mut links = heapless::String::<{ crate::answer::BODY_LEN }>::new();
     let own = RESOURCES.iter().map(|entry| (entry.path, entry.attributes));

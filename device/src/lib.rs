@@ -29,9 +29,10 @@
 //!     takes_keys: false,
 //! };
 //! let layout = Layout::smallest::<F>(0x0008_0000);
-//! let device = Device::start(config, flash, layout, board, rng).unwrap();
-//! let mut memory = Memory::<(), 1>::new(); // better in a static: it takes 7 kB
+//! let device = Device::new(config, flash, layout, board, rng);
+//! let mut memory = Memory::<(), 1>::new(); // better in statics, this and the next: they take 9 kB
 //! let server = RefCell::new(Server::new(device, &mut memory));
+//! server.borrow_mut().open().unwrap();
 //! let mut serial = Serial::new(uart, ());
 //! let _closed = serve(&server, &mut serial, clock, async || pending().await).await;
 //! # }
@@ -42,6 +43,7 @@
 //!
 //! No input of a peer makes anything here panic, and nothing is answered before it is durable.
 #![cfg_attr(not(test), no_std)]
+#![warn(clippy::large_types_passed_by_value)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

@@ -27,6 +27,7 @@ use crate::{
     problem::Problem,
     resources::{self, Resource, content_format},
     sources::Sources,
+    store::{FaultReason, LayoutError},
     transport::{Service, Source},
 };
 
@@ -79,6 +80,14 @@ pub struct Server<M, F, R, B> {
     heard: u64,
 }
 
+impl<M, F: NorFlash, R: CryptoRngCore, B: Board> Server<M, F, R, B> {
+    /// Puts `device` and `memory` together. Where that lies, it is [opened](Self::open): it is too large to be moved about.
+    #[inline(always)]
+    pub const fn new(device: Device<F, R, B>, memory: M) -> Self {
+        Server { device, memory, heard: 0 }
+    }
+}
+
 impl<M, A, F, R, B, const CACHE: usize> Server<M, F, R, B>
 where
     M: DerefMut<Target = Memory<A, CACHE>>,
@@ -87,13 +96,18 @@ where
     R: CryptoRngCore,
     B: Board,
 {
-    /// Serves `device`, with a memory that is new.
-    pub fn new(mut device: Device<F, R, B>, mut memory: M) -> Self {
-        let first_message_id = device.rng().next_u32() as u16;
+    /// Opens the [device](Device::open), and takes the random numbers that serving begins with. Once, before the first
+    /// datagram; with a memory that is new. Returns why the device's storage is at fault, if it is.
+    ///
+    /// # Errors
+    /// The layout does not fit the flash.
+    pub fn open(&mut self) -> Result<Option<FaultReason>, LayoutError> {
+        let fault = self.device.open()?;
+        let first_message_id = self.device.rng().next_u32() as u16;
         let mut secret = [0; 16];
-        device.rng().fill_bytes(&mut secret);
-        memory.conversation.seed(first_message_id, EchoKey::new(secret));
-        Server { device, memory, heard: 0 }
+        self.device.rng().fill_bytes(&mut secret);
+        self.memory.conversation.seed(first_message_id, EchoKey::new(secret));
+        Ok(fault)
     }
 
     /// The device.

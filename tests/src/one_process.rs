@@ -23,7 +23,7 @@ use commissioner_cli::{cmd::exit::CommandError, cmd::init::initialise};
 use device::{
     Board, Config, DATAGRAM_LEN, Device, Memory, Server,
     flash::{FlashError, RamFlash},
-    store::{Layout, Opened, Scratch, Slot, Store},
+    store::{KeyBytes, Layout, Opened, Scratch, Slot, Store},
     transport::{Service, Source},
 };
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
@@ -95,7 +95,9 @@ impl Flash {
 
     /// Opens the storage that is in it, as a start of the device does.
     pub fn store(&self) -> (Store<Flash>, Opened) {
-        Store::open(self.clone(), Flash::layout()).expect("the layout fits")
+        let mut store = Store::new(self.clone(), Flash::layout());
+        let opened = store.open(&mut KeyBytes::new()).expect("the layout fits");
+        (store, opened)
     }
 
     fn lock(&self) -> MutexGuard<'_, RamFlash<Vec<u8>, 4, PAGE>> {
@@ -202,7 +204,7 @@ impl OnBench {
     /// If another start would find the storage at fault.
     pub fn owner_slot(&self) -> Option<([u8; 32], Option<Vec<u8>>)> {
         let (mut store, opened) = self.flash.store();
-        assert!(matches!(opened, Opened::Ready { .. }), "{}: the flash is at fault", self.id);
+        assert!(opened == Opened::Ready, "{}: the flash is at fault", self.id);
         let mut scratch = Scratch::new();
         let contents = store.slot(Slot::Owner, &mut scratch).expect("the flash works")?;
         let contents = SlotContents::decode(contents).expect("slot contents");
@@ -225,8 +227,10 @@ fn server(id: DeviceId, flash: &Flash, seed: u64) -> DeviceServer {
         operation_ms: 1,
         takes_keys: false,
     };
-    let device = Device::start(config, flash.clone(), Flash::layout(), Still, Dice(seed));
-    Server::new(device.expect("the layout fits"), Box::new(Memory::new()))
+    let device = Device::new(config, flash.clone(), Flash::layout(), Still, Dice(seed));
+    let mut server = Server::new(device, Box::new(Memory::new()));
+    server.open().expect("the layout fits");
+    server
 }
 
 /// A station with a new state directory at `path`, and a clock that stands still.

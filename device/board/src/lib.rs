@@ -1,6 +1,7 @@
 //! Parts that boards need beside the device, and that can be tested without a board. So they are in the workspace of the
 //! host, not in that of the firmware, whose packages have no tests: they bring their own panic handler.
 #![cfg_attr(not(test), no_std)]
+#![warn(clippy::large_types_passed_by_value)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -17,10 +18,8 @@ mod active_low;
 pub mod button;
 pub mod entropy;
 pub mod led;
-mod words;
 
 pub use active_low::ActiveLow;
-pub use words::Words;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,21 +1,27 @@
 //! A commissionable device on Embassy: from a board's hardware to a device that serves its UART, USB socket or network.
 //!
 //! ```no_run
-//! # async fn firmware<F, R, P>(id: cbor_schemas::DeviceId, flash: F, rng: R, uart: P, pin: impl embedded_hal::digital::OutputPin)
+//! # use core::convert::Infallible;
+//! # use commissionable_device_embassy as device_embassy;
+//! # use device::flash::RamFlash;
+//! # type Chip = RamFlash<[u8; 16384], 4, 4096>;
+//! # type Rng = rand_core::OsRng;
+//! # async fn firmware<P>(id: cbor_schemas::DeviceId, flash: Chip, rng: Rng, uart: P, pin: impl embedded_hal::digital::OutputPin)
 //! # where
-//! #     F: embedded_storage::nor_flash::NorFlash,
-//! #     R: rand_core::CryptoRngCore,
 //! #     P: embedded_io_async::Read + embedded_io_async::Write,
 //! # {
 //! use cbor_schemas::ClaimPolicy;
 //! use device::{Config, store::Layout};
-//! use commissionable_device_embassy::{
-//!     Hardware,
+//! use device_embassy::{
+//!     Place,
 //!     button::NoButton,
 //!     led::{self, Led},
 //!     run,
 //! };
 //! use embassy_futures::select::select;
+//!
+//! /// The device lies here. A product that is no light brings a `device::Board` of its own instead of `Led`.
+//! static PLACE: Place<(), Chip, Rng, Led> = Place::new();
 //!
 //! let config = Config {
 //!     device: id, // from the hardware
@@ -25,15 +31,14 @@
 //!     operation_ms: 300,
 //!     takes_keys: false,
 //! };
-//! let layout = Layout::smallest::<F>(0x0008_0000);
-//! let hardware = Hardware { flash, layout, rng, port: uart, button: NoButton };
-//! // A product that is no light brings a `device::Board` of its own instead.
-//! select(run(config, Led, hardware), led::run(pin)).await;
+//! let layout = Layout::smallest::<Chip>(0x0008_0000);
+//! let Some(server) = PLACE.start(config, Led, flash, layout, rng) else { return };
+//! select(run(server, uart, NoButton), led::run(pin)).await;
 //! # }
 //! ```
 //!
 //! - [`run`] is for a UART, 115200 8N1, interrupt-driven, as embedded-io-async; `run_usb` for a USB device
-//!   controller, as embassy-usb-driver. Who has more to serve puts [`start`], `device::transport::serve` and the links
+//!   controller, as embassy-usb-driver. Who has more to serve puts a [`Place`], `device::transport::serve` and the links
 //!   together.
 //! - The [`console`] is what the device says: slipmux diagnostic frames on the same serial line, the report line first.
 //! - [`client::Client`] asks other devices.
@@ -44,6 +49,7 @@
 //! - `udp`: the link for CoAP over UDP on embassy-net.
 //! - `usb`: a USB cable with a serial port and a network on it.
 #![cfg_attr(not(test), no_std)]
+#![warn(clippy::large_types_passed_by_value)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -70,10 +76,11 @@ pub mod udp;
 #[cfg(feature = "usb")]
 pub mod usb;
 
-pub use run::{CACHED_ANSWERS, DeviceServer, Hardware, SEND_LEN, ServerMemory, now_ms, prepare, refuse, run, start};
+pub use run::{
+    CACHED_ANSWERS, DeviceServer, Place, SEND_LEN, ServerMemory, SharedServer, now_ms, prepare, refuse, run,
+};
 #[cfg(feature = "usb")]
 pub use run_usb::run_usb;
-pub use static_cell;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -10,7 +10,7 @@ use core::{
 use cbor_schemas::report;
 use device::{
     Board, Config, DATAGRAM_LEN, Device, Memory, Server,
-    store::{Layout, LayoutError},
+    store::{FaultReason, Layout},
     transport::serial::Serial,
     transport::{Datagrams as _, Service, Source, serve},
 };
@@ -20,6 +20,7 @@ use embedded_hal::digital::InputPin;
 use embedded_io_async::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
+use static_cell::StaticCell;
 
 use crate::{button, console};
 
@@ -30,65 +31,80 @@ pub const CACHED_ANSWERS: usize = 1;
 /// it escaped, between two delimiters) and 64 of the frame before.
 pub const SEND_LEN: usize = 2 * (DATAGRAM_LEN + 3) + 2 + 64;
 
-/// What a board brings.
-pub struct Hardware<F, R, P, N> {
-    /// NOR flash with words of 4 to 32 bytes, whose operations block.
-    pub flash: F,
-    /// Where in the flash the storage is. What writes the image must not touch it.
-    pub layout: Layout,
-    /// A real source of random numbers.
-    pub rng: R,
-    /// The UART, interrupt-driven; or the USB device controller.
-    pub port: P,
-    /// Held down by somebody who is at the device; pressed is high. [`NoButton`](button::NoButton) if there is none.
-    pub button: N,
-}
-
-/// What the server remembers, about peers with addresses of type `A`: in a static, since it is too large to be moved
-/// about. [`memory`](crate::memory!) makes one.
+/// What the server remembers, about peers with addresses of type `A`.
 pub type ServerMemory<A> = Memory<A, CACHED_ANSWERS>;
 /// The device behind its CoAP server.
 pub type DeviceServer<A, F, R, B> = Server<&'static mut ServerMemory<A>, F, R, B>;
+/// The same, for all that run on one executor.
+pub type SharedServer<A, F, R, B> = RefCell<DeviceServer<A, F, R, B>>;
 
-/// Starts the device, and reports it on the console.
-///
-/// # Errors
-/// The layout does not fit the flash.
-// Not inlined: what it takes on the stack is given back before the first datagram comes.
+/// The place of a device: a static of the firmware, in which the device is made, opened and served. It is too large to be
+/// moved about, and futures hold references to it.
+pub struct Place<A: 'static, F: 'static, R: 'static, B: 'static> {
+    memory: StaticCell<ServerMemory<A>>,
+    server: StaticCell<SharedServer<A, F, R, B>>,
+}
+
+impl<A: Source, F: NorFlash, R: CryptoRngCore, B: Board> Place<A, F, R, B> {
+    /// A place for one device.
+    pub const fn new() -> Self {
+        Place { memory: StaticCell::new(), server: StaticCell::new() }
+    }
+
+    /// Starts the device, and reports it on the console. `flash` is NOR flash whose operations block; what writes the image
+    /// must not touch what is in `layout`. `rng` is a real source of random numbers. `None` where the layout does not fit the
+    /// flash, and the second time.
+    // Not inlined: what it takes on the stack is given back before the first datagram comes.
+    #[inline(never)]
+    pub fn start(
+        &'static self,
+        config: Config,
+        board: B,
+        flash: F,
+        layout: Layout,
+        rng: R,
+    ) -> Option<&'static SharedServer<A, F, R, B>> {
+        let server = self.fill(config, board, flash, layout, rng)?;
+        let fault = server.try_borrow_mut().ok()?.open().ok()?;
+        report(server.try_borrow().ok()?.device(), fault);
+        Some(server)
+    }
+
+    /// Not inlined: device and memory come into being on the stack, where the compiler does not see better.
+    #[inline(never)]
+    fn fill(
+        &'static self,
+        config: Config,
+        board: B,
+        flash: F,
+        layout: Layout,
+        rng: R,
+    ) -> Option<&'static SharedServer<A, F, R, B>> {
+        let memory = self.memory.try_uninit()?.write(Memory::new());
+        let place = self.server.try_uninit()?;
+        Some(place.write(RefCell::new(Server::new(Device::new(config, flash, layout, board, rng), memory))))
+    }
+}
+
+impl<A: Source, F: NorFlash, R: CryptoRngCore, B: Board> Default for Place<A, F, R, B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[inline(never)]
-pub fn start<A: Source, F: NorFlash, R: CryptoRngCore, B: Board>(
-    config: Config,
-    board: B,
-    flash: F,
-    layout: Layout,
-    rng: R,
-    memory: &'static mut ServerMemory<A>,
-) -> Result<DeviceServer<A, F, R, B>, LayoutError> {
-    let device = Device::start(config, flash, layout, board, rng)?;
+fn report<F: NorFlash, R: CryptoRngCore, B: Board>(device: &Device<F, R, B>, fault: Option<FaultReason>) {
     let info = device.info();
-    let condition = if info.credential.is_some() { "started" } else { "storage fault" };
-    console::print(|line| write!(line, "INFO {} {}: {condition}", info.device, info.firmware));
+    console::print(|line| match fault {
+        None => write!(line, "INFO {} {}: started", info.device, info.firmware),
+        Some(reason) => write!(line, "ERROR {} {}: storage fault: {reason}", info.device, info.firmware),
+    });
     console::print(|line| report::write(&info, line).map_err(|_| fmt::Error));
-    Ok(Server::new(device, memory))
 }
 
-/// A [`ServerMemory`] for peers with addresses of this type, in a static; `None` the second time.
-#[macro_export]
-macro_rules! memory {
-    ($address:ty) => {{
-        // Not inlined: it comes into being on the stack.
-        #[inline(never)]
-        fn memory() -> Option<&'static mut $crate::ServerMemory<$address>> {
-            static MEMORY: $crate::static_cell::StaticCell<$crate::ServerMemory<$address>> =
-                $crate::static_cell::StaticCell::new();
-            MEMORY.try_uninit().map(|place| place.write($crate::ServerMemory::new()))
-        }
-        memory()
-    }};
-}
-
-/// The commissionable device on one UART, for ever. It ends where `layout` does not fit the flash, and the second time.
-pub async fn run<F, R, P, N, B>(config: Config, board: B, hardware: Hardware<F, R, P, N>)
+/// The commissionable device on one UART, for ever. `button` is held down by somebody who is at the device; pressed is high.
+/// [`NoButton`](button::NoButton) if there is none.
+pub async fn run<F, R, P, N, B>(server: &SharedServer<(), F, R, B>, port: P, button: N)
 where
     F: NorFlash,
     R: CryptoRngCore,
@@ -96,20 +112,15 @@ where
     N: InputPin,
     B: Board,
 {
-    let Hardware { flash, layout, rng, port, button } = hardware;
-    let Some(memory) = memory!(()) else { return };
-    // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
-    let Ok(server) = start(config, board, flash, layout, rng, memory) else { return };
-    let server = RefCell::new(server);
     let mut serial = Serial::new(port, ());
     let serving = async {
         loop {
             // A UART reports noise and lost bytes as errors, and goes on.
-            let _ = serve(&server, &mut serial, now_ms, console::next_line).await;
+            let _ = serve(server, &mut serial, now_ms, console::next_line).await;
             Timer::after(Duration::from_millis(1)).await;
         }
     };
-    select3(serving, prepare(&server), button::run(button, &server)).await;
+    select3(serving, prepare(server), button::run(button, server)).await;
 }
 
 /// Lets `service` make ahead what the next handshake would have to wait for, whenever nothing comes for a while; for ever.
@@ -145,8 +156,8 @@ macro_rules! link_layout {
             ".global _layout_end",
             ".set _layout_start, {start}",
             ".set _layout_end, {end}",
-            start = const $layout.keys.start,
-            end = const $layout.values.end,
+            start = const $layout.half_a.start,
+            end = const $layout.list.end,
         );
     };
 }

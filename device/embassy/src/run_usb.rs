@@ -1,9 +1,7 @@
 //! From hardware to a device at a USB cable.
 
-use core::cell::RefCell;
-
 use cbor_schemas::report;
-use device::{Board, Config, transport::LogLine};
+use device::{Board, transport::LogLine};
 use embassy_futures::select::select3;
 use embassy_usb::driver::Driver;
 use embedded_hal::digital::InputPin;
@@ -12,8 +10,8 @@ use rand_core::CryptoRngCore;
 use static_cell::StaticCell;
 
 use crate::{
-    button, console, memory,
-    run::{Hardware, now_ms, prepare, start},
+    button, console,
+    run::{SharedServer, now_ms, prepare},
     usb::{self, Address, Counters, FULL_SPEED, Resources, Setup},
 };
 
@@ -21,14 +19,13 @@ use crate::{
 /// 7.2.1).
 const MAX_POWER: u16 = 100;
 
-/// The commissionable device on a USB cable, as a serial port and as a network interface, for ever. It ends where
-/// `layout` does not fit the flash, and the second time.
+/// The commissionable device on a USB cable, as a serial port and as a network interface, for ever. It ends the second time.
 ///
-/// `manufacturer` and `product` are what a host shows of it, at most 31 characters each.
+/// `port` is the USB device controller, and `button` as with [`run`](crate::run). `manufacturer` and `product` are what a host shows of it, at most 31 characters each.
 pub async fn run_usb<F, R, D, N, B>(
-    config: Config,
-    board: B,
-    hardware: Hardware<F, R, D, N>,
+    server: &SharedServer<Address, F, R, B>,
+    port: D,
+    button: N,
     manufacturer: &'static str,
     product: &'static str,
 ) where
@@ -41,12 +38,11 @@ pub async fn run_usb<F, R, D, N, B>(
     static SETUP: StaticCell<Setup> = StaticCell::new();
     static RESOURCES: StaticCell<Resources<'static>> = StaticCell::new();
 
-    let Hardware { flash, layout, mut rng, port, button } = hardware;
-    let (device, seed) = (config.device, rng.next_u64());
-    let Some(memory) = memory!(Address) else { return };
-    // A layout is a constant of the board, so whoever tries the board sees that it does not fit.
-    let Ok(server) = start(config, board, flash, layout, rng, memory) else { return };
-    let server = RefCell::new(server);
+    let (device, seed) = {
+        // Free: nothing is served yet.
+        let Ok(mut held) = server.try_borrow_mut() else { return };
+        (*held.device().id(), held.device_mut().rng().next_u64())
+    };
     let setup = Setup { device, manufacturer, product, max_power: MAX_POWER, seed, counters: Counters::default() };
     let (Some(setup), Some(resources)) = (SETUP.try_init(setup), RESOURCES.try_init_with(Resources::new)) else {
         return;
@@ -60,7 +56,7 @@ pub async fn run_usb<F, R, D, N, B>(
         line
     };
     let serving =
-        usb::serve::<FULL_SPEED, Address, _, _>(port, setup, resources, &server, now_ms, greeting, console::next_line);
+        usb::serve::<FULL_SPEED, Address, _, _>(port, setup, resources, server, now_ms, greeting, console::next_line);
     // A stack that is new has a free port and a free group, which is all that can fail.
-    let _ = select3(serving, prepare(&server), button::run(button, &server)).await;
+    let _ = select3(serving, prepare(server), button::run(button, server)).await;
 }

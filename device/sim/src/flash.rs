@@ -14,7 +14,7 @@ use embedded_storage::nor_flash::{
 
 /// Bytes of a page: as of an nRF52840 or RP2040.
 const PAGE: usize = 4096;
-/// Pages: two for each of the five ranges.
+/// Pages: more than the storage takes, and as many as images of firmware 0.1 have, so that these can be refused by name.
 const PAGES: usize = 10;
 
 /// Where the ranges lie.

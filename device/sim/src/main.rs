@@ -200,14 +200,16 @@ fn simulate(args: &Args, running: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 
     let board = SimBoard { console: console.clone(), led: false, flashes: 0, secret };
-    let device = Device::start(config, flash, flash::layout(), board, OsRng)
-        .map_err(|error| anyhow!("flash layout: {error:?}"))?;
-    let info = device.info();
-    console.print(&format!("{} {}", info.device, info.firmware));
-    console.print(&report_of(&info));
-
     let memory = Box::new(Memory::<Address, CACHED_ANSWERS>::new());
-    let server: Rc<RefCell<SimServer>> = Rc::new(RefCell::new(Server::new(device, memory)));
+    let mut server = Server::new(Device::new(config, flash, flash::layout(), board, OsRng), memory);
+    let fault = server.open().map_err(|error| anyhow!("flash layout: {error:?}"))?;
+    let info = server.device().info();
+    console.print(&format!("{} {}", info.device, info.firmware));
+    if let Some(reason) = fault {
+        console.print(&format!("storage fault: {reason}"));
+    }
+    console.print(&report_of(&info));
+    let server: Rc<RefCell<SimServer>> = Rc::new(RefCell::new(server));
     if let Some(light) = args.switches {
         if !is_near(&light) {
             bail!("--switches {light}: only loopback and link-local addresses are on this link");

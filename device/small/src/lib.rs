@@ -19,6 +19,7 @@
 //! Stack is scarce. Functions with large variables that run one after the other are `#[inline(never)]`: inlined into one, their
 //! variables would lie side by side.
 #![cfg_attr(not(test), no_std)]
+#![warn(clippy::large_types_passed_by_value)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),

@@ -5,7 +5,7 @@ use coap_numbers::code;
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
-use super::{Board, Device, Held, Whole};
+use super::{Board, Device, Held, Storage};
 use crate::{
     answer::Answer,
     lifecycle::{FactoryWrite, OwnerWrite, Request, Role, Voucher, decide},
@@ -16,6 +16,7 @@ use crate::{
 };
 
 impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
+    #[inline(never)]
     pub(super) fn show_slot(
         &mut self,
         slot: Slot,
@@ -42,45 +43,47 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         answer.set_body(code::CONTENT, content_format::CBOR, |out| view.encode(out))
     }
 
+    #[inline(never)]
     pub(super) fn write_factory(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
         let (state, device) = (self.state(), self.config.device);
         let whole = self.whole()?;
-        let own_key = whole.identity.key.public();
-        let offer = Offer::parse(body, own_key)?;
+        let own_key = *whole.own_key()?;
+        let offer = Offer::parse(body, &own_key)?;
         if offer.voucher.is_some() {
             return Err(Problem::malformed("vouchers are for the owner slot"));
         }
-        let issued_at = offer.verify_certificate(&device, own_key)?;
+        let issued_at = offer.verify_certificate(&device, &own_key)?;
         let mut contents = [0; CONTENTS_LEN];
         let contents = offer.encode(&mut contents)?;
         let write = whole.classify(&offer, contents, issued_at)?;
         decide(&state, role, Request::WriteFactory(write))?;
         if write != FactoryWrite::Repeat {
-            let before = whole.factory.and(whole.snapshot.watermarks.factory);
+            let before = whole.factory.as_ref().and(whole.store.snapshot().watermarks.factory);
             let written = whole.store.set_factory(contents, before.max(issued_at));
-            self.committed(written)?;
+            self.committed(written, None)?;
         }
         self.answer_receipt(Slot::Factory, answer)
     }
 
+    #[inline(never)]
     pub(super) fn write_owner(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
         let (state, device) = (self.state(), self.config.device);
         let whole = self.whole()?;
-        let own_key = whole.identity.key.public();
-        let offer = Offer::parse(body, own_key)?;
-        let same_anchor = whole.owner.is_some_and(|held| held.anchor == offer.anchor);
+        let own_key = *whole.own_key()?;
+        let offer = Offer::parse(body, &own_key)?;
+        let same_anchor = whole.owner.as_ref().is_some_and(|held| held.anchor == offer.anchor);
         // Who may not write is told so before the costly part.
         let vouched = whole.voucher_verifier(device).verify(&offer)?;
         let voucher = vouched.map(|vouched| vouched.by);
         let write = OwnerWrite { certified: offer.certificate.is_some(), same_anchor, voucher };
         let next = decide(&state, role, Request::WriteOwner(write))?;
-        let issued_at = offer.verify_certificate(&device, own_key)?;
+        let issued_at = offer.verify_certificate(&device, &own_key)?;
         let mut contents = [0; CONTENTS_LEN];
         let contents = offer.encode(&mut contents)?;
         let is_repeat = next.claim_counter == state.claim_counter
-            && whole.snapshot.owner.is_some_and(|held| held.digest == offer::digest(contents));
+            && whole.store.snapshot().owner.as_ref().is_some_and(|held| held.digest == offer::digest(contents));
         if !is_repeat {
-            let before = if same_anchor { whole.snapshot.watermarks.owner } else { None };
+            let before = if same_anchor { whole.store.snapshot().watermarks.owner } else { None };
             let vouched_at = vouched.filter(|vouched| vouched.by == Voucher::Factory).map(|vouched| vouched.issued_at);
             let watermark = before.max(issued_at);
             // Whatever another owner wrote goes before this one is let in.
@@ -89,25 +92,26 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
                 true => whole.store.transfer(contents, next.claim_counter, watermark, vouched_at),
                 false => whole.store.set_owner(contents, next.claim_counter, watermark, vouched_at),
             };
-            self.committed(written)?;
+            self.committed(written, None)?;
         }
         self.answer_receipt(Slot::Owner, answer)
     }
 
     /// What a PUT to a slot is answered with: what was read back.
+    #[inline(never)]
     fn answer_receipt(&mut self, slot: Slot, answer: &mut Answer) -> Result<(), Problem> {
         let whole = self.whole()?;
         let receipt = Receipt {
-            device: *whole.identity.key.public().x(),
-            claim_counter: whole.snapshot.claim_counter,
-            generation: whole.snapshot.generation,
-            digest: whole.snapshot.contents(slot).ok_or(Problem::STORAGE)?.digest,
+            device: *whole.own_key()?.x(),
+            claim_counter: whole.store.snapshot().claim_counter,
+            generation: whole.store.snapshot().generation,
+            digest: whole.store.snapshot().contents(slot).ok_or(Problem::STORAGE)?.digest,
         };
         answer.set_body(code::CHANGED, content_format::CBOR, |out| receipt.encode(out))
     }
 }
 
-impl<F: NorFlash> Whole<F> {
+impl<F: NorFlash> Storage<F> {
     /// What a PUT to the factory slot comes to, with a certificate that was verified.
     fn classify(
         &mut self,
@@ -127,14 +131,14 @@ impl<F: NorFlash> Whole<F> {
     }
 
     fn voucher_verifier(&self, device: DeviceId) -> VoucherVerifier {
-        let anchor = |held: Option<Held>| held.map(|held| held.anchor);
+        let anchor = |held: &Option<Held>| held.as_ref().map(|held| held.anchor);
         VoucherVerifier {
             device,
-            claim_counter: self.snapshot.claim_counter,
-            factory: anchor(self.factory),
-            owner: anchor(self.owner),
-            min_iat: self.snapshot.list.map_or(0, |list| list.min_iat),
-            watermarks: self.snapshot.watermarks,
+            claim_counter: self.store.snapshot().claim_counter,
+            factory: anchor(&self.factory),
+            owner: anchor(&self.owner),
+            min_iat: self.store.snapshot().list.map_or(0, |list| list.min_iat),
+            watermarks: self.store.snapshot().watermarks,
         }
     }
 }

@@ -18,10 +18,11 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// secret; `None` if there is none.
     pub fn value<K: ValueKind, T>(&mut self, declared: &Declared<K>, with: impl FnOnce(K::Is<'_>) -> T) -> Option<T> {
         let mut scratch = Scratch::new();
-        let stored = self.whole.as_mut()?.store.values(&mut scratch).ok()?;
+        let stored = self.whole().ok()?.store.values(&mut scratch).ok()?;
         Values::stored(stored).get(declared).map(with)
     }
 
+    #[inline(never)]
     pub(super) fn show_value(&mut self, value: &Value, answer: &mut Answer) -> Result<(), Problem> {
         let mut scratch = Scratch::new();
         let stored = self.whole()?.store.values(&mut scratch).map_err(|_| Problem::STORAGE)?;
@@ -35,6 +36,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     }
 
     /// Writes the value at the place `at` of [`Board::VALUES`].
+    #[inline(never)]
     pub(super) fn write_value(
         &mut self,
         at: usize,
@@ -51,16 +53,17 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
             let out = encoded.bytes_mut().get_mut(..MAX_CONTENTS_LEN).ok_or(Problem::STORAGE)?;
             let len = values.encode_with(B::VALUES, at, body, out).ok_or(Problem::STORAGE)?;
             let written = whole.store.set_values(out.get(..len).ok_or(Problem::STORAGE)?);
-            self.committed(written)?;
+            self.committed(written, None)?;
         }
         answer.set(code::CHANGED);
         Ok(())
     }
 
     /// Tells the board what its values are.
+    #[inline(never)]
     pub(super) fn configure_board(&mut self) {
         let mut scratch = Scratch::new();
-        let stored = self.whole.as_mut().and_then(|whole| whole.store.values(&mut scratch).ok()).flatten();
+        let stored = self.whole().ok().and_then(|whole| whole.store.values(&mut scratch).ok()).flatten();
         self.board.configure(&Values::stored(stored));
     }
 }

@@ -1,8 +1,9 @@
-//! What a commit record says of bytes that are stored elsewhere: their place, length and digest.
+//! What an image says of the contents that it holds: their length and digest.
 
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroize as _;
 
-use super::error::Error;
+use super::error::{Error, FaultReason};
 
 /// Longest contents of a slot, in bytes.
 pub const MAX_CONTENTS_LEN: usize = 640;
@@ -26,22 +27,26 @@ pub struct Contents {
     pub digest: Digest,
     /// Length of the encoded contents, in bytes.
     pub len: u16,
-    /// The item that holds them.
-    pub(super) side: Side,
 }
 
-/// Contents alternate between two items, so that the old ones last until a record names the new ones.
+/// A buffer that all contents fit in, and that drivers which copy whole words can use: 640 bytes, aligned to four. Wiped when
+/// it is dropped.
+#[repr(align(4))]
+pub struct Scratch([u8; MAX_CONTENTS_LEN]);
+
+/// Where in an image some contents are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    A,
-    B,
+pub(super) enum Part {
+    Factory = 0,
+    Owner = 1,
+    Values = 2,
 }
 
 impl Contents {
-    /// Names `bytes`, of which there have to be 1 to [`MAX_CONTENTS_LEN`].
-    pub(super) fn checked(bytes: &[u8], side: Side) -> Result<Self, Error> {
+    /// Describes `bytes`, of which there have to be 1 to [`MAX_CONTENTS_LEN`].
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, Error> {
         match u16::try_from(bytes.len()) {
-            Ok(len @ 1..) if bytes.len() <= MAX_CONTENTS_LEN => Ok(Contents { digest: digest(bytes), len, side }),
+            Ok(len @ 1..) if bytes.len() <= MAX_CONTENTS_LEN => Ok(Contents { digest: digest(bytes), len }),
             _ => Err(Error::ContentsLength),
         }
     }
@@ -51,12 +56,44 @@ impl Contents {
     }
 }
 
-impl Side {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Side::A => Side::B,
-            Side::B => Side::A,
+impl Part {
+    pub(super) fn of(slot: Slot) -> Self {
+        match slot {
+            Slot::Factory => Part::Factory,
+            Slot::Owner => Part::Owner,
         }
+    }
+
+    pub(super) fn fault(self) -> FaultReason {
+        match self {
+            Part::Factory => FaultReason::FactoryContents,
+            Part::Owner => FaultReason::OwnerContents,
+            Part::Values => FaultReason::Values,
+        }
+    }
+}
+
+impl Scratch {
+    /// A buffer of zeros.
+    pub const fn new() -> Self {
+        Scratch([0; MAX_CONTENTS_LEN])
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Scratch {
+    /// It may have held a secret value.
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -5,31 +5,29 @@ use embedded_storage::nor_flash::NorFlashErrorKind;
 /// Why the state cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultReason {
-    /// A commit record is missing, though the flash is not blank.
-    RecordMissing,
-    /// The two commit records contradict each other.
-    RecordsDisagree,
-    /// A commit record or a mark is written in a format that this firmware does not know.
+    /// Neither half holds a whole image, though the flash is not blank.
+    NoImage,
+    /// The two images contradict each other.
+    ImagesDisagree,
+    /// The storage is written in a format that this firmware does not know.
     UnknownFormat,
-    /// The private key is missing, or not the one that the record names.
-    Key,
-    /// The factory slot's contents are missing, or not those that the record names.
+    /// The storage was written by firmware 0.1, whose format is not converted.
+    Firmware0_1,
+    /// The factory slot's contents are not those that the image names.
     FactoryContents,
-    /// The owner slot's contents are missing, or not those that the record names.
+    /// The owner slot's contents are not those that the image names.
     OwnerContents,
-    /// The keys of the device list are not those that the record names.
+    /// The keys of the device list are not those that the image names.
     List,
-    /// The values of the product are not those that the record names.
+    /// The values of the product are not those that the image names.
     Values,
-    /// A range can no longer be read as a map of items.
-    Unreadable,
     /// The flash does not keep what is written to it.
     Unwritable,
     /// The driver of the flash reports an error.
     Flash,
 }
 
-/// Why an operation failed. The flash holds the old state or the new one: see [`Store::reload`](super::Store::reload).
+/// Why an operation failed. The flash holds the old state or the new one: see [`Store::open`](super::Store::open).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The driver of the flash reports an error.
@@ -44,8 +42,6 @@ pub enum Error {
     ContentsLength,
     /// A counter cannot count further.
     Exhausted,
-    /// No room in a range.
-    Full,
     /// What was written twice did not read back.
     NotDurable,
 }
@@ -53,15 +49,14 @@ pub enum Error {
 impl core::fmt::Display for FaultReason {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            FaultReason::RecordMissing => "the commit record is missing",
-            FaultReason::RecordsDisagree => "the commit records contradict each other",
+            FaultReason::NoImage => "no whole image is in the storage",
+            FaultReason::ImagesDisagree => "the two images contradict each other",
             FaultReason::UnknownFormat => "the storage was written in an unknown format",
-            FaultReason::Key => "the private key is missing or changed",
-            FaultReason::FactoryContents => "the factory slot's contents are missing or changed",
-            FaultReason::OwnerContents => "the owner slot's contents are missing or changed",
+            FaultReason::Firmware0_1 => "the storage was written by firmware 0.1",
+            FaultReason::FactoryContents => "the factory slot's contents are changed",
+            FaultReason::OwnerContents => "the owner slot's contents are changed",
             FaultReason::List => "the keys of the device list are changed",
             FaultReason::Values => "the product's values are changed",
-            FaultReason::Unreadable => "the storage cannot be read",
             FaultReason::Unwritable => "the flash does not keep what is written to it",
             FaultReason::Flash => "the flash driver reports an error",
         })
@@ -77,7 +72,6 @@ impl core::fmt::Display for Error {
             Error::KeyNotNeeded => "the device has a key; use rekey",
             Error::ContentsLength => "contents of a slot are 1 to 640 bytes long",
             Error::Exhausted => "a counter is at its end; erase the device's storage to begin again",
-            Error::Full => "no room in a storage range; give it more pages",
             Error::NotDurable => "the flash did not keep what was written; read the state again",
         })
     }

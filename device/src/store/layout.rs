@@ -5,26 +5,22 @@ use core::ops::Range;
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
 use super::{
-    contents::MAX_CONTENTS_LEN,
-    record::{Mark, Record},
+    half::Chunk,
+    image::{IMAGE_LEN, Side},
 };
-use crate::LIST_KEYS;
+use crate::{BODY_LEN, LIST_KEYS};
 
-/// Where the store lives in the flash: byte addresses of five disjoint ranges of whole pages.
+/// Where the store lives in the flash: byte addresses of three disjoint ranges of whole pages.
 ///
-/// How many pages a range needs follows from the size of a page: see [`Layout::smallest`]. More pages mean less wear.
+/// How many pages a range needs follows from the size of a page: see [`Layout::smallest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The identity key. Erased by a rekey.
-    pub keys: Range<u32>,
-    /// What the owner put there. Erased by a reset.
-    pub owner: Range<u32>,
-    /// The state that outlasts both.
-    pub state: Range<u32>,
+    /// One half of the image.
+    pub half_a: Range<u32>,
+    /// The other half, which holds the same.
+    pub half_b: Range<u32>,
     /// The keys of the device list. Erased by a reset.
     pub list: Range<u32>,
-    /// The values of the product. Erased by a reset.
-    pub values: Range<u32>,
 }
 
 /// What is wrong with a [`Layout`].
@@ -40,106 +36,78 @@ pub enum LayoutError {
     OutOfBounds,
 }
 
-/// What is written at once, in bytes: the words of any flash that is supported divide it.
-pub(super) const CHUNK: usize = 32;
-
 /// Bytes of the longest list.
-pub(super) const LIST_BYTES: usize = (LIST_KEYS as usize).saturating_mul(CHUNK);
+const LIST_BYTES: usize = (LIST_KEYS as usize).saturating_mul(Chunk::LEN);
+/// Bytes of a half of the list: a signed list fits, too, so that later firmware can keep it whole.
+pub(super) const LIST_ROOM: usize = BODY_LEN;
+const _: () = assert!(LIST_BYTES <= LIST_ROOM && LIST_ROOM.is_multiple_of(Chunk::LEN));
+
+/// Bytes behind an image for the watermarks that follow it: 16 of them at least.
+const LEAST_TAIL: usize = 16 * Chunk::LEN;
+/// Bytes of a half that are used at the most, however large its pages are.
+const MOST_USED: usize = 4096;
 
 impl Layout {
-    /// The smallest layout, from the byte address `start` on: keys, owner, state, list and values, one after the other.
+    /// The smallest layout, from the byte address `start` on: the two halves of the image and the list, one after the
+    /// other.
     ///
-    /// With words of 4 bytes: 2 + 4 + 4 + 4 + 2 pages of 1024 bytes, 2 + 2 + 3 + 2 + 2 of 2048, or two for each range of 4096
-    /// and above. Smaller pages do not compile.
+    /// That is 3 + 3 + 6 pages of 1024 bytes, 2 + 2 + 4 of 2048, or 1 + 1 + 2 of 4096 and above.
     pub const fn smallest<F: NorFlash>(start: u32) -> Self {
-        let owner = start.saturating_add(KEYS_PAGES.saturating_mul(F::ERASE_SIZE as u32));
-        let state = owner.saturating_add(const { owner_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        let list = state.saturating_add(const { state_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        let values = list.saturating_add(const { list_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        let end = values.saturating_add(const { values_pages::<F>() }.saturating_mul(F::ERASE_SIZE as u32));
-        Layout { keys: start..owner, owner: owner..state, state: state..list, list: list..values, values: values..end }
+        let half_b = start.saturating_add(const { pages::<F>(IMAGE_LEN + LEAST_TAIL) });
+        let list = half_b.saturating_add(half_b.saturating_sub(start));
+        let end = list.saturating_add(const { pages::<F>(LIST_ROOM) }.saturating_mul(2));
+        Layout { half_a: start..half_b, half_b: half_b..list, list: list..end }
     }
 
     pub(super) fn check<F: NorFlash>(&self, flash: &F) -> Result<(), LayoutError> {
-        let needs = [
-            (&self.keys, KEYS_PAGES),
-            (&self.owner, const { owner_pages::<F>() }),
-            (&self.state, const { state_pages::<F>() }),
-            (&self.list, const { list_pages::<F>() }),
-            (&self.values, const { values_pages::<F>() }),
-        ];
-        for (range, pages) in needs {
+        let Layout { half_a, half_b, list } = Layout::smallest::<F>(0);
+        let mut ranges = [(&self.half_a, half_a), (&self.half_b, half_b), (&self.list, list)];
+        for (range, smallest) in &ranges {
             let page = F::ERASE_SIZE as u32;
             if !range.start.is_multiple_of(page) || !range.end.is_multiple_of(page) {
                 return Err(LayoutError::NotAligned);
             }
-            if range.end.saturating_sub(range.start) < page.saturating_mul(pages) {
+            if range.end.saturating_sub(range.start) < smallest.end.saturating_sub(smallest.start) {
                 return Err(LayoutError::TooSmall);
             }
             if usize::try_from(range.end).is_ok_and(|end| end > ReadNorFlash::capacity(flash)) {
                 return Err(LayoutError::OutOfBounds);
             }
         }
-        let mut ranges = [&self.keys, &self.owner, &self.state, &self.list, &self.values];
-        ranges.sort_unstable_by_key(|range| range.start);
-        if !ranges.is_sorted_by(|a, b| a.end <= b.start) {
+        ranges.sort_unstable_by_key(|(range, _)| range.start);
+        if !ranges.is_sorted_by(|(a, _), (b, _)| a.end <= b.start) {
             return Err(LayoutError::Overlap);
         }
         Ok(())
     }
-}
 
-const KEYS_PAGES: u32 = 2;
+    pub(super) fn half(&self, side: Side) -> Range<u32> {
+        match side {
+            Side::A => self.half_a.clone(),
+            Side::B => self.half_b.clone(),
+        }
+    }
 
-/// Two halves.
-const fn list_pages<F: NorFlash>() -> u32 {
-    half_pages::<F>(LIST_BYTES).saturating_mul(2)
-}
-
-/// Two halves.
-const fn values_pages<F: NorFlash>() -> u32 {
-    half_pages::<F>(MAX_CONTENTS_LEN).saturating_mul(2)
-}
-
-/// Beside the contents: the record and its successor, and an emptied item.
-const fn owner_pages<F: NorFlash>() -> u32 {
-    pages_for::<F>(item_len::<F>(Record::MAX_LEN).saturating_mul(2).saturating_add(item_len::<F>(0)))
-}
-
-/// Beside the contents: the record, the mark and the successor of either, and an emptied item.
-const fn state_pages<F: NorFlash>() -> u32 {
-    pages_for::<F>(item_len::<F>(Mark::MAX_LEN).saturating_mul(3).saturating_add(item_len::<F>(0)))
-}
-
-/// Pages for the old and the new contents of a slot and `small` bytes of other items, in whatever order they come.
-///
-/// sequential-storage keeps one page empty to move items into, and an item does not cross pages.
-const fn pages_for<F: NorFlash>(small: usize) -> u32 {
-    let contents = item_len::<F>(MAX_CONTENTS_LEN);
-    let room = F::ERASE_SIZE.saturating_sub(word::<F>().saturating_mul(2));
-    assert!(contents <= room && small <= room, "the pages of this flash are too small: 1024 bytes is the least");
-    if contents.saturating_mul(2).saturating_add(small) <= room {
-        2
-    } else if contents.saturating_add(small) <= room {
-        3
-    } else {
-        4
+    /// A half of the list, from its beginning as far as it is used.
+    pub(super) fn list_half<F: NorFlash>(&self, side: Side) -> Range<u32> {
+        let start = match side {
+            Side::A => self.list.start,
+            Side::B => self.list.start.saturating_add(const { pages::<F>(LIST_ROOM) }),
+        };
+        start..start.saturating_add(LIST_ROOM as u32)
     }
 }
 
-/// Bytes that an item with `len` bytes of value takes: a header of 8, one byte of name, the value, in whole words.
-pub(super) const fn item_len<F: NorFlash>(len: usize) -> usize {
-    let data = len.saturating_add(1).next_multiple_of(word::<F>());
-    8_usize.next_multiple_of(word::<F>()).saturating_add(data)
+/// Bytes of the pages that it takes to hold so many.
+pub(super) const fn pages<F: NorFlash>(bytes: usize) -> u32 {
+    bytes.next_multiple_of(F::ERASE_SIZE) as u32
 }
 
-pub(super) const fn word<F: NorFlash>() -> usize {
-    if F::WRITE_SIZE > F::READ_SIZE { F::WRITE_SIZE } else { F::READ_SIZE }
-}
-
-/// Pages of a half with room for so many bytes.
-pub(super) const fn half_pages<F: NorFlash>(bytes: usize) -> u32 {
-    bytes.div_ceil(F::ERASE_SIZE) as u32
+/// Places for watermarks behind an image.
+pub(super) const fn tail<F: NorFlash>() -> u32 {
+    let len = (IMAGE_LEN + LEAST_TAIL).next_multiple_of(F::ERASE_SIZE);
+    let used = if len > MOST_USED { MOST_USED } else { len };
+    (used.saturating_sub(IMAGE_LEN) / Chunk::LEN) as u32
 }
 
 impl core::fmt::Display for LayoutError {

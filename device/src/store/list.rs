@@ -1,12 +1,12 @@
-//! The device list without its keys, as the commit record has it.
+//! The device list without its keys, as the image has it.
 
 use cbor_schemas::{DeviceListClaims, ListMode};
 use sha2::{Digest as _, Sha256};
 
-use super::contents::{Digest, Side};
+use super::{contents::Digest, image::Side};
 use crate::LIST_KEYS;
 
-/// What the commit record says of the device list.
+/// What the image says of the device list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List {
     /// Its version.
@@ -19,7 +19,7 @@ pub struct List {
     pub count: u16,
     /// SHA-256 of the keys, one after the other.
     pub digest: Digest,
-    /// The half that holds them.
+    /// The half of the list's range that holds them.
     pub(super) side: Side,
 }
 
@@ -27,17 +27,14 @@ impl List {
     /// What a signed list comes to on a device; `None` if it has more keys than fit.
     pub fn of(claims: &DeviceListClaims<'_>) -> Option<Self> {
         let count = u16::try_from(claims.keys.len()).ok().filter(|count| *count <= LIST_KEYS)?;
-        let digest = claims.keys.iter().fold(Sha256::new(), |hash, key| hash.chain_update(key)).finalize().into();
+        let mut hash = Sha256::new();
+        claims.keys.iter().for_each(|key| hash.update(key));
         let DeviceListClaims { version, mode, min_iat, .. } = *claims;
-        Some(List { version, mode, min_iat, count, digest, side: Side::A })
+        Some(List { version, mode, min_iat, count, digest: hash.finalize().into(), side: Side::A })
     }
 
     /// Whether both say the same, wherever they are stored.
     pub fn says_the_same(&self, other: &List) -> bool {
         List { side: self.side, ..*other } == *self
-    }
-
-    pub(super) fn on(self, side: Side) -> Self {
-        List { side, ..self }
     }
 }

@@ -1,11 +1,11 @@
 use cbor_schemas::{DeviceListClaims, IssuerId, Keys, ListMode, Watermarks};
 
-use super::*;
+use super::{contents::digest, half::Chunk, image::*, layout::tail, *};
 use crate::LIST_KEYS;
 use crate::flash::{RamFlash, Wear};
 
 type Flash = RamFlash<Vec<u8>, 4, PAGE>;
-type Operation = fn(&mut Store<&mut Flash>) -> Result<Snapshot, Error>;
+type Operation = fn(&mut Store<&mut Flash>) -> Result<(), Error>;
 
 const PAGE: usize = 1024;
 const KEY: [u8; 32] = [0x11; 32];
@@ -20,7 +20,7 @@ fn layout() -> Layout {
 }
 
 fn blank() -> Flash {
-    Flash::erased(vec![0; layout().values.end as usize])
+    Flash::erased(vec![0; layout().list.end as usize])
 }
 
 /// What a device on this flash believes, key and contents included.
@@ -34,7 +34,7 @@ enum Believes {
         owner: Option<Vec<u8>>,
         values: Option<Vec<u8>>,
     },
-    NeedsKey(Need),
+    NeedsKey,
     Fault(FaultReason),
 }
 
@@ -43,21 +43,30 @@ fn new_key<'a>(key: &'a [u8; 32], factory: Option<&'a [u8]>) -> NewKey<'a> {
 }
 
 fn open(flash: &mut Flash) -> Store<&mut Flash> {
-    Store::open(flash, layout()).unwrap().0
+    let mut store = Store::new(flash, layout());
+    store.open(&mut KeyBytes::new()).unwrap();
+    store
+}
+
+/// The state after an operation.
+fn after(flash: &mut Flash, operation: impl FnOnce(&mut Store<&mut Flash>) -> Result<(), Error>) -> Snapshot {
+    let mut store = open(flash);
+    operation(&mut store).unwrap();
+    *store.snapshot()
 }
 
 fn beliefs(flash: &mut Flash) -> Believes {
-    let (mut store, opened) = Store::open(flash, layout()).unwrap();
+    let (mut store, mut key) = (Store::new(flash, layout()), KeyBytes::new());
     let mut scratch = Scratch::new();
-    match opened {
-        Opened::Ready { snapshot, key } => Believes::State {
-            snapshot,
+    match store.open(&mut key).unwrap() {
+        Opened::Ready => Believes::State {
+            snapshot: *store.snapshot(),
             key: *key.as_bytes(),
             factory: store.slot(Slot::Factory, &mut scratch).unwrap().map(<[u8]>::to_vec),
             owner: store.slot(Slot::Owner, &mut scratch).unwrap().map(<[u8]>::to_vec),
             values: store.values(&mut scratch).unwrap().map(<[u8]>::to_vec),
         },
-        Opened::NeedsKey(need) => Believes::NeedsKey(need),
+        Opened::NeedsKey => Believes::NeedsKey,
         Opened::Fault(reason) => Believes::Fault(reason),
     }
 }
@@ -75,8 +84,8 @@ fn claims(version: u64, keys: &[[u8; 32]]) -> DeviceListClaims<'_> {
     }
 }
 
-fn set_list(store: &mut Store<&mut Flash>, version: u64, keys: &[[u8; 32]]) -> Result<Snapshot, Error> {
-    store.set_list(List::of(&claims(version, keys)).unwrap(), keys.iter(), version)
+fn set_list(store: &mut Store<&mut Flash>, version: u64, keys: &[[u8; 32]]) -> Result<(), Error> {
+    store.set_list(&List::of(&claims(version, keys)).unwrap(), keys.iter(), version)
 }
 
 fn started() -> Flash {
@@ -98,47 +107,34 @@ fn owned() -> Flash {
     flash
 }
 
-/// The items that hold the contents held something else before.
-fn owned_for_long() -> Flash {
-    let mut flash = owned();
-    let mut store = open(&mut flash);
-    for contents in [&[0x71; 50], &[0x72; 50], &[0x73; 50], CERTIFIED] {
-        store.set_factory(contents, None).unwrap();
-        store.set_owner(contents, 1, None, None).unwrap();
-        store.set_values(if contents == CERTIFIED { VALUES } else { contents }).unwrap();
-    }
-    flash
+fn halves() -> [core::ops::Range<u32>; 2] {
+    [layout().half_a, layout().half_b]
 }
 
 fn range_bytes(flash: &mut Flash, range: core::ops::Range<u32>) -> &mut [u8] {
     &mut flash.bytes_mut()[range.start as usize..range.end as usize]
 }
 
-/// Flips a bit wherever `bytes` are stored in `range`, so that these items no longer count.
-fn damage(flash: &mut Flash, range: core::ops::Range<u32>, bytes: &[u8]) {
-    let range = range_bytes(flash, range);
-    let mut damaged = 0;
-    while let Some(at) = range.windows(bytes.len()).position(|window| window == bytes) {
-        range[at] ^= 0x08;
-        damaged += 1;
-    }
-    assert!(damaged > 0, "not stored there");
+/// The bytes of an image from the chunk `at` on.
+fn chunk_bytes(flash: &mut Flash, half: core::ops::Range<u32>, at: u32) -> &mut [u8] {
+    &mut range_bytes(flash, half)[at as usize * Chunk::LEN..]
 }
 
-fn encoded(record: &Record) -> Vec<u8> {
-    record.encode(&mut [0; Record::MAX_LEN]).unwrap().to_vec()
+fn is_left(flash: &mut Flash, bytes: &[u8]) -> bool {
+    flash.bytes_mut().windows(bytes.len()).any(|window| window == bytes)
 }
 
 #[test]
 fn a_first_start_needs_a_key_once() {
     let mut flash = blank();
-    let (mut store, opened) = Store::open(&mut flash, layout()).unwrap();
-    assert!(matches!(opened, Opened::NeedsKey(Need::FirstStart)));
+    let mut store = Store::new(&mut flash, layout());
+    assert_eq!(store.open(&mut KeyBytes::new()), Ok(Opened::NeedsKey));
     assert_eq!(store.set_owner(ANCHOR, 1, None, None), Err(Error::NeedsKey));
     assert_eq!(store.reset(None), Err(Error::NeedsKey));
     assert_eq!(store.slot(Slot::Owner, &mut Scratch::new()), Err(Error::NeedsKey));
 
-    let snapshot = store.provide_key(&KEY, KeyOrigin::Derived).unwrap();
+    store.provide_key(&KEY, KeyOrigin::Derived).unwrap();
+    let snapshot = *store.snapshot();
     assert_eq!((snapshot.generation, snapshot.claim_counter), (1, 0));
     assert_eq!(snapshot.key_origin, KeyOrigin::Derived);
     assert_eq!((snapshot.factory, snapshot.owner, snapshot.list), (None, None, None));
@@ -150,20 +146,21 @@ fn a_first_start_needs_a_key_once() {
 fn slots_are_filled_and_replaced() {
     let mut flash = started();
     let mut store = open(&mut flash);
-    let first = store.set_owner(ANCHOR, 1, Some(7), None).unwrap();
+    store.set_owner(ANCHOR, 1, Some(7), None).unwrap();
+    let first = *store.snapshot();
     assert_eq!((first.claim_counter, first.watermarks.owner, first.factory), (1, Some(7), None));
     assert_eq!(first.owner.unwrap().digest, digest(ANCHOR));
     let longest = [0x5A; MAX_CONTENTS_LEN];
     for round in 0..20_u8 {
         let mut owner = longest;
         owner[0] = round;
-        let snapshot = store.set_owner(&owner, 1, None, None).unwrap();
-        assert_eq!((snapshot.owner.unwrap().len, snapshot.watermarks.owner), (640, None));
+        store.set_owner(&owner, 1, None, None).unwrap();
+        assert_eq!((store.snapshot().owner.unwrap().len, store.snapshot().watermarks.owner), (640, None));
         assert_eq!(store.slot(Slot::Owner, &mut Scratch::new()), Ok(Some(&owner[..])));
-        let snapshot = store.set_factory(&owner, Some(9)).unwrap();
-        assert_eq!(snapshot.contents(Slot::Factory).unwrap().digest, digest(&owner));
+        store.set_factory(&owner, Some(9)).unwrap();
+        assert_eq!(store.snapshot().contents(Slot::Factory).unwrap().digest, digest(&owner));
         assert_eq!(store.slot(Slot::Factory, &mut Scratch::new()), Ok(Some(&owner[..])));
-        assert_eq!(snapshot.claim_counter, 1);
+        assert_eq!(store.snapshot().claim_counter, 1);
     }
 }
 
@@ -173,7 +170,8 @@ fn a_list_is_stored_looked_up_and_replaced() {
     let mut flash = owned();
     for (version, keys) in (300..).zip([&most[..], &[], &PEERS[..1], &most[10..20], &most]) {
         let mut store = open(&mut flash);
-        let snapshot = set_list(&mut store, version, keys).unwrap();
+        set_list(&mut store, version, keys).unwrap();
+        let snapshot = *store.snapshot();
         let list = snapshot.list.unwrap();
         assert_eq!((list.version, usize::from(list.count), list.min_iat), (version, keys.len(), 7));
         assert_eq!(snapshot.watermarks.owner, Some(version));
@@ -188,7 +186,7 @@ fn a_list_is_stored_looked_up_and_replaced() {
 #[test]
 fn a_list_stays_with_its_owner_and_goes_with_it() {
     let mut flash = owned();
-    let list = |flash: &mut Flash| open(flash).current().unwrap().snapshot.list.map(|list| list.version);
+    let list = |flash: &mut Flash| open(flash).snapshot().list.map(|list| list.version);
     open(&mut flash).set_owner(ANCHOR, 1, None, None).unwrap();
     open(&mut flash).rekey(&new_key(&NEW_KEY, None), None).unwrap();
     assert_eq!(list(&mut flash), Some(201));
@@ -205,6 +203,8 @@ fn contents_that_do_not_fit_change_nothing() {
         assert_eq!(store.set_owner(bytes, 2, None, None), Err(Error::ContentsLength));
         assert_eq!(store.set_factory(bytes, None), Err(Error::ContentsLength));
         assert_eq!(store.rekey(&new_key(&NEW_KEY, None), Some(bytes)), Err(Error::ContentsLength));
+        assert_eq!(store.rekey(&new_key(&NEW_KEY, Some(bytes)), None), Err(Error::ContentsLength));
+        assert_eq!(store.reset(Some(&new_key(&NEW_KEY, Some(bytes)))), Err(Error::ContentsLength));
     }
     assert_eq!(beliefs(&mut flash), before);
 }
@@ -213,19 +213,49 @@ fn contents_that_do_not_fit_change_nothing() {
 fn a_watermark_only_rises() {
     let mut flash = owned();
     let mut store = open(&mut flash);
-    assert_eq!(store.advance_watermark(Slot::Owner, 300).unwrap().watermarks.owner, Some(300));
-    let written = store.flash.wear();
-    assert_eq!(store.advance_watermark(Slot::Owner, 299).unwrap().watermarks.owner, Some(300));
-    assert_eq!(store.advance_watermark(Slot::Owner, 300).unwrap().watermarks.factory, Some(101));
-    assert_eq!(store.flash.wear(), written);
+    store.advance_watermark(Slot::Owner, 300).unwrap();
+    assert_eq!(store.snapshot().watermarks.owner, Some(300));
+    let written = store.halves.flash.wear();
+    store.advance_watermark(Slot::Owner, 299).unwrap();
+    assert_eq!(store.snapshot().watermarks.owner, Some(300));
+    store.advance_watermark(Slot::Owner, 300).unwrap();
+    assert_eq!(store.snapshot().watermarks.factory, Some(101));
+    assert_eq!(store.halves.flash.wear(), written);
+}
+
+/// As many as there are places for, and then the whole image once.
+#[test]
+fn watermarks_are_appended_and_erase_nothing() {
+    let places = u64::from(tail::<Flash>());
+    assert_eq!(places, 24);
+    let mut flash = owned();
+    let before = flash.wear();
+    for time in 1..=2 * places + 1 {
+        let snapshot = after(&mut flash, |store| store.advance_watermark(Slot::Owner, 1000 + time));
+        assert_eq!(snapshot.watermarks, Watermarks { factory: Some(101), owner: Some(1000 + time) });
+        assert!(matches!(beliefs(&mut flash), Believes::State { snapshot: found, .. } if found == snapshot));
+        let erased = flash.wear().pages_erased - before.pages_erased;
+        assert_eq!(erased, if time <= places { 0 } else { 6 }, "after {time}");
+    }
+    assert_eq!(flash.wear().words_rewritten, 0);
+}
+
+/// u64::MAX is a time like others.
+#[test]
+fn a_watermark_may_be_anything() {
+    for time in [0, u64::MAX] {
+        let mut flash = started();
+        let snapshot = after(&mut flash, |store| store.advance_watermark(Slot::Factory, time));
+        assert_eq!(snapshot.watermarks, Watermarks { factory: Some(time), owner: None });
+        assert!(matches!(beliefs(&mut flash), Believes::State { snapshot: found, .. } if found == snapshot));
+    }
 }
 
 #[test]
 fn a_rekey_replaces_the_key_and_erases_the_old_one() {
     let mut flash = owned();
-    let snapshot = open(&mut flash)
-        .rekey(&NewKey { origin: KeyOrigin::Injected, ..new_key(&NEW_KEY, Some(ANCHOR)) }, Some(ANCHOR))
-        .unwrap();
+    let new = NewKey { origin: KeyOrigin::Injected, ..new_key(&NEW_KEY, Some(ANCHOR)) };
+    let snapshot = after(&mut flash, |store| store.rekey(&new, Some(ANCHOR)));
     assert_eq!((snapshot.generation, snapshot.key_origin), (2, KeyOrigin::Injected));
     assert_eq!((snapshot.watermarks.factory, snapshot.watermarks.owner), (Some(101), Some(201)));
     let (factory, owner) = (Some(ANCHOR.to_vec()), Some(ANCHOR.to_vec()));
@@ -233,9 +263,9 @@ fn a_rekey_replaces_the_key_and_erases_the_old_one() {
         beliefs(&mut flash),
         Believes::State { snapshot, key: NEW_KEY, factory, owner, values: Some(VALUES.to_vec()) }
     );
-    assert!(!flash.bytes_mut().windows(32).any(|window| window == KEY), "the old key is still in flash");
+    assert!(!is_left(&mut flash, &KEY), "the old key is still in flash");
     // without new contents the slots stay
-    let kept = open(&mut flash).rekey(&new_key(&KEY, None), None).unwrap();
+    let kept = after(&mut flash, |store| store.rekey(&new_key(&KEY, None), None));
     assert_eq!((kept.owner, kept.factory, kept.generation), (snapshot.owner, snapshot.factory, 3));
 }
 
@@ -243,16 +273,15 @@ fn a_rekey_replaces_the_key_and_erases_the_old_one() {
 fn a_reset_erases_what_is_the_owners_and_nothing_else() {
     let mut flash = owned();
     let Believes::State { snapshot: before, factory, .. } = beliefs(&mut flash) else { panic!() };
-    let snapshot = open(&mut flash).reset(None).unwrap();
+    let snapshot = after(&mut flash, |store| store.reset(None));
     assert_eq!((snapshot.owner, snapshot.claim_counter, snapshot.watermarks.owner), (None, 2, None));
     assert_eq!((snapshot.factory, snapshot.watermarks.factory), (before.factory, Some(101)));
     assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: KEY, factory, owner: None, values: None });
     assert_eq!(snapshot.list, None);
-    for range in [layout().list, layout().values] {
-        assert!(range_bytes(&mut flash, range).iter().all(|byte| *byte == 0xFF));
+    assert!(range_bytes(&mut flash, layout().list).iter().all(|byte| *byte == 0xFF));
+    for gone in [ANCHOR, VALUES, &PEERS[0]] {
+        assert!(!is_left(&mut flash, &gone[..8]));
     }
-    let left = range_bytes(&mut flash, layout().owner);
-    assert!(!left.windows(8).any(|window| window == &CERTIFIED[..8] || window == &ANCHOR[..8]));
     // and it can be owned again
     open(&mut flash).set_owner(ANCHOR, 3, None, None).unwrap();
     assert!(matches!(beliefs(&mut flash), Believes::State { owner: Some(_), .. }));
@@ -261,58 +290,31 @@ fn a_reset_erases_what_is_the_owners_and_nothing_else() {
 #[test]
 fn a_reset_with_a_new_key_erases_the_old_one_too() {
     let mut flash = owned();
-    let snapshot = open(&mut flash).reset(Some(new_key(&NEW_KEY, Some(ANCHOR)))).unwrap();
+    let snapshot = after(&mut flash, |store| store.reset(Some(&new_key(&NEW_KEY, Some(ANCHOR)))));
     assert_eq!((snapshot.owner, snapshot.claim_counter, snapshot.generation), (None, 2, 2));
     let factory = Some(ANCHOR.to_vec());
     assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: NEW_KEY, factory, owner: None, values: None });
-    assert!(!flash.bytes_mut().windows(32).any(|window| window == KEY), "the old key is still in flash");
+    assert!(!is_left(&mut flash, &KEY), "the old key is still in flash");
     assert!(range_bytes(&mut flash, layout().list).iter().all(|byte| *byte == 0xFF));
 }
 
 #[test]
 fn a_transfer_leaves_nothing_of_the_former_owner() {
-    for mut flash in [owned(), owned_for_long()] {
-        let Believes::State { snapshot: before, factory, .. } = beliefs(&mut flash) else { panic!() };
-        let next = &[0x4E; MAX_CONTENTS_LEN][..];
-        let snapshot = open(&mut flash).transfer(next, 2, Some(50), Some(102)).unwrap();
-        let watermarks = Watermarks { factory: before.watermarks.factory.max(Some(102)), owner: Some(50) };
-        assert_eq!((snapshot.claim_counter, snapshot.watermarks), (2, watermarks));
-        assert_eq!((snapshot.factory, snapshot.list, snapshot.values), (before.factory, None, None));
-        let owner = Some(next.to_vec());
-        assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: KEY, factory, owner, values: None });
-        for range in [layout().list, layout().values] {
-            assert!(range_bytes(&mut flash, range).iter().all(|byte| *byte == 0xFF));
-        }
-        let left = range_bytes(&mut flash, layout().owner);
-        assert!(!left.windows(8).any(|window| window == &CERTIFIED[..8] || window == &ANCHOR[..8]));
+    let mut flash = owned();
+    let Believes::State { snapshot: before, factory, .. } = beliefs(&mut flash) else { panic!() };
+    let next = &[0x4E; MAX_CONTENTS_LEN][..];
+    let snapshot = after(&mut flash, |store| store.transfer(next, 2, Some(50), Some(102)));
+    let watermarks = Watermarks { factory: Some(102), owner: Some(50) };
+    assert_eq!((snapshot.claim_counter, snapshot.watermarks), (2, watermarks));
+    assert_eq!((snapshot.factory, snapshot.list, snapshot.values), (before.factory, None, None));
+    let owner = Some(next.to_vec());
+    assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: KEY, factory, owner, values: None });
+    assert!(range_bytes(&mut flash, layout().list).iter().all(|byte| *byte == 0xFF));
+    for gone in [ANCHOR, VALUES, &PEERS[0]] {
+        assert!(!is_left(&mut flash, &gone[..8]));
     }
-}
-
-/// In one half of the list's range or in the other: the next owner's contents are found where they wait.
-#[test]
-fn a_transfer_in_force_is_carried_out_from_where_its_contents_wait() {
-    let next = &[0x4E; 300][..];
-    for side in [Side::A, Side::B] {
-        for (staged, range) in [(true, 0x00), (true, 0x5A), (true, 0xFF), (false, 0xFF)] {
-            let mut flash = owned();
-            let mut store = open(&mut flash);
-            let mut record = store.current().unwrap().next();
-            record.snapshot.forget_owner();
-            record.place(Slot::Owner, next).unwrap();
-            if staged {
-                store.half(side).write_bytes(next).unwrap();
-            } else {
-                store.half(side).wipe().unwrap();
-            }
-            store.put_mark(&Mark { wipe_owner: true, new_key: false, record }).unwrap();
-            range_bytes(&mut flash, layout().owner).fill(range);
-            match staged {
-                true => assert!(matches!(beliefs(&mut flash), Believes::State { snapshot, owner: Some(owner), .. }
-                        if snapshot == record.snapshot && owner == next)),
-                // Neither here nor there: nobody owns it, and nobody may claim it.
-                false => assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::OwnerContents)),
-            }
-        }
+    for half in halves() {
+        assert!(!chunk_bytes(&mut flash, half, PARTS + PART)[..2 * MAX_CONTENTS_LEN].contains(&CERTIFIED[0]));
     }
 }
 
@@ -323,11 +325,13 @@ fn values_are_stored_and_replaced_and_the_old_ones_erased() {
     for round in 1..20_u8 {
         let bytes = [round; MAX_CONTENTS_LEN];
         let bytes = &bytes[..if round % 2 == 0 { MAX_CONTENTS_LEN } else { usize::from(round) }];
-        let snapshot = open(&mut flash).set_values(bytes).unwrap();
+        let snapshot = after(&mut flash, |store| store.set_values(bytes));
         assert_eq!(open(&mut flash).values(&mut Scratch::new()), Ok(Some(bytes)));
         assert_eq!((snapshot.claim_counter, snapshot.owner), (0, None));
-        let left = range_bytes(&mut flash, layout().values);
-        assert!(left.iter().all(|byte| [round, 0xFF].contains(byte)), "round {round}");
+        for half in halves() {
+            let left = &chunk_bytes(&mut flash, half, PARTS + 2 * PART)[..MAX_CONTENTS_LEN];
+            assert!(left.iter().all(|byte| [round, 0xFF].contains(byte)), "round {round}");
+        }
     }
     let before = beliefs(&mut flash);
     for bytes in [&[][..], &[1; MAX_CONTENTS_LEN + 1]] {
@@ -342,80 +346,187 @@ fn counters_do_not_wrap() {
     let mut store = open(&mut flash);
     store.set_owner(ANCHOR, u32::MAX, None, None).unwrap();
     assert_eq!(store.reset(None), Err(Error::Exhausted));
-    assert_eq!(store.current().unwrap().snapshot.claim_counter, u32::MAX);
+    assert_eq!(store.reset(Some(&new_key(&NEW_KEY, None))), Err(Error::Exhausted));
+    assert_eq!(store.slot(Slot::Owner, &mut Scratch::new()), Ok(Some(ANCHOR)));
+    assert_eq!((store.snapshot().claim_counter, store.snapshot().generation), (u32::MAX, 1));
 }
 
+/// Each half is there without the other, whatever became of that: it is repaired.
 #[test]
-fn a_range_that_is_erased_is_a_fault() {
-    let ranges = [
-        (layout().keys, FaultReason::Key),
-        (layout().owner, FaultReason::RecordMissing),
-        (layout().state, FaultReason::RecordMissing),
-        (layout().list, FaultReason::List),
-        (layout().values, FaultReason::Values),
-    ];
-    for (range, reason) in ranges {
-        for fill in [0xFF, 0x00] {
-            let mut flash = owned();
-            range_bytes(&mut flash, range.clone()).fill(fill);
-            assert!(matches!(beliefs(&mut flash), Believes::Fault(_)));
-            if fill == 0xFF {
-                assert_eq!(beliefs(&mut flash), Believes::Fault(reason));
-                let mut store = open(&mut flash);
-                assert_eq!(store.provide_key(&NEW_KEY, KeyOrigin::Generated), Err(Error::Fault(reason)));
-                assert_eq!(store.set_owner(ANCHOR, 2, None, None), Err(Error::Fault(reason)));
-                assert_eq!(store.reset(None), Err(Error::Fault(reason)));
+fn a_half_is_repaired_from_the_other_one() {
+    for flash in [started(), owned()] {
+        let intact = beliefs(&mut flash.clone());
+        for half in halves() {
+            for damage in [0xFF, 0x00, 0x5A] {
+                let mut flash = flash.clone();
+                range_bytes(&mut flash, half.clone()).fill(damage);
+                assert_eq!(beliefs(&mut flash), intact);
+                let wear = flash.wear();
+                assert_eq!(beliefs(&mut flash), intact);
+                assert_eq!(flash.wear(), wear, "it was repaired once");
+                let [a, b] = halves().map(|half| range_bytes(&mut flash, half).to_vec());
+                let image = DIGEST as usize * Chunk::LEN;
+                assert!(a[..image] == b[..image]);
             }
         }
     }
 }
 
+/// Behind a half that is damaged there may be newer watermarks than behind the other one.
 #[test]
-fn a_device_that_nobody_owns_yet_keeps_its_key_too() {
-    let intact = beliefs(&mut started());
-    for (range, expected) in [
-        (layout().keys, Believes::Fault(FaultReason::Key)),
-        (layout().owner, Believes::Fault(FaultReason::RecordMissing)),
-        // all of it can be known from the other ranges
-        (layout().state, beliefs(&mut started())),
-        (layout().list, beliefs(&mut started())),
-        (layout().values, intact),
-    ] {
-        let mut flash = started();
-        range_bytes(&mut flash, range).fill(0xFF);
-        assert_eq!(beliefs(&mut flash), expected);
+fn the_newer_watermark_counts() {
+    for half in halves() {
+        for image_too in [false, true] {
+            let mut flash = owned();
+            let expected = after(&mut flash, |store| {
+                store.advance_watermark(Slot::Owner, 300)?;
+                store.advance_watermark(Slot::Factory, 301)
+            });
+            chunk_bytes(&mut flash, half.clone(), if image_too { DIGEST } else { TAIL }).fill(0xFF);
+            for _ in 0..2 {
+                assert!(matches!(beliefs(&mut flash), Believes::State { snapshot, .. } if snapshot == expected));
+            }
+            // It is behind both halves again.
+            for half in halves() {
+                let mut flash = flash.clone();
+                range_bytes(&mut flash, half.clone()).fill(0);
+                assert!(matches!(beliefs(&mut flash), Believes::State { snapshot, .. } if snapshot == expected));
+            }
+        }
+    }
+}
+
+/// What was appended to an image proves it, where its digest does not read right any more.
+#[test]
+fn an_image_is_proved_by_a_watermark_behind_it() {
+    let mut flash = owned();
+    open(&mut flash).advance_watermark(Slot::Owner, 300).unwrap();
+    let expected = beliefs(&mut flash);
+    for half in halves() {
+        chunk_bytes(&mut flash, half, DIGEST)[0] ^= 1;
+    }
+    assert_eq!(beliefs(&mut flash), expected);
+}
+
+/// The last word of a newer image was cut short. Before the other half is erased, an entry proves the image, and after that
+/// it does not matter what that word reads as.
+#[test]
+fn an_image_that_was_cut_in_its_last_word_is_proved_before_the_other_one_goes() {
+    let mut old = owned();
+    let mut new = old.clone();
+    after(&mut new, |store| store.set_owner(ANCHOR, 2, None, None));
+    let first = open(&mut new).halves.solid;
+    let half = layout().half(first);
+    // The new image in one half, the old one in the other: what is there right before the second half is erased.
+    range_bytes(&mut old, half.clone()).copy_from_slice(range_bytes(&mut new, half.clone()));
+    let expected = beliefs(&mut new);
+    let steps = (0..).map(|bytes| {
+        let mut flash = old.clone();
+        flash.cut_power_after(bytes);
+        let _ = Store::new(&mut flash, layout()).open(&mut KeyBytes::new());
+        let was_cut = flash.restore_power();
+        (bytes, flash, was_cut)
+    });
+    for (bytes, mut flash, was_cut) in steps.take(3 * PAGE + 64).step_by(7) {
+        assert!(was_cut);
+        // The half that was copied from: unless it was erased itself, or the other one is not begun yet.
+        let other = layout().half(first.other());
+        let is_begun = range_bytes(&mut flash, other.clone()) != range_bytes(&mut old.clone(), other);
+        if is_begun {
+            let last_word = &mut chunk_bytes(&mut flash, half.clone(), DIGEST)[28..32];
+            last_word.fill(0x3C);
+        }
+        let Believes::State { snapshot, .. } = beliefs(&mut flash) else { panic!("after {bytes}") };
+        assert!(matches!(&expected, Believes::State { snapshot: expected, .. } if *expected == snapshot));
     }
 }
 
 #[test]
-fn damaged_contents_and_keys_are_faults() {
-    for (range, bytes, reason) in [
-        (layout().owner, CERTIFIED, FaultReason::OwnerContents),
-        (layout().state, CERTIFIED, FaultReason::FactoryContents),
-        (layout().keys, &KEY[..], FaultReason::Key),
-        (layout().list, &PEERS[1][..], FaultReason::List),
-        (layout().values, VALUES, FaultReason::Values),
-    ] {
+fn damage_to_both_halves_is_a_fault() {
+    for [first, second] in [[0, DIGEST], [PARTS, super::image::KEY], [DIGEST, 3]] {
+        for flash in [started(), owned()] {
+            let mut flash = flash;
+            chunk_bytes(&mut flash, layout().half_a, first)[0] ^= 0x80;
+            chunk_bytes(&mut flash, layout().half_b, second)[31] ^= 0x01;
+            let fault = FaultReason::NoImage;
+            assert_eq!(beliefs(&mut flash), Believes::Fault(fault));
+            let wear = flash.wear();
+            let mut store = open(&mut flash);
+            assert_eq!(store.provide_key(&NEW_KEY, KeyOrigin::Generated), Err(Error::Fault(fault)));
+            assert_eq!(store.set_owner(ANCHOR, 2, None, None), Err(Error::Fault(fault)));
+            assert_eq!(store.advance_watermark(Slot::Owner, u64::MAX), Err(Error::Fault(fault)));
+            assert_eq!(store.reset(None), Err(Error::Fault(fault)));
+            assert_eq!(flash.wear(), wear, "nothing is written");
+        }
+    }
+}
+
+/// An owner leaves more than a first start does.
+#[test]
+fn an_owned_device_whose_halves_are_erased_and_damaged_does_not_start_anew() {
+    let mut flash = after_reset_of_list(owned());
+    for [erased, damaged] in [halves(), [layout().half_b, layout().half_a]] {
+        let mut flash = flash.clone();
+        range_bytes(&mut flash, erased).fill(0xFF);
+        chunk_bytes(&mut flash, damaged, 0)[..Chunk::LEN].fill(0xFF);
+        assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::NoImage));
+    }
+    // Of a device that nobody owns and nobody made, no more is left than of a first start.
+    flash = started();
+    range_bytes(&mut flash, layout().half_a).fill(0xFF);
+    chunk_bytes(&mut flash, layout().half_b, 0)[..Chunk::LEN].fill(0xFF);
+    assert_eq!(beliefs(&mut flash), Believes::NeedsKey);
+}
+
+/// A device with an owner and without a list.
+fn after_reset_of_list(mut flash: Flash) -> Flash {
+    open(&mut flash).reset(None).unwrap();
+    open(&mut flash).set_owner(ANCHOR, 3, None, None).unwrap();
+    flash
+}
+
+#[test]
+fn a_list_that_is_damaged_is_a_fault() {
+    for damage in [|byte: &mut u8| *byte = 0xFF, |byte: &mut u8| *byte = 0, |byte: &mut u8| *byte ^= 4] {
         let mut flash = owned();
-        damage(&mut flash, range.clone(), bytes);
-        assert_eq!(beliefs(&mut flash), Believes::Fault(reason));
-        // also where an older value of the same item comes back
-        let mut flash = owned_for_long();
-        damage(&mut flash, range, bytes);
-        assert_eq!(beliefs(&mut flash), Believes::Fault(reason));
+        range_bytes(&mut flash, layout().list).iter_mut().for_each(damage);
+        assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::List));
     }
 }
 
 #[test]
-fn contents_damaged_after_opening_are_not_served() {
-    for mut flash in [owned(), owned_for_long()] {
+fn contents_damaged_after_opening_are_not_served_and_repaired() {
+    let mut flash = owned();
+    let intact = beliefs(&mut flash);
+    let mut store = open(&mut flash);
+    let solid = store.halves.layout.half(store.halves.solid);
+    for (part, fault) in [(0, FaultReason::FactoryContents), (1, FaultReason::OwnerContents), (2, FaultReason::Values)]
+    {
+        chunk_bytes(store.halves.flash, solid.clone(), PARTS + part * PART)[3] ^= 8;
+        let mut scratch = Scratch::new();
+        let read = match part {
+            0 => store.slot(Slot::Factory, &mut scratch),
+            1 => store.slot(Slot::Owner, &mut scratch),
+            _ => store.values(&mut scratch),
+        };
+        assert_eq!(read, Err(Error::Fault(fault)));
+    }
+    assert_eq!(store.open(&mut KeyBytes::new()), Ok(Opened::Ready));
+    assert_eq!(beliefs(&mut flash), intact);
+}
+
+/// What a commit keeps was compared before it is copied.
+#[test]
+fn a_commit_does_not_keep_what_was_damaged_since() {
+    for half in halves() {
+        let mut flash = owned();
+        let Believes::State { key, factory, .. } = beliefs(&mut flash) else { panic!() };
         let mut store = open(&mut flash);
-        damage(store.flash, layout().owner, CERTIFIED);
-        let fault = FaultReason::OwnerContents;
-        assert_eq!(store.slot(Slot::Owner, &mut Scratch::new()), Err(Error::Fault(fault)));
-        assert!(matches!(store.reload(), Opened::Fault(reason) if reason == fault));
-        assert_eq!(store.set_owner(ANCHOR, 2, None, None), Err(Error::Fault(fault)));
-        assert_eq!(store.slot(Slot::Factory, &mut Scratch::new()), Err(Error::Fault(fault)));
+        chunk_bytes(store.halves.flash, half.clone(), PARTS)[3] ^= 8;
+        chunk_bytes(store.halves.flash, half, super::image::KEY)[3] ^= 8;
+        store.set_owner(ANCHOR, 2, None, None).unwrap();
+        assert!(matches!(beliefs(&mut flash), Believes::State { key: found, factory: contents, .. }
+            if found == key && contents == factory));
     }
 }
 
@@ -423,48 +534,12 @@ fn contents_damaged_after_opening_are_not_served() {
 fn a_list_damaged_after_opening_is_not_asked() {
     let mut flash = owned();
     let mut store = open(&mut flash);
-    damage(store.flash, layout().list, &PEERS[2]);
+    let range = range_bytes(store.halves.flash, layout().list);
+    let at = range.windows(32).position(|window| window == PEERS[2]).unwrap();
+    range[at] ^= 8;
     // Neither for the key that is damaged, nor for another.
     for key in &PEERS {
         assert_eq!(store.is_listed(key), Err(Error::Fault(FaultReason::List)));
-    }
-}
-
-#[test]
-fn a_lost_state_range_and_an_older_record_are_not_a_first_start() {
-    let mut flash = started();
-    let snapshot = open(&mut flash).set_factory(CERTIFIED, None).unwrap();
-    let record = encoded(&open(&mut flash).current().unwrap());
-    damage(&mut flash, layout().owner, &record);
-    range_bytes(&mut flash, layout().state).fill(0xFF);
-    assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::RecordMissing));
-    assert!(snapshot.factory.is_some());
-}
-
-#[test]
-fn a_reset_in_force_is_carried_out_whatever_the_owner_range_holds() {
-    for fill in [0x00, 0x5A, 0xFF] {
-        let mut flash = owned();
-        let mut store = open(&mut flash);
-        let mut record = store.current().unwrap().next();
-        record.snapshot.forget_owner();
-        store.put_mark(&Mark { wipe_owner: true, new_key: false, record }).unwrap();
-        range_bytes(&mut flash, layout().owner).fill(fill);
-        let snapshot = record.snapshot;
-        let factory = Some(CERTIFIED.to_vec());
-        assert_eq!(beliefs(&mut flash), Believes::State { snapshot, key: KEY, factory, owner: None, values: None });
-    }
-}
-
-#[test]
-fn one_damaged_record_is_made_good_by_the_other() {
-    let mut flash = owned();
-    let intact = beliefs(&mut flash);
-    let record = encoded(&open(&mut flash).current().unwrap());
-    for range in [layout().owner, layout().state] {
-        damage(&mut flash, range.clone(), &record);
-        assert_eq!(beliefs(&mut flash), intact);
-        assert!(range_bytes(&mut flash, range).windows(record.len()).any(|window| window == record), "not healed");
     }
 }
 
@@ -498,7 +573,7 @@ fn a_range_put_back_in_time_never_brings_back_an_older_state() {
     for (now, flash) in history.iter().enumerate() {
         let expected = beliefs(&mut flash.clone());
         for before in &history[..now] {
-            for range in [layout().keys, layout().owner, layout().state, layout().list, layout().values] {
+            for range in [layout().half_a, layout().half_b, layout().list] {
                 let mut flash = flash.clone();
                 range_bytes(&mut flash, range.clone()).copy_from_slice(range_bytes(&mut before.clone(), range));
                 match beliefs(&mut flash) {
@@ -515,44 +590,118 @@ fn a_range_put_back_in_time_never_brings_back_an_older_state() {
 }
 
 #[test]
-fn records_too_far_apart_are_a_fault() {
-    for range in [layout().owner, layout().state] {
+fn images_too_far_apart_are_a_fault() {
+    for half in halves() {
         let mut flash = started();
-        let old = range_bytes(&mut flash, range.clone()).to_vec();
+        let old = range_bytes(&mut flash, half.clone()).to_vec();
         let mut store = open(&mut flash);
-        store.advance_watermark(Slot::Owner, 1).unwrap();
-        store.advance_watermark(Slot::Owner, 2).unwrap();
-        range_bytes(&mut flash, range).copy_from_slice(&old);
-        assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::RecordsDisagree));
+        store.set_owner(ANCHOR, 1, None, None).unwrap();
+        store.set_owner(CERTIFIED, 1, None, None).unwrap();
+        range_bytes(&mut flash, half).copy_from_slice(&old);
+        assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::ImagesDisagree));
     }
+}
+
+/// Two devices, both with as many commits: their halves do not make one.
+#[test]
+fn halves_of_two_devices_are_a_fault() {
+    let (mut flash, mut other) = (started(), blank());
+    open(&mut other).provide_key(&NEW_KEY, KeyOrigin::Generated).unwrap();
+    let half = layout().half_b;
+    range_bytes(&mut flash, half.clone()).copy_from_slice(range_bytes(&mut other, half));
+    assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::ImagesDisagree));
 }
 
 #[test]
 fn flash_with_foreign_bytes_is_not_a_first_start() {
-    for address in [0, 200, 3 * PAGE, 5 * PAGE + 300, blank().bytes_mut().len() - 1] {
+    for address in [0, 400, 3 * PAGE, 5 * PAGE + 300, 7 * PAGE, blank().bytes_mut().len() - 1] {
         let mut flash = blank();
         flash.bytes_mut()[address..].fill(0x42);
         assert!(matches!(beliefs(&mut flash), Believes::Fault(_)), "at {address}");
     }
 }
 
-/// The record of an older firmware, or of a newer one, is neither understood nor taken for blank flash.
+/// An image of newer firmware, whole or not, is neither understood nor taken for blank flash.
 #[test]
 fn another_format_is_a_fault() {
-    for format in [2, 4] {
-        for (areas, reason) in [
-            (&[Area::State][..], FaultReason::UnknownFormat),
-            (&[Area::Owner, Area::State], FaultReason::UnknownFormat),
-            (&[Area::Owner], FaultReason::RecordMissing),
-        ] {
+    for format in [FORMAT - 1, FORMAT + 1] {
+        for is_whole in [false, true] {
             let mut flash = owned();
-            let mut bytes = encoded(&open(&mut flash).current().unwrap());
-            bytes[1] = format;
-            for area in areas {
-                open(&mut flash).region(*area).put(Item::Record, &bytes, &mut Scratch::new()).unwrap();
+            for half in halves() {
+                let image = chunk_bytes(&mut flash, half, 0);
+                image[MAGIC.len()] = format;
+                let end = DIGEST as usize * Chunk::LEN;
+                let whole = digest(&image[..end]);
+                image[end..][..32].copy_from_slice(if is_whole { &whole } else { &[0; 32] });
             }
-            assert_eq!(beliefs(&mut flash), Believes::Fault(reason), "{format}");
+            let before = flash.clone();
+            assert_eq!(beliefs(&mut flash), Believes::Fault(FaultReason::UnknownFormat), "{format}");
+            assert!(flash.bytes_mut() == before.clone().bytes_mut(), "it was touched");
         }
+    }
+}
+
+/// What firmware 0.1 had in its range *keys*, which began where the first half begins: a page of sequential-storage with the
+/// key as its only item.
+#[test]
+fn storage_of_firmware_0_1_is_refused_by_name() {
+    const HEADER: [u8; 8] = [0xe3, 0x16, 0x98, 0x63, 0x21, 0x00, 0xad, 0xe5];
+    fn refuses<const WORD: usize>() {
+        let layout = Layout::smallest::<RamFlash<Vec<u8>, WORD, 4096>>(0);
+        let mut flash = RamFlash::<_, WORD, 4096>::erased(vec![0; 10 * 4096]);
+        flash.bytes_mut()[..WORD].fill(0);
+        flash.bytes_mut()[WORD..][..8].copy_from_slice(&HEADER);
+        let item = [&[2][..], &KEY].concat();
+        flash.bytes_mut()[WORD + 8_usize.next_multiple_of(WORD)..][..33].copy_from_slice(&item);
+        // A record, where the list is now.
+        flash.bytes_mut()[2 * 4096..][..WORD].fill(0);
+        let before = flash.clone();
+        let mut store = Store::new(&mut flash, layout);
+        assert_eq!(store.open(&mut KeyBytes::new()), Ok(Opened::Fault(FaultReason::Firmware0_1)));
+        assert_eq!(store.provide_key(&KEY, KeyOrigin::Generated), Err(Error::Fault(FaultReason::Firmware0_1)));
+        assert!(flash.bytes_mut() == before.clone().bytes_mut(), "it was touched");
+    }
+    refuses::<4>();
+    refuses::<8>();
+    refuses::<16>();
+    refuses::<32>();
+    assert!(FaultReason::Firmware0_1.to_string().contains("firmware 0.1"));
+}
+
+#[test]
+fn the_record_has_room_for_members_to_come() {
+    let contents = Some(Contents { digest: [0xEE; 32], len: 640 });
+    let list = List { mode: ListMode::Revoked, side: Side::B, ..List::of(&claims(u64::MAX, &PEERS)).unwrap() };
+    let largest = Image {
+        number: u32::MAX,
+        first: Side::B,
+        snapshot: Snapshot {
+            generation: u32::MAX,
+            key_origin: KeyOrigin::Derived,
+            claim_counter: u32::MAX,
+            factory: contents,
+            owner: contents,
+            watermarks: Watermarks { factory: Some(u64::MAX), owner: Some(0) },
+            list: Some(list),
+            values: contents,
+        },
+        digest: [0; 32],
+    };
+    let mut record = [0; size_of::<Record>()];
+    largest.encode(&mut record);
+    let used = record.iter().rposition(|byte| *byte != 0xFF).unwrap() + 1;
+    assert_eq!((used, record.len()), (188, 320), "a key of 32 bytes, and length and digest of a signed list");
+    for image in [largest, Image { snapshot: Snapshot { list: None, ..largest.snapshot }, ..Image::NONE }, Image::NONE]
+    {
+        let mut read = Image::NONE;
+        image.encode(&mut record);
+        assert_eq!(read.decode(&mut record), Some(()));
+        assert_eq!(read, image);
+    }
+    for (at, wrong) in [(0, b'D'), (4, FORMAT + 1), (5, 0x20), (6, 99), (7, 99)] {
+        largest.encode(&mut record);
+        record[at] = wrong;
+        assert_eq!({ largest }.decode(&mut record), None, "{at}");
     }
 }
 
@@ -561,40 +710,25 @@ fn layouts_are_checked() {
     let check = |change: fn(&mut Layout)| {
         let mut layout = layout();
         change(&mut layout);
-        Store::open(&mut blank(), layout).map(|_| ()).unwrap_err()
+        Store::new(&mut blank(), layout).open(&mut KeyBytes::new()).unwrap_err()
     };
     let page = PAGE as u32;
     let pages = |from: u32, to: u32| from * page..to * page;
-    let smallest = Layout {
-        keys: pages(0, 2),
-        owner: pages(2, 6),
-        state: pages(6, 10),
-        list: pages(10, 14),
-        values: pages(14, 16),
-    };
-    assert_eq!(layout(), smallest);
-    assert_eq!(check(|layout| layout.keys.start = 4), LayoutError::NotAligned);
-    assert_eq!(check(|layout| layout.keys.end = 1024), LayoutError::TooSmall);
-    assert_eq!(check(|layout| layout.owner.start = layout.owner.end), LayoutError::TooSmall);
-    assert_eq!(check(|layout| layout.state.start += 1024), LayoutError::TooSmall);
+    assert_eq!(layout(), Layout { half_a: pages(0, 3), half_b: pages(3, 6), list: pages(6, 12) });
+    assert_eq!(check(|layout| layout.half_a.start = 4), LayoutError::NotAligned);
+    assert_eq!(check(|layout| layout.half_a.end = 1024), LayoutError::TooSmall);
+    assert_eq!(check(|layout| layout.half_b.start = layout.half_b.end), LayoutError::TooSmall);
     assert_eq!(check(|layout| layout.list.start += 1024), LayoutError::TooSmall);
-    assert_eq!(check(|layout| layout.values.start += 1024), LayoutError::TooSmall);
-    assert_eq!(check(|layout| layout.list.end += 1024), LayoutError::Overlap);
-    assert_eq!(check(|layout| layout.values.end += 1024), LayoutError::OutOfBounds);
-    assert_eq!(check(|layout| layout.state.end += 1024), LayoutError::Overlap);
-    assert_eq!(check(|layout| layout.owner.end += 1024), LayoutError::Overlap);
-    assert_eq!(check(|layout| layout.keys = 1024..3072), LayoutError::Overlap);
+    assert_eq!(check(|layout| layout.list.end += 1024), LayoutError::OutOfBounds);
+    assert_eq!(check(|layout| layout.half_a.end += 1024), LayoutError::Overlap);
+    assert_eq!(check(|layout| layout.half_b.end += 1024), LayoutError::Overlap);
+    assert_eq!(check(|layout| layout.half_b = 1024..4096), LayoutError::Overlap);
     let large = Layout::smallest::<RamFlash<Vec<u8>, 4, 4096>>(4096);
-    assert_eq!(
-        large,
-        Layout {
-            keys: 4096..12288,
-            owner: 12288..20480,
-            state: 20480..28672,
-            list: 28672..36864,
-            values: 36864..45056
-        }
-    );
+    assert_eq!(large, Layout { half_a: 4096..8192, half_b: 8192..12288, list: 12288..20480 });
+    let medium = Layout::smallest::<RamFlash<Vec<u8>, 8, 2048>>(0);
+    assert_eq!(medium, Layout { half_a: 0..4096, half_b: 4096..8192, list: 8192..16384 });
+    // However large the pages are, opening reads no more of them.
+    assert_eq!((tail::<RamFlash<Vec<u8>, 8, 2048>>(), tail::<RamFlash<Vec<u8>, 4, 65536>>()), (56, 56));
 }
 
 #[test]
@@ -606,14 +740,34 @@ fn no_word_is_programmed_twice() {
         set_list(&mut store, round.into(), &[[round; 32]; 40]).unwrap();
         set_list(&mut store, round.into(), &[[round; 32]; 50]).unwrap();
         store.rekey(&new_key(&[round; 32], Some(&[round; 400])), None).unwrap();
+        store.advance_watermark(Slot::Factory, 1000 + u64::from(round)).unwrap();
         store.set_values(&[round; 600]).unwrap();
         store.set_values(&[round; 610]).unwrap();
         store.transfer(&[round; 640], 2, None, None).unwrap();
         store.reset(None).unwrap();
     }
-    let Wear { words_rewritten, pages_erased, .. } = flash.wear();
-    assert_eq!(words_rewritten, 0);
-    assert!(pages_erased > 30 * (2 + 3), "pages were not even reused: {pages_erased}");
+    assert_eq!(flash.wear().words_rewritten, 0);
+}
+
+/// What docs/storage.md says of wear: the pages of both halves for each commit, and those of a list.
+#[test]
+fn a_commit_erases_each_half_once() {
+    const HALF: u64 = 3;
+    let commits: [(Operation, u64); 7] = [
+        (|store| store.set_factory(CERTIFIED, Some(100)), 2 * HALF),
+        (|store| store.set_owner(ANCHOR, 1, Some(200), None), 2 * HALF),
+        (|store| store.advance_watermark(Slot::Owner, 201), 0),
+        (|store| set_list(store, 1, &PEERS), 2 * HALF + 3),
+        (|store| store.set_values(VALUES), 2 * HALF),
+        (|store| store.rekey(&new_key(&NEW_KEY, None), None), 2 * HALF),
+        (|store| store.reset(None), 2 * HALF + 6),
+    ];
+    let mut flash = started();
+    for (number, (commit, erases)) in commits.into_iter().enumerate() {
+        let Wear { pages_erased: before, .. } = flash.wear();
+        after(&mut flash, commit);
+        assert_eq!(flash.wear().pages_erased - before, erases, "commit {number}");
+    }
 }
 
 /// Flash that forgets some of what is written to it, without saying so.
@@ -654,18 +808,28 @@ impl NorFlash for Forgetful<'_> {
 fn a_write_that_was_forgotten_is_repeated_or_reported() {
     let mut flash = started();
     let before = beliefs(&mut flash);
-    let commit = |flash: &mut Flash, forgotten| {
-        let (mut store, _) = Store::open(Forgetful { flash, writes: 0, forgotten }, layout()).unwrap();
-        (store.set_owner(ANCHOR, 2, None, None), store.flash.writes)
+    let commit = |flash: &mut Flash, forgotten, watermark: bool| {
+        let mut store = Store::new(Forgetful { flash, writes: 0, forgotten }, layout());
+        store.open(&mut KeyBytes::new()).unwrap();
+        let result = match watermark {
+            true => store.advance_watermark(Slot::Owner, 7),
+            false => store.set_owner(ANCHOR, 2, None, None),
+        };
+        (result.map(|()| *store.snapshot()), store.halves.flash.writes)
     };
-    let (result, writes) = commit(&mut flash.clone(), 0..0);
-    assert!(writes > 6, "contents and two records");
-    for number in 0..writes {
-        let mut flash = flash.clone();
-        assert_eq!(commit(&mut flash, number..number + 1).0, result);
-        assert!(matches!(beliefs(&mut flash), Believes::State { snapshot, .. } if Ok(snapshot) == result));
+    for (watermark, least) in [(false, 2 * (6 + 1 + 3 + 1)), (true, 2)] {
+        let (result, writes) = commit(&mut flash.clone(), 0..0, watermark);
+        assert!(writes >= least, "{writes}");
+        for number in 0..writes {
+            let mut flash = flash.clone();
+            assert_eq!(commit(&mut flash, number..number + 1, watermark).0, result);
+            assert!(matches!(beliefs(&mut flash), Believes::State { snapshot, .. } if Ok(snapshot) == result));
+        }
     }
-    assert_eq!(commit(&mut flash, 0..u32::MAX).0, Err(Error::NotDurable));
+    let mut forgotten = flash.clone();
+    assert_eq!(commit(&mut forgotten, 0..u32::MAX, false).0, Err(Error::NotDurable));
+    assert_eq!(beliefs(&mut forgotten), before);
+    assert_eq!(commit(&mut flash, 0..u32::MAX, true).0, Err(Error::NotDurable));
     assert_eq!(beliefs(&mut flash), before);
 }
 
@@ -673,18 +837,20 @@ fn a_write_that_was_forgotten_is_repeated_or_reported() {
 fn after_an_error_the_store_goes_on_from_what_is_in_flash() {
     let mut flash = owned();
     let mut store = open(&mut flash);
-    store.flash.cut_power_after(100);
+    store.halves.flash.cut_power_after(100);
     assert!(matches!(store.set_owner(ANCHOR, 2, None, None), Err(Error::Flash(_))));
-    assert!(matches!(store.reload(), Opened::Fault(FaultReason::Flash)));
-    store.flash.restore_power();
-    assert!(matches!(store.reload(), Opened::Ready { snapshot, .. } if snapshot.claim_counter == 1));
-    assert_eq!(store.set_owner(ANCHOR, 2, None, None).unwrap().claim_counter, 2);
+    assert_eq!(store.open(&mut KeyBytes::new()), Ok(Opened::Fault(FaultReason::Flash)));
+    store.halves.flash.restore_power();
+    assert_eq!(store.open(&mut KeyBytes::new()), Ok(Opened::Ready));
+    assert_eq!(store.snapshot().claim_counter, 1);
+    store.set_owner(ANCHOR, 2, None, None).unwrap();
+    assert_eq!(store.snapshot().claim_counter, 2);
 
-    // in the middle of a rekey, another key is due before anything else
-    store.flash.cut_power_after(700);
+    // in the middle of a rekey: the old key is there, and the next commit follows it
+    store.halves.flash.cut_power_after(700);
     assert!(matches!(store.rekey(&new_key(&NEW_KEY, None), None), Err(Error::Flash(_))));
-    store.flash.restore_power();
-    assert_eq!(store.set_owner(ANCHOR, 3, None, None), Err(Error::NeedsKey));
-    assert_eq!(store.provide_key(&[0x33; 32], KeyOrigin::Generated).unwrap().generation, 2);
-    assert!(matches!(beliefs(&mut flash), Believes::State { key, .. } if key == [0x33; 32]));
+    store.halves.flash.restore_power();
+    store.set_owner(ANCHOR, 3, None, None).unwrap();
+    assert_eq!((store.snapshot().generation, store.snapshot().claim_counter), (1, 3));
+    assert!(matches!(beliefs(&mut flash), Believes::State { key: KEY, .. }));
 }

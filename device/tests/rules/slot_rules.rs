@@ -2,9 +2,8 @@
 //! role. What is expected is stated here once more, in the words of the protocol, and asked of a device over the wire.
 
 use cbor_schemas::{ClaimPolicy, DeviceCertificateClaims, ListMode, SlotContents, SlotState};
-use device::store::Store;
 
-use crate::common::{NOW, Owner, Request, Response, TestDevice, Visitor, encoded, layout, post, put, slot_request};
+use crate::common::{NOW, Owner, Request, Response, TestDevice, Visitor, encoded, opened, post, put, slot_request};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
@@ -169,7 +168,7 @@ impl People {
             let certificate = (factory == SlotState::Certified).then(|| self.factory.issuer.certify(&mut device));
             let anchor = self.factory.issuer.public().cose_key();
             let contents = SlotContents { anchor, certificate: certificate.as_deref() };
-            let (mut store, _) = Store::open(device.flash.clone(), layout()).unwrap();
+            let (mut store, _) = opened(&device.flash);
             store.set_factory(&encoded(|out| contents.encode(out)), Some(NOW)).unwrap();
         }
         device.flash.bytes()

@@ -64,8 +64,8 @@ static IMAGES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| {
     };
     let certified = with_owner(Some(&signed(Kind::DeviceCertificate, &encoded(|out| claims.encode(out)))));
     let mut fault = certified.clone();
-    let keys = Flash::layout().keys;
-    fault[keys.start as usize..keys.end as usize].fill(0);
+    let layout = Flash::layout();
+    fault[layout.half_a.start as usize..layout.half_b.end as usize].fill(0);
     [Flash::erased().contents(), unowned.flash().contents(), with_owner(None), certified, fault]
 });
 

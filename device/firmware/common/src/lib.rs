@@ -1,6 +1,6 @@
 //! What the firmware of every board shares: what it decides as a product, a light at `/led`, and the way to start over
-//! after a panic. All else is in [`device_embassy`], for firmware of any product. A board file brings its [`Hardware`]
-//! and an LED, and [`run`]s them, or [`run_usb`].
+//! after a panic. All else is in [`device_embassy`], for firmware of any product. A board file has a
+//! [`Place`], starts the device there with its flash and random numbers, and [`run`]s it on its port, or [`run_usb`]s it.
 //!
 //! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the serial line, the report
 //! line first.
@@ -23,10 +23,14 @@ use embedded_io_async::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
 use rand_core::CryptoRngCore;
 
+#[cfg(feature = "usb")]
+pub use device_embassy::usb::Address;
 pub use device_embassy::{
-    Hardware, SEND_LEN, ServerMemory, button::NoButton, console, led::Led, link_layout, memory, now_ms, prepare,
-    refuse, start,
+    SEND_LEN, SharedServer, button::NoButton, console, led::Led, link_layout, now_ms, prepare, refuse,
 };
+
+/// The place of a device whose peers have addresses of type `A`: a static of the board file.
+pub type Place<A, F, R> = device_embassy::Place<A, F, R, Led>;
 
 /// The Private Enterprise Number in device IDs: 32473 is for documentation (RFC 5612). Whoever ships a product puts the
 /// one of their organisation here.
@@ -57,7 +61,12 @@ pub const fn config(device: DeviceId, firmware: &'static str, operation_ms: u32)
 
 /// The commissionable device on one UART, for ever; on is high for the LED.
 // Not an async function, whose future would hold all of it twice.
-pub fn run<F, R, P, N>(config: Config, hardware: Hardware<F, R, P, N>, led: impl OutputPin) -> impl Future
+pub fn run<F, R, P, N>(
+    server: &'static SharedServer<(), F, R, Led>,
+    port: P,
+    button: N,
+    led: impl OutputPin,
+) -> impl Future
 where
     F: NorFlash,
     R: CryptoRngCore,
@@ -65,14 +74,15 @@ where
     N: InputPin,
 {
     start_log();
-    select(device_embassy::run(config, Led, hardware), led::run(led))
+    select(device_embassy::run(server, port, button), led::run(led))
 }
 
 /// The commissionable device on a USB cable, for ever. `product` is what a host shows of it, at most 31 characters.
 #[cfg(feature = "usb")]
 pub fn run_usb<F, R, D, N>(
-    config: Config,
-    hardware: Hardware<F, R, D, N>,
+    server: &'static SharedServer<Address, F, R, Led>,
+    port: D,
+    button: N,
     led: impl OutputPin,
     product: &'static str,
 ) -> impl Future
@@ -83,7 +93,7 @@ where
     N: InputPin,
 {
     start_log();
-    select(device_embassy::run_usb(config, Led, hardware, "Commissioning", product), led::run(led))
+    select(device_embassy::run_usb(server, port, button, "Commissioning", product), led::run(led))
 }
 
 /// Sends what the [`log`] facade is given, levels *info* and above, to the console. Once is enough.

@@ -9,7 +9,7 @@ mod uart;
 
 use cortex_m_rt::{entry, exception};
 use device::store::Layout;
-use firmware::{Hardware, NoButton, config, device_id, run};
+use firmware::{Led, NoButton, Place, SharedServer, config, device_id, run};
 use firmware_emulated::{
     led::NoLed,
     page::Generator,
@@ -24,24 +24,21 @@ const HERTZ: u32 = 142_000_000;
 /// The interrupt of UART 0.
 const UART: u16 = 10;
 
+static PLACE: Place<(), SpiNor, Generator> = Place::new();
+
 #[embassy_executor::task]
-async fn commissioning(uid: [u8; 8], rng: Generator) {
-    let Some(device) = device_id("sf2", &uid) else { return };
-    let config = config(device, concat!("emcraft-sf2 ", env!("CARGO_PKG_VERSION")), 50);
-    let hardware = Hardware {
-        flash: SpiNor::new(Spi::start()),
-        layout: Layout::smallest::<SpiNor>(0),
-        rng,
-        port: Uart::start(Uart16550, UART),
-        button: NoButton,
-    };
-    run(config, hardware, NoLed).await;
+async fn commissioning(server: &'static SharedServer<(), SpiNor, Generator, Led>) {
+    run(server, Uart::start(Uart16550, UART), NoButton, NoLed).await;
 }
 
 #[entry]
 fn main() -> ! {
     start(HERTZ, |spawner, uid, rng| {
-        if let Ok(task) = commissioning(uid, rng) {
+        let Some(device) = device_id("sf2", &uid) else { return };
+        let config = config(device, concat!("emcraft-sf2 ", env!("CARGO_PKG_VERSION")), 50);
+        let flash = SpiNor::new(Spi::start());
+        let Some(server) = PLACE.start(config, Led, flash, Layout::smallest::<SpiNor>(0), rng) else { return };
+        if let Ok(task) = commissioning(server) {
             spawner.spawn(task);
         }
     })

@@ -68,8 +68,7 @@ impl ReadNorFlash for SpiNor {
 }
 
 impl NorFlash for SpiNor {
-    /// The chip programs bytes. Words of four keep what is written through two power cuts: see docs/storage.md.
-    const WRITE_SIZE: usize = 4;
+    const WRITE_SIZE: usize = 1;
     const ERASE_SIZE: usize = SECTOR as usize;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {

@@ -18,7 +18,7 @@ use device::{
 };
 use embassy_futures::select::select;
 use embassy_time::Instant;
-use firmware::{Led, config, console, device_id, memory, now_ms, prepare, start, start_log};
+use firmware::{Led, Place, config, console, device_id, now_ms, prepare, start_log};
 use firmware_emulated::{
     page::Generator,
     uart::{Uart, on_interrupt},
@@ -37,20 +37,21 @@ const UART: u16 = 5;
 /// Run-mode clock configuration: bits 23 to 26 divide the PLL's 200 MHz, bit 22 uses the divisor.
 const CLOCK_CONFIGURATION: usize = 0x400F_E060;
 
-/// As little flash as the storage takes: sixteen pages of 1 KiB.
-type Flash = RamFlash<&'static mut [u8; 16 * 1024], 4, 1024>;
-static CELLS: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
+/// As little flash as the storage takes: twelve pages of 1 KiB.
+type Flash = RamFlash<&'static mut [u8; 12 * 1024], 4, 1024>;
+static CELLS: ConstStaticCell<[u8; 12 * 1024]> = ConstStaticCell::new([0; 12 * 1024]);
+static PLACE: Place<(), Flash, Generator> = Place::new();
 
 /// Making a key takes longer than this, and looking whether one is to be made does not.
 const PREPARED_US: u64 = 100;
 
 /// Tells how long the device takes for each datagram.
-struct Metered<S>(S);
+struct Metered<'s, S>(&'s RefCell<S>);
 
-impl<A, S: Service<A>> Service<A> for Metered<S> {
+impl<A, S: Service<A>> Service<A> for Metered<'_, S> {
     fn handle(&mut self, from: A, datagram: &mut [u8], now: u64, out: &mut [u8]) -> Option<usize> {
         let (before, received) = (Instant::now(), datagram.len());
-        let answered = self.0.handle(from, datagram, now, out);
+        let answered = self.0.try_borrow_mut().ok()?.handle(from, datagram, now, out);
         let took = before.elapsed().as_micros();
         log::info!("cost: {received} bytes in, {} bytes out, {took} us", answered.unwrap_or(0));
         answered
@@ -58,7 +59,7 @@ impl<A, S: Service<A>> Service<A> for Metered<S> {
 
     fn prepare(&mut self, now: u64) -> Option<u64> {
         let before = Instant::now();
-        let again = self.0.prepare(now);
+        let again = self.0.try_borrow_mut().ok()?.prepare(now);
         let took = before.elapsed().as_micros();
         // It has nothing to do most of the time.
         if took >= PREPARED_US {
@@ -90,8 +91,7 @@ async fn commissioning(uid: [u8; 8], mut rng: Generator) {
 
     let config = config(device, concat!("lm3s6965evb ", env!("CARGO_PKG_VERSION")), 100);
     let (flash, layout) = (Flash::erased(CELLS.take()), Layout::smallest::<Flash>(0));
-    let Some(memory) = memory!(()) else { return };
-    let Ok(server) = start(config, Led, flash, layout, rng, memory) else { return };
+    let Some(server) = PLACE.start(config, Led, flash, layout, rng) else { return };
     let server = RefCell::new(Metered(server));
     let mut serial = Serial::new(Uart::start(Pl011, UART), ());
     select(serve(&server, &mut serial, now_ms, console::next_line), prepare(&server)).await;

@@ -10,14 +10,17 @@ use embassy_nrf::{
     bind_interrupts,
     buffered_uarte::{BufferedUarte, InterruptHandler},
     gpio::{Input, Level, Output, OutputDrive, Pull},
+    mode::Blocking,
     nvmc::Nvmc,
     peripherals::UARTE0,
     rng::Rng,
     uarte,
 };
-use firmware::{Hardware, config, run};
+use firmware::{Led, Place, config, run};
 
 use board::LAYOUT;
+
+static PLACE: Place<(), Nvmc<'static>, Rng<'static, Blocking>> = Place::new();
 
 bind_interrupts!(struct Interrupts {
     UARTE0 => InterruptHandler<UARTE0>;
@@ -46,12 +49,8 @@ async fn main(_spawner: Spawner) {
         &mut to_send,
     );
     let config = config(device, concat!("nrf52840-dk ", env!("CARGO_PKG_VERSION")), 30);
-    let hardware = Hardware {
-        flash: Nvmc::new(board.NVMC),
-        layout: LAYOUT,
-        rng,
-        port,
-        button: ActiveLow(Input::new(board.P0_11, Pull::Up)),
-    };
-    run(config, hardware, ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard))).await;
+    let Some(server) = PLACE.start(config, Led, Nvmc::new(board.NVMC), LAYOUT, rng) else { return };
+    let button = ActiveLow(Input::new(board.P0_11, Pull::Up));
+    let led = ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard));
+    run(server, port, button, led).await;
 }

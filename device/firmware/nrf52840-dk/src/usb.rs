@@ -9,6 +9,7 @@ use embassy_executor::Spawner;
 use embassy_nrf::{
     bind_interrupts,
     gpio::{Input, Level, Output, OutputDrive, Pull},
+    mode::Blocking,
     nvmc::Nvmc,
     peripherals::USBD,
     rng::Rng,
@@ -17,9 +18,11 @@ use embassy_nrf::{
         vbus_detect::{self, HardwareVbusDetect},
     },
 };
-use firmware::{Hardware, config, run_usb};
+use firmware::{Address, Led, Place, config, run_usb};
 
 use board::LAYOUT;
+
+static PLACE: Place<Address, Nvmc<'static>, Rng<'static, Blocking>> = Place::new();
 
 bind_interrupts!(struct Interrupts {
     USBD => usb::InterruptHandler<USBD>;
@@ -33,13 +36,9 @@ async fn main(_spawner: Spawner) {
     let rng = Rng::new_blocking(board.RNG);
     rng.set_bias_correction(true);
     let config = config(device, concat!("nrf52840-dk-usb ", env!("CARGO_PKG_VERSION")), 30);
-    let hardware = Hardware {
-        flash: Nvmc::new(board.NVMC),
-        layout: LAYOUT,
-        rng,
-        port: Driver::new(board.USBD, Interrupts, HardwareVbusDetect::new(Interrupts)),
-        button: ActiveLow(Input::new(board.P0_11, Pull::Up)),
-    };
+    let Some(server) = PLACE.start(config, Led, Nvmc::new(board.NVMC), LAYOUT, rng) else { return };
+    let port = Driver::new(board.USBD, Interrupts, HardwareVbusDetect::new(Interrupts));
+    let button = ActiveLow(Input::new(board.P0_11, Pull::Up));
     let led = ActiveLow(Output::new(board.P0_13, Level::High, OutputDrive::Standard));
-    run_usb(config, hardware, led, "nRF52840 DK").await;
+    run_usb(server, port, button, led, "nRF52840 DK").await;
 }

@@ -16,15 +16,19 @@ use embassy_stm32::{
     uid::uid,
     usart::{self, BufferedUart},
 };
-use firmware::{Hardware, SEND_LEN, device_id, link_layout, run};
+use firmware::{Led, Place, SEND_LEN, device_id, link_layout, run};
 
 bind_interrupts!(struct Interrupts {
     RNG => rng::InterruptHandler<peripherals::RNG>;
     USART2 => usart::BufferedInterruptHandler<peripherals::USART2>;
 });
 
-const LAYOUT: Layout = Layout::smallest::<Flash<'static, flash::Blocking>>(0xF_A800);
+type Chip = Flash<'static, flash::Blocking>;
+
+const LAYOUT: Layout = Layout::smallest::<Chip>(0xF_A800);
 link_layout!(LAYOUT);
+
+static PLACE: Place<(), Chip, Rng<'static, peripherals::RNG>> = Place::new();
 
 #[embassy_executor::main]
 async fn main(_spawner: Spawner) {
@@ -60,19 +64,15 @@ async fn main(_spawner: Spawner) {
         return;
     };
     let config = firmware::config(device, concat!("nucleo-l476rg ", env!("CARGO_PKG_VERSION")), 30);
-    let hardware = Hardware {
-        flash: Flash::new_blocking(board.FLASH),
-        layout: LAYOUT,
-        rng: Rng::new(board.RNG, Interrupts),
-        port,
-        // The blue one.
-        button: ActiveLow(Input::new(board.PC13, Pull::None)),
-    };
-    run(config, hardware, Output::new(board.PA5, Level::Low, Speed::Low)).await;
+    let (flash, rng) = (Flash::new_blocking(board.FLASH), Rng::new(board.RNG, Interrupts));
+    let Some(server) = PLACE.start(config, Led, flash, LAYOUT, rng) else { return };
+    // The blue one.
+    let button = ActiveLow(Input::new(board.PC13, Pull::None));
+    run(server, port, button, Output::new(board.PA5, Level::Low, Speed::Low)).await;
 }
 
 /// A word of flash whose bits contradict its error correction code: programming it was cut short. In the storage that is
-/// nothing special, since every item has a checksum.
+/// nothing special, since every image has a digest.
 #[exception]
 unsafe fn NonMaskableInt() {
     let code = pac::FLASH.eccr().read();

@@ -1,10 +1,7 @@
 //! What is the same for the UART and for USB: the flash chip, its unique number, and a seed.
 
 use device::store::Layout;
-use device_board::{
-    Words,
-    entropy::{self, Unhealthy},
-};
+use device_board::entropy::{self, Unhealthy};
 use embassy_rp::{
     flash::{self, Flash},
     pac::{self, rosc::vals::Div},
@@ -16,7 +13,7 @@ use zeroize::Zeroizing;
 
 pub(crate) type Chip = Flash<'static, FLASH, flash::Blocking, { 2 << 20 }>;
 
-pub(crate) const LAYOUT: Layout = Layout::smallest::<Words<Chip>>(0x1F_6000);
+pub(crate) const LAYOUT: Layout = Layout::smallest::<Chip>(0x1F_6000);
 link_layout!(LAYOUT);
 
 /// What a board says whose flash chip is another one.

@@ -4,7 +4,6 @@
 
 mod board;
 
-use device_board::Words;
 use embassy_executor::Spawner;
 use embassy_rp::{
     bind_interrupts,
@@ -15,11 +14,13 @@ use embassy_rp::{
     peripherals::UART0,
     uart::{self, BufferedInterruptHandler, BufferedUart},
 };
-use firmware::{Hardware, NoButton, config, device_id, refuse, run};
+use firmware::{Led, NoButton, Place, config, device_id, refuse, run};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use board::{LAYOUT, NO_UID, seed, uid};
+use board::{Chip, LAYOUT, NO_UID, seed, uid};
+
+static PLACE: Place<(), Chip, ChaCha20Rng> = Place::new();
 
 bind_interrupts!(struct Interrupts {
     UART0_IRQ => BufferedInterruptHandler<UART0>;
@@ -47,7 +48,7 @@ async fn main(_spawner: Spawner) {
         Err(unhealthy) => refuse(port, unhealthy).await,
     };
     let config = config(device, concat!("rpi-pico ", env!("CARGO_PKG_VERSION")), 200);
-    let hardware =
-        Hardware { flash: Words(flash), layout: LAYOUT, rng: ChaCha20Rng::from_seed(*seed), port, button: NoButton };
-    run(config, hardware, Output::new(board.PIN_25, Level::Low)).await;
+    let rng = ChaCha20Rng::from_seed(*seed);
+    let Some(server) = PLACE.start(config, Led, flash, LAYOUT, rng) else { return };
+    run(server, port, NoButton, Output::new(board.PIN_25, Level::Low)).await;
 }

@@ -5,7 +5,6 @@
 
 mod board;
 
-use device_board::Words;
 use embassy_executor::Spawner;
 use embassy_rp::{
     Peri, bind_interrupts,
@@ -16,11 +15,13 @@ use embassy_rp::{
     uart::{self, BufferedInterruptHandler, BufferedUart},
     usb,
 };
-use firmware::{Hardware, NoButton, config, device_id, refuse, run_usb};
+use firmware::{Address, Led, NoButton, Place, config, device_id, refuse, run_usb};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use board::{LAYOUT, NO_UID, seed, uid};
+use board::{Chip, LAYOUT, NO_UID, seed, uid};
+
+static PLACE: Place<Address, Chip, ChaCha20Rng> = Place::new();
 
 bind_interrupts!(struct Interrupts {
     UART0_IRQ => BufferedInterruptHandler<UART0>;
@@ -39,15 +40,11 @@ async fn main(_spawner: Spawner) {
         Err(unhealthy) => return say(board.UART0, board.PIN_0, board.PIN_1, unhealthy).await,
     };
     let config = config(device, concat!("rpi-pico-usb ", env!("CARGO_PKG_VERSION")), 200);
-    let hardware = Hardware {
-        flash: Words(flash),
-        layout: LAYOUT,
-        rng: ChaCha20Rng::from_seed(*seed),
-        port: usb::Driver::new(board.USB, Interrupts),
-        button: NoButton,
-    };
+    let rng = ChaCha20Rng::from_seed(*seed);
+    let Some(server) = PLACE.start(config, Led, flash, LAYOUT, rng) else { return };
+    let port = usb::Driver::new(board.USB, Interrupts);
     let led = Output::new(board.PIN_25, Level::Low);
-    run_usb(config, hardware, led, "Raspberry Pi Pico").await;
+    run_usb(server, port, NoButton, led, "Raspberry Pi Pico").await;
 }
 
 async fn say(

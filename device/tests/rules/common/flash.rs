@@ -31,7 +31,7 @@ pub(crate) enum Driver {
 
 impl Flash {
     pub(crate) fn erased() -> Self {
-        let len = Layout::smallest::<Self>(0).values.end as usize;
+        let len = Layout::smallest::<Self>(0).list.end as usize;
         Flash {
             cells: Rc::new(RefCell::new(RamFlash::erased(vec![0; len]))),
             driver: Rc::new(Cell::new(Driver::Works)),

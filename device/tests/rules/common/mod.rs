@@ -12,7 +12,7 @@ use coap_lite::{MessageType, Packet};
 use coap_numbers::code;
 use device::{
     Access, Answer, Board, Config, DATAGRAM_LEN, Device, Memory, Problem, ProductResource, Server, content_format,
-    store::{Layout, Opened, Slot, Snapshot, Store},
+    store::{KeyBytes, Layout, Opened, Slot, Snapshot, Store},
     transport::{Service, Source},
     values::{Value, Values},
 };
@@ -154,10 +154,8 @@ impl TestDevice {
 
     /// What a programmer reads out of the flash: the private key, and the state.
     pub(crate) fn read_out(&self) -> (PrivateKey, Snapshot) {
-        match Store::open(self.flash.clone(), layout()).unwrap().1 {
-            Opened::Ready { snapshot, key } => (PrivateKey::from_bytes(key.as_bytes()).unwrap(), snapshot),
-            _ => panic!("the flash holds no state"),
-        }
+        let (store, key) = opened(&self.flash);
+        (PrivateKey::from_bytes(key.as_bytes()).unwrap(), *store.snapshot())
     }
 
     /// Puts the anchor of a factory into the flash, as a programming station does, and restarts.
@@ -166,7 +164,7 @@ impl TestDevice {
     }
 
     pub(crate) fn put_into_factory_slot(&mut self, factory: &Issuer, certificate: Option<&[u8]>) {
-        let (mut store, _) = Store::open(self.flash.clone(), layout()).unwrap();
+        let (mut store, _) = opened(&self.flash);
         let contents = cbor_schemas::SlotContents { anchor: factory.public().cose_key(), certificate };
         store.set_factory(&encoded(|out| contents.encode(out)), None).unwrap();
         assert!(store.slot(Slot::Factory, &mut device::store::Scratch::new()).unwrap().is_some());
@@ -178,10 +176,22 @@ pub(crate) fn layout() -> Layout {
     Layout::smallest::<Flash>(0)
 }
 
+/// The storage in `flash`, opened apart from the device on it.
+///
+/// # Panics
+/// If it holds no state.
+pub(crate) fn opened(flash: &Flash) -> (Store<Flash>, KeyBytes) {
+    let (mut store, mut key) = (Store::new(flash.clone(), layout()), KeyBytes::new());
+    assert_eq!(store.open(&mut key), Ok(Opened::Ready));
+    (store, key)
+}
+
 fn start(config: Config, flash: &Flash, lamp: &Lamp, seed: u64) -> TestServer {
     let rng = TestRng::new(1000 + seed);
-    let device = Device::start(config, flash.clone(), layout(), lamp.clone(), rng).expect("the layout fits");
-    Server::new(device, Box::new(Memory::new()))
+    let device = Device::new(config, flash.clone(), layout(), lamp.clone(), rng);
+    let mut server = Server::new(device, Box::new(Memory::new()));
+    server.open().expect("the layout fits");
+    server
 }
 
 /// Counts how often it blinked, and knows how its owner would like it to.
