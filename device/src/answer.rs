@@ -16,7 +16,7 @@ pub struct Answer {
     body: [u8; BODY_LEN],
     len: usize,
     size_1: Option<u16>,
-    max_age: Option<u8>,
+    max_age: Option<u16>,
     block_1: Option<Block>,
     echo: Option<[u8; 8]>,
 }
@@ -89,9 +89,9 @@ impl Answer {
 
     /// A refusal, with its problem details.
     pub fn set_problem(&mut self, problem: &Problem) {
-        self.set(problem.code);
-        self.size_1 = problem.size_1;
-        self.max_age = problem.max_age;
+        self.set(problem.code());
+        self.size_1 = problem.size_1();
+        self.max_age = problem.max_age();
         // Without room for the details the code alone has to tell.
         if let Ok(len) = problem.encode(&mut self.body) {
             self.len = len;
@@ -115,8 +115,8 @@ impl Answer {
         message: &mut M,
     ) -> Result<(), M::UnionError> {
         let mut requested = requested.filter(|_| self.is_success() && self.len > 0);
-        if let Err(error) = BodySlice::new(self.body.get(..self.len).unwrap_or_default(), requested, largest) {
-            self.set_problem(&Problem::new(error.code(), "no such block of the response"));
+        if BodySlice::new(self.body.get(..self.len).unwrap_or_default(), requested, largest).is_err() {
+            self.set_problem(&problem!(code::BAD_REQUEST, "no such block of the response"));
             requested = None;
         }
         let body = self.body.get(..self.len).unwrap_or_default();
@@ -164,6 +164,7 @@ mod tests {
     use protocol::coap::{Datagram, Header, Token, Type, Writer};
 
     use super::*;
+    use crate::Said;
 
     type Written = (u8, Vec<(u16, Vec<u8>)>, Vec<u8>);
 
@@ -226,9 +227,14 @@ mod tests {
     fn a_problem_takes_nothing_over_from_the_answer_before() {
         let mut answer = with_body(40);
         answer.set_block_1(block(1, 16));
-        answer.set_problem(&Problem { size_1: Some(640), max_age: Some(1), ..Problem::new(0x8d, "too large") });
+        const BUSY: &Said = &Said::new(0x9d, "too many").with_max_age();
+        answer.set_problem(&Problem::with_number(BUSY, 1));
+        let (code, options, _) = written(&mut answer, None);
+        assert_eq!((code, options), (0x9d, vec![(12, vec![1, 1]), (14, vec![1])]));
+        const TOO_LARGE: &Said = &Said::new(0x8d, "too large").with_size_1();
+        answer.set_problem(&Problem::with_number(TOO_LARGE, 640));
         let (code, options, payload) = written(&mut answer, None);
-        assert_eq!((code, options), (0x8d, vec![(12, vec![1, 1]), (14, vec![1]), (60, vec![2, 128])]));
+        assert_eq!((code, options), (0x8d, vec![(12, vec![1, 1]), (60, vec![2, 128])]));
         assert_eq!(cbor_schemas::ProblemDetails::decode(&payload).unwrap().title, Some("too large"));
         answer.set(code::CHANGED);
         assert_eq!(written(&mut answer, None), (code::CHANGED, vec![], vec![]));
@@ -237,6 +243,6 @@ mod tests {
     #[test]
     fn a_body_that_does_not_fit_is_our_own_fault() {
         let set = Answer::new().set_body(code::CONTENT, 60, |_| Err(()));
-        assert_eq!(set.unwrap_err().code, code::INTERNAL_SERVER_ERROR);
+        assert_eq!(set.unwrap_err().code(), code::INTERNAL_SERVER_ERROR);
     }
 }

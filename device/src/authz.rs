@@ -8,7 +8,10 @@ use coap_numbers::code;
 use heapless::Vec;
 use protocol::key::PublicKey;
 
-use crate::{lifecycle::Role, problem::Problem};
+use crate::{
+    lifecycle::Role,
+    problem::{Problem, Said},
+};
 
 /// Grants held at the same time. The one unused for longest makes room; a peer's for a station's, but not the reverse.
 pub(crate) const CAPACITY: usize = 4;
@@ -127,7 +130,8 @@ impl Verifier<'_> {
     /// 4.00 for what is neither, and what `take_allowance` says; a bare 4.01 for an anchor that is not
     /// installed or did not sign it; after that 4.00, 4.01 or 4.03 (RFC 9200 section 5.10.1.1) with the reason.
     pub fn accept(&self, token: &[u8], take_allowance: impl FnOnce() -> Result<(), Problem>) -> Result<Grant, Problem> {
-        let malformed = |_| Problem::malformed("neither a station token nor a device certificate");
+        let malformed =
+            |_| problem!(code::BAD_REQUEST, "malformed request", "neither a station token nor a device certificate");
         let object = Sign1::decode(token).map_err(malformed)?;
         match object.kind {
             Kind::StationToken => {
@@ -157,46 +161,54 @@ impl Verifier<'_> {
 
     /// Checks the claims of a certificate that `anchor` signed. Whether its key is revoked is looked up at each request.
     fn check_peer(&self, claims: &DeviceCertificateClaims, anchor: &Anchor) -> Result<Grant, Problem> {
-        let rejected = |code, detail| Err(Problem::new(code, "certificate rejected").with_detail(detail));
+        macro_rules! rejected {
+            ($code:expr, $detail:literal) => {
+                Err(problem!($code, "certificate rejected", $detail))
+            };
+        }
         if anchor.role != Role::Owner || self.list_mode != Some(ListMode::Revoked) {
-            return rejected(code::FORBIDDEN, "certificates grant nothing here");
+            return rejected!(code::FORBIDDEN, "certificates grant nothing here");
         }
         let Ok(key) = PublicKey::from_cose(&claims.key) else {
-            return rejected(code::BAD_REQUEST, "cnf is not a key as devices make them");
+            return rejected!(code::BAD_REQUEST, "cnf is not a key as devices make them");
         };
         if key == self.own_key || key == anchor.key {
-            return rejected(code::BAD_REQUEST, "cnf must be another device's key");
+            return rejected!(code::BAD_REQUEST, "cnf must be another device's key");
         }
         Ok(Grant { key, role: Role::Peer, scope: None, issued_at: claims.issued_at })
     }
 
     /// Checks the claims of a token that `anchor` signed.
     fn check(&self, claims: &StationTokenClaims, anchor: &Anchor) -> Result<Grant, Problem> {
-        let rejected = |code, detail| Err(Problem::new(code, "token rejected").with_detail(detail));
+        macro_rules! rejected {
+            ($code:expr, $detail:literal) => {
+                Err(problem!($code, "token rejected", $detail))
+            };
+        }
         let for_us = match claims.audience {
             Audience::Device(device) => device == self.device,
             Audience::All(issuer) => issuer == claims.issuer,
         };
         if !for_us {
-            return rejected(code::FORBIDDEN, "aud names another device");
+            return rejected!(code::FORBIDDEN, "aud names another device");
         }
         let Ok(key) = PublicKey::from_cose(&claims.key) else {
-            return rejected(code::BAD_REQUEST, "cnf is not a key as devices and stations make them");
+            return rejected!(code::BAD_REQUEST, "cnf is not a key as devices and stations make them");
         };
         if key == self.own_key || key == anchor.key {
-            return rejected(code::BAD_REQUEST, "cnf must be a key of the station's own");
+            return rejected!(code::BAD_REQUEST, "cnf must be a key of the station's own");
         }
         if claims.cnonce.is_some_and(|nonce| nonce != self.nonce) {
-            return rejected(code::UNAUTHORIZED, "cnonce is not the nonce in /comm");
+            return rejected!(code::UNAUTHORIZED, "cnonce is not the nonce in /comm");
         }
         if claims.issued_at < anchor.min_iat {
-            return rejected(code::UNAUTHORIZED, "revoked by the device list");
+            return rejected!(code::UNAUTHORIZED, "revoked by the device list");
         }
         // A token without exp has a cnonce, or it would not decode.
         match claims.expires_at {
-            Some(expires_at) if expires_at < claims.issued_at => return rejected(code::BAD_REQUEST, "exp before iat"),
+            Some(expires_at) if expires_at < claims.issued_at => return rejected!(code::BAD_REQUEST, "exp before iat"),
             Some(expires_at) if anchor.watermark.is_some_and(|newest| expires_at < newest) => {
-                return rejected(code::UNAUTHORIZED, "expired");
+                return rejected!(code::UNAUTHORIZED, "expired");
             }
             _ => {}
         }
@@ -243,7 +255,8 @@ impl RateLimit {
                 Ok(())
             }
             None => {
-                Err(Problem { max_age: Some(1), ..Problem::new(code::TOO_MANY_REQUESTS, "too many tokens presented") })
+                const TOO_MANY: &Said = &Said::new(code::TOO_MANY_REQUESTS, "too many tokens presented").with_max_age();
+                Err(Problem::with_number(TOO_MANY, 1))
             }
         }
     }
@@ -319,6 +332,6 @@ mod tests {
         assert_eq!(taken(u64::MAX), 4);
         assert!(!rate.is_full(u64::MAX) && RateLimit::new().is_full(0));
         let refusal = rate.take(u64::MAX).unwrap_err();
-        assert_eq!((refusal.code, refusal.max_age), (code::TOO_MANY_REQUESTS, Some(1)));
+        assert_eq!((refusal.code(), refusal.max_age()), (code::TOO_MANY_REQUESTS, Some(1)));
     }
 }

@@ -465,7 +465,8 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
 
     #[inline(never)]
     fn rekey(&mut self, body: &[u8], role: Role, answer: &mut Answer) -> Result<(), Problem> {
-        let request = RekeyRequest::decode(body).map_err(|_| Problem::malformed("not a rekey request"))?;
+        let request = RekeyRequest::decode(body)
+            .map_err(|_| problem!(code::BAD_REQUEST, "malformed request", "not a rekey request"))?;
         let identity = match request.injected {
             Some(key) => self.take_key(key, role)?,
             None => Identity::generate(&mut self.rng),
@@ -485,14 +486,15 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
     /// The key that the owner injects.
     fn take_key(&mut self, key: PrivateCoseKey, role: Role) -> Result<Identity, Problem> {
         // Whatever is refused from here on is wiped with it.
-        let identity = Identity::injected(key).map_err(|_| Problem::malformed("not a pair of keys"))?;
+        let identity = Identity::injected(key)
+            .map_err(|_| problem!(code::BAD_REQUEST, "malformed request", "not a pair of keys"))?;
         if !self.config.takes_keys {
-            return Err(Problem::new(code::FORBIDDEN, "injected keys are not allowed by this firmware"));
+            return Err(problem!(code::FORBIDDEN, "injected keys are not allowed by this firmware"));
         }
         decide(&self.state(), role, Request::Inject)?;
         let anchors = self.whole()?.anchors();
         if anchors.iter().any(|anchor| anchor.key == *identity.key.public()) {
-            return Err(Problem::malformed("the key is an issuer's"));
+            return Err(problem!(code::BAD_REQUEST, "malformed request", "the key is an issuer's"));
         }
         Ok(identity)
     }

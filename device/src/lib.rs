@@ -56,6 +56,9 @@
     )
 )]
 
+#[macro_use]
+mod problem;
+
 mod answer;
 mod authz;
 mod device;
@@ -64,7 +67,6 @@ mod identity;
 mod lifecycle;
 mod offer;
 mod peers;
-mod problem;
 mod resources;
 mod server;
 mod sources;
@@ -78,7 +80,7 @@ pub use answer::Answer;
 pub use device::{Board, Config, Device};
 pub use identity::HardwareSecret;
 pub use lifecycle::Access;
-pub use problem::Problem;
+pub use problem::{Problem, Said};
 pub use resources::{ProductResource, content_format};
 pub use server::{Memory, Server};
 

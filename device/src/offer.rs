@@ -9,7 +9,10 @@ use coap_numbers::code;
 use protocol::key::PublicKey;
 use sha2::{Digest, Sha256};
 
-use crate::{lifecycle::Voucher, problem::Problem};
+use crate::{
+    lifecycle::Voucher,
+    problem::{Problem, Said},
+};
 
 /// The longest slot contents: an anchor and a certificate, in bytes.
 pub(crate) const CONTENTS_LEN: usize = crate::store::MAX_CONTENTS_LEN;
@@ -59,12 +62,13 @@ impl<'a> Offer<'a> {
     /// # Errors
     /// 4.00 with what is wrong.
     pub fn parse(body: &'a [u8], own_key: &PublicKey) -> Result<Self, Problem> {
-        let SlotRequest { anchor, certificate, voucher } =
-            SlotRequest::decode(body).map_err(|_| Problem::malformed("not an anchor and a certificate"))?;
-        let anchor = PublicKey::from_cose(&anchor)
-            .map_err(|_| Problem::malformed("the anchor is not a key as issuers make them"))?;
+        let SlotRequest { anchor, certificate, voucher } = SlotRequest::decode(body)
+            .map_err(|_| problem!(code::BAD_REQUEST, "malformed request", "not an anchor and a certificate"))?;
+        let anchor = PublicKey::from_cose(&anchor).map_err(|_| {
+            problem!(code::BAD_REQUEST, "malformed request", "the anchor is not a key as issuers make them")
+        })?;
         if anchor == *own_key {
-            return Err(Problem::malformed("the anchor is the device's own key"));
+            return Err(problem!(code::BAD_REQUEST, "malformed request", "the anchor is the device's own key"));
         }
         Ok(Offer { anchor, certificate, voucher })
     }
@@ -84,8 +88,7 @@ impl<'a> Offer<'a> {
             protocol::sign1::verify(&self.anchor, &object).map_err(|_| Flaw::OtherSigner)?;
             Ok(Some(claims.issued_at))
         };
-        issued_at()
-            .map_err(|flaw: Flaw| Problem::new(code::BAD_REQUEST, "certificate rejected").with_detail(flaw.detail()))
+        issued_at().map_err(certificate_rejected)
     }
 
     /// Writes what the slot will hold, at most 640 bytes.
@@ -106,41 +109,48 @@ impl VoucherVerifier {
     /// 4.00 with what is wrong; 4.09 for another claim counter.
     pub fn verify(&self, offer: &Offer<'_>) -> Result<Option<Vouched>, Problem> {
         let Some(voucher) = offer.voucher else { return Ok(None) };
-        let problem = |code, detail| Problem::new(code, "voucher rejected").with_detail(detail);
-        let rejected = |detail| problem(code::BAD_REQUEST, detail);
-        let object = Sign1::decode(voucher).map_err(|_| rejected("not a signed object"))?;
-        if object.kind != Kind::Voucher {
-            return Err(rejected("typ is not that of a voucher"));
+        macro_rules! rejected {
+            ($detail:literal) => {
+                problem!(code::BAD_REQUEST, "voucher rejected", $detail)
+            };
         }
-        let claims = VoucherClaims::decode(object.payload).map_err(|_| rejected("malformed claims"))?;
+        let object = Sign1::decode(voucher).map_err(|_| rejected!("not a signed object"))?;
+        if object.kind != Kind::Voucher {
+            return Err(rejected!("typ is not that of a voucher"));
+        }
+        let claims = VoucherClaims::decode(object.payload).map_err(|_| rejected!("malformed claims"))?;
         if claims.subject != self.device {
-            return Err(rejected("sub names another device"));
+            return Err(rejected!("sub names another device"));
         }
         if PublicKey::from_cose(&claims.key) != Ok(offer.anchor) {
-            return Err(rejected("cnf is not the anchor"));
+            return Err(rejected!("cnf is not the anchor"));
         }
         if offer.certificate.is_none() {
             // It is what proves that there is a private key to the anchor.
-            return Err(rejected("a certificate of the anchor has to come with it"));
+            return Err(rejected!("a certificate of the anchor has to come with it"));
         }
         if claims.claim_counter != self.claim_counter {
-            return Err(problem(code::CONFLICT, "it is for another claim counter than the one in /comm"));
+            return Err(problem!(
+                code::CONFLICT,
+                "voucher rejected",
+                "it is for another claim counter than the one in /comm"
+            ));
         }
         let anchors = [(Voucher::Owner, self.owner), (Voucher::Factory, self.factory)];
         let named = anchors
             .into_iter()
             .find_map(|(by, anchor)| Some((by, anchor?)).filter(|(_, anchor)| claims.issuer == IssuerId(anchor.kid())));
-        let (by, anchor) = named.ok_or(rejected("no anchor of this device signed it"))?;
-        protocol::sign1::verify(&anchor, &object).map_err(|_| rejected("no anchor of this device signed it"))?;
+        let (by, anchor) = named.ok_or(rejected!("no anchor of this device signed it"))?;
+        protocol::sign1::verify(&anchor, &object).map_err(|_| rejected!("no anchor of this device signed it"))?;
         if by == Voucher::Owner && claims.issued_at < self.min_iat {
-            return Err(rejected("revoked by the device list"));
+            return Err(rejected!("revoked by the device list"));
         }
         let watermark = match by {
             Voucher::Factory => self.watermarks.factory,
             Voucher::Owner => self.watermarks.owner,
         };
         if claims.expires_at.is_some_and(|expires_at| expires_at < watermark.unwrap_or(0).max(claims.issued_at)) {
-            return Err(rejected("it has expired"));
+            return Err(rejected!("it has expired"));
         }
         Ok(Some(Vouched { by, issued_at: claims.issued_at }))
     }
@@ -167,12 +177,23 @@ pub(crate) fn digest(contents: &[u8]) -> [u8; 32] {
 
 const _: () = assert!(CONTENTS_LEN == 640, "a refusal says so");
 
+/// A refusal for each flaw, since refusals are constants.
+fn certificate_rejected(flaw: Flaw) -> Problem {
+    macro_rules! rejected {
+        ($($flaw:ident)+) => {
+            match flaw {
+                $(Flaw::$flaw => problem!(code::BAD_REQUEST, "certificate rejected", Flaw::$flaw.detail()),)+
+            }
+        };
+    }
+    rejected!(NotSigned OtherKind Claims OtherIssuer OtherSigner OtherDevice OtherKey)
+}
+
 fn encode_contents<'b>(contents: &SlotContents<'_>, out: &'b mut [u8]) -> Result<&'b [u8], Problem> {
-    let too_large = Problem {
-        size_1: u16::try_from(CONTENTS_LEN).ok(),
-        ..Problem::new(code::REQUEST_ENTITY_TOO_LARGE, "the certificate is too long")
-            .with_detail("with its anchor it may have 640 bytes as slot contents")
-    };
+    const TOO_LONG: &Said = &Said::new(code::REQUEST_ENTITY_TOO_LARGE, "the certificate is too long")
+        .with_detail("with its anchor it may have 640 bytes as slot contents")
+        .with_size_1();
+    let too_large = Problem::with_number(TOO_LONG, CONTENTS_LEN as u16);
     let len = contents.encode(out).map_err(|_| too_large)?;
     out.get(..len).ok_or(too_large)
 }

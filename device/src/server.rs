@@ -24,7 +24,7 @@ use crate::{
     answer::Answer,
     device::{Board, Caller, Device},
     lifecycle::Role,
-    problem::Problem,
+    problem::{Problem, Said},
     resources::{self, Resource, content_format},
     sources::Sources,
     store::{FaultReason, LayoutError},
@@ -153,13 +153,13 @@ where
     fn serve(&mut self, request: &Message<'_>, caller: &Caller, reply: &Reply<A>, now: u64) -> Result<(), Problem> {
         check_options(request)?;
         let target = resources::find_with(B::RESOURCES, B::VALUES, request);
-        let target = target.ok_or(Problem::new(code::NOT_FOUND, "no such resource"))?;
+        let target = target.ok_or(problem!(code::NOT_FOUND, "no such resource"))?;
         let method = resources::method(request.code()).filter(|method| target.has(*method));
-        let method = method.ok_or(Problem::new(code::METHOD_NOT_ALLOWED, "the resource has no such method"))?;
+        let method = method.ok_or(problem!(code::METHOD_NOT_ALLOWED, "the resource has no such method"))?;
         let content_format = uint_option(request, option::CONTENT_FORMAT);
         let (takes, answers) = target.formats();
         if method != Method::Get && content_format.is_some() && takes.is_some() && content_format != takes {
-            return Err(Problem::new(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
+            return Err(problem!(code::UNSUPPORTED_CONTENT_FORMAT, "wrong content format"));
         }
         let role = self.device.permit(&target, method, caller, now)?;
         if target.resource() == Resource::Edhoc && caller.key.is_none() {
@@ -171,7 +171,7 @@ where
             return Ok(());
         }
         if uint_option(request, option::ACCEPT).is_some_and(|wanted| wanted != answers) {
-            return Err(Problem::new(code::NOT_ACCEPTABLE, "not available in this content format"));
+            return Err(problem!(code::NOT_ACCEPTABLE, "not available in this content format"));
         }
 
         // There is one place for a body that comes in blocks: only for who was permitted to write one. A device's next owner
@@ -263,11 +263,17 @@ const NO_PROXY: &str = "this is no proxy";
 
 impl From<BlockError> for Problem {
     fn from(error: BlockError) -> Self {
-        let problem = Problem::new(error.code(), "block-wise transfer cannot go on");
+        const CANNOT_GO_ON: &str = "block-wise transfer cannot go on";
+        const TOO_LARGE: &Said = &Said::new(code::REQUEST_ENTITY_TOO_LARGE, CANNOT_GO_ON).with_size_1();
         match error {
-            BlockError::TooLarge { limit } => Problem { size_1: u16::try_from(limit).ok(), ..problem },
-            BlockError::OutOfOrder => problem.with_detail("start over with block 0"),
-            _ => problem,
+            BlockError::TooLarge { limit } => Problem::with_number(TOO_LARGE, u16::try_from(limit).unwrap_or(u16::MAX)),
+            BlockError::OutOfOrder => {
+                problem!(code::REQUEST_ENTITY_INCOMPLETE, CANNOT_GO_ON, "start over with block 0")
+            }
+            BlockError::BadOption => problem!(code::BAD_OPTION, CANNOT_GO_ON),
+            BlockError::ReservedSize | BlockError::WrongLength | BlockError::TooManyTags | BlockError::OutOfRange => {
+                problem!(code::BAD_REQUEST, CANNOT_GO_ON)
+            }
         }
     }
 }
@@ -275,19 +281,17 @@ impl From<BlockError> for Problem {
 /// Refuses a request with critical options that are not understood, or whose block options are malformed.
 fn check_options(request: &Message<'_>) -> Result<(), Problem> {
     if let Some(unsupported) = unsupported_option(request, resources::OPTIONS) {
-        let refusal = option_refusal(unsupported);
-        let title = match refusal {
-            code::PROXYING_NOT_SUPPORTED => NO_PROXY,
-            code::BAD_REQUEST => "the EDHOC option needs OSCORE",
-            _ => "unknown critical option",
-        };
-        return Err(Problem::new(refusal, title));
+        return Err(match option_refusal(unsupported) {
+            code::PROXYING_NOT_SUPPORTED => problem!(code::PROXYING_NOT_SUPPORTED, NO_PROXY),
+            code::BAD_REQUEST => problem!(code::BAD_REQUEST, "the EDHOC option needs OSCORE"),
+            _ => problem!(code::BAD_OPTION, "unknown critical option"),
+        });
     }
     Block::of(request, option::BLOCK1)?;
     let block = Block::of(request, option::BLOCK2)?;
     if request.code() != code::GET && block.is_some_and(|block| block.number() > 0) {
         // It would be done once for each block of its answer.
-        return Err(Problem::new(code::BAD_OPTION, "only answers to GET come in blocks"));
+        return Err(problem!(code::BAD_OPTION, "only answers to GET come in blocks"));
     }
     Ok(())
 }
@@ -296,7 +300,7 @@ fn check_options(request: &Message<'_>) -> Result<(), Problem> {
 fn only_block(request: &Message<'_>) -> Result<Option<Block>, Problem> {
     let block = Block::of(request, option::BLOCK1)?;
     if block.is_some_and(|block| block.more || block.number() > 0) {
-        return Err(Problem::new(code::BAD_OPTION, "no blocks here").with_detail("send the body in one message"));
+        return Err(problem!(code::BAD_OPTION, "no blocks here", "send the body in one message"));
     }
     Ok(block)
 }

@@ -68,7 +68,7 @@ mod tests {
         loop {
             match sources.take(from, is_proved, now) {
                 Ok(()) => count += 1,
-                Err(problem) => return (count, problem.code),
+                Err(problem) => return (count, problem.code()),
             }
         }
     }

@@ -20,7 +20,10 @@ use core::marker::PhantomData;
 use coap_numbers::code;
 use minicbor::{Decoder, Encoder, encode::write::Cursor};
 
-use crate::{problem::Problem, store::MAX_CONTENTS_LEN};
+use crate::{
+    problem::{Problem, Said},
+    store::MAX_CONTENTS_LEN,
+};
 
 /// What the path of every value begins with.
 pub const PREFIX: &str = "/comm/slots/";
@@ -180,20 +183,27 @@ impl<'v> Values<'v> {
     /// 4.13 with the largest size; 4.09 if it was written once; 4.00 if it is no such value.
     pub(crate) fn check(&self, value: &Value, bytes: &[u8]) -> Result<bool, Problem> {
         if bytes.len() > value.max_len.into() {
-            let too_long = Problem::new(code::REQUEST_ENTITY_TOO_LARGE, "the value is too long");
-            return Err(Problem { size_1: Some(value.max_len), ..too_long });
+            const TOO_LONG: &Said = &Said::new(code::REQUEST_ENTITY_TOO_LARGE, "the value is too long").with_size_1();
+            return Err(Problem::with_number(TOO_LONG, value.max_len));
         }
         match self.bytes(value) {
             Some(held) if held == bytes => return Ok(false),
             Some(_) if value.write_once => {
-                let written = Problem::new(code::CONFLICT, "written once");
-                return Err(written.with_detail("it stays until the device is reset or handed on"));
+                return Err(problem!(
+                    code::CONFLICT,
+                    "written once",
+                    "it stays until the device is reset or handed on"
+                ));
             }
             _ => {}
         }
         match (value.is_valid)(bytes) {
             true => Ok(true),
-            false => Err(Problem::malformed("the firmware does not take these bytes for this value")),
+            false => Err(problem!(
+                code::BAD_REQUEST,
+                "malformed request",
+                "the firmware does not take these bytes for this value"
+            )),
         }
     }
 

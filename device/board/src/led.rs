@@ -63,7 +63,11 @@ pub fn serve(is_on: &mut bool, method: Method, body: &[u8], answer: &mut Answer)
             Ok::<_, Problem>(1)
         });
     }
-    *is_on = decode(body).ok_or(Problem::malformed("a CBOR Boolean switches the light"))?;
+    *is_on = decode(body).ok_or(device::problem!(
+        code::BAD_REQUEST,
+        "malformed request",
+        "a CBOR Boolean switches the light"
+    ))?;
     answer.set(code::CHANGED);
     Ok(())
 }

@@ -50,7 +50,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let own_key = *whole.own_key()?;
         let offer = Offer::parse(body, &own_key)?;
         if offer.voucher.is_some() {
-            return Err(Problem::malformed("vouchers are for the owner slot"));
+            return Err(problem!(code::BAD_REQUEST, "malformed request", "vouchers are for the owner slot"));
         }
         let issued_at = offer.verify_certificate(&device, &own_key)?;
         let mut contents = [0; CONTENTS_LEN];

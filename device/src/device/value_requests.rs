@@ -27,8 +27,7 @@ impl<F: NorFlash, R: CryptoRngCore, B: Board> Device<F, R, B> {
         let mut scratch = Scratch::new();
         let stored = self.whole()?.store.values(&mut scratch).map_err(|_| Problem::STORAGE)?;
         let bytes = Values::stored(stored).bytes(value);
-        let bytes =
-            bytes.ok_or(Problem::new(code::NOT_FOUND, "no such resource").with_detail("it was not written yet"))?;
+        let bytes = bytes.ok_or(problem!(code::NOT_FOUND, "no such resource", "it was not written yet"))?;
         answer.set_body(code::CONTENT, content_format::OCTET_STREAM, |out| {
             out.get_mut(..bytes.len()).ok_or(Problem::STORAGE)?.copy_from_slice(bytes);
             Ok::<_, Problem>(bytes.len())

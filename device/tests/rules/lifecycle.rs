@@ -146,7 +146,7 @@ fn cell(state: &State, decision: Result<State, Refusal>) -> String {
     let next = match decision {
         Ok(next) => next,
         Err(refusal) => {
-            let code = Problem::from(refusal).code;
+            let code = Problem::from(refusal).code();
             return format!("{}.{:02}", code >> 5, code & 31);
         }
     };
