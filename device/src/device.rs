@@ -3,8 +3,6 @@
 mod slot_requests;
 mod value_requests;
 
-use core::fmt::Write;
-
 use cbor_schemas::{
     ClaimPolicy, Condition, DeviceId, DeviceInfo, Features, KeyOrigin, Limits, ListMode, Method, PrivateCoseKey,
     Profile, RekeyRequest, RekeyResponse, SlotContents, SlotState, Watermarks,
@@ -16,7 +14,7 @@ use rand_core::CryptoRngCore;
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    BODY_LEN, DATAGRAM_LEN, LIST_KEYS,
+    BODY_LEN, DATAGRAM_LEN, Decimal, LIST_KEYS,
     answer::Answer,
     authz::{Anchor, Grant, Grants, Verifier},
     identity::{HardwareSecret, Identity},
@@ -677,6 +675,10 @@ fn slot_state(held: Option<&Held>) -> SlotState {
     }
 }
 
+fn push(text: &mut heapless::String<{ crate::answer::BODY_LEN }>, pieces: &[&str]) -> Result<(), Problem> {
+    pieces.iter().try_for_each(|piece| text.push_str(piece)).map_err(|_| Problem::DOES_NOT_FIT)
+}
+
 /// The link-format document (RFC 6690).
 #[inline(never)]
 fn discovery(product: &[ProductResource], values: &[Value], answer: &mut Answer) -> Result<(), Problem> {
@@ -685,11 +687,12 @@ fn discovery(product: &[ProductResource], values: &[Value], answer: &mut Answer)
     for (path, attributes) in own.chain(product.iter().map(|resource| (resource.path, resource.attributes))) {
         let Some(attributes) = attributes else { continue };
         let comma = if links.is_empty() { "" } else { "," };
-        write!(links, "{comma}<{path}>;{attributes}").map_err(|_| Problem::DOES_NOT_FIT)?;
+        push(&mut links, &[comma, "<", path, ">;", attributes])?;
     }
     for value in values {
         let Value { path, max_len, .. } = value;
-        write!(links, ",<{path}>;rt=\"comm.slot\";ct=42;sz={max_len}").map_err(|_| Problem::DOES_NOT_FIT)?;
+        let size = Decimal::new((*max_len).into());
+        push(&mut links, &[",<", path, ">;rt=\"comm.slot\";ct=42;sz=", size.as_str()])?;
     }
     answer.set_body(code::CONTENT, content_format::LINK_FORMAT, |out| {
         out.get_mut(..links.len()).ok_or(Problem::STORAGE)?.copy_from_slice(links.as_bytes());

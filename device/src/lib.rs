@@ -61,6 +61,7 @@ mod problem;
 
 mod answer;
 mod authz;
+mod decimal;
 mod device;
 pub mod flash;
 mod identity;
@@ -77,6 +78,7 @@ pub mod values;
 use cbor_schemas::{DeviceListClaims, Keys, Kind, Sign1};
 
 pub use answer::Answer;
+pub use decimal::Decimal;
 pub use device::{Board, Config, Device};
 pub use identity::HardwareSecret;
 pub use lifecycle::Access;

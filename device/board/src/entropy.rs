@@ -102,12 +102,22 @@ impl Health {
     }
 }
 
+impl Unhealthy {
+    /// What is said of it to people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Unhealthy::Repetition => "the source of random numbers is stuck",
+            Unhealthy::Proportion => "the source of random numbers gives almost always the same",
+            Unhealthy::Period(_) => "the source of random numbers repeats itself",
+        }
+    }
+}
+
 impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unhealthy::Repetition => f.write_str("the source of random numbers is stuck"),
-            Unhealthy::Proportion => f.write_str("the source of random numbers gives almost always the same"),
-            Unhealthy::Period(bits) => write!(f, "the source of random numbers repeats itself every {bits} bits"),
+            Unhealthy::Period(bits) => write!(f, "{}, every {bits} bits", self.as_str()),
+            _ => f.write_str(self.as_str()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The board's button: held down, it shows that somebody is there.
 
-use core::{cell::RefCell, convert::Infallible, fmt};
+use core::{cell::RefCell, convert::Infallible};
 
 use device::{Board, Memory, Server, transport::Source};
 use device_board::button::Button;
@@ -50,9 +50,7 @@ pub async fn run<A, F, R, B, const CACHE: usize>(
             && let Ok(mut server) = server.try_borrow_mut()
         {
             server.device_mut().note_presence(Instant::now().as_millis());
-            console::print(|line| {
-                line.push_str("INFO presence: somebody is here, for 30 seconds").map_err(|_| fmt::Error)
-            });
+            console::print(&["INFO presence: somebody is here, for 30 seconds"]);
         }
         Timer::after(PERIOD).await;
     }

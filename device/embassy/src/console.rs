@@ -3,14 +3,9 @@
 //! There is room for [`CAPACITY`] bytes. Lines that do not fit are dropped, and counted: whoever reads the console is
 //! told how many are missing.
 
-use core::{
-    cell::RefCell,
-    fmt::{self, Write as _},
-    future::poll_fn,
-    task::Poll,
-};
+use core::{cell::RefCell, future::poll_fn, task::Poll};
 
-use device::transport::LogLine;
+use device::{Decimal, transport::LogLine};
 use embassy_sync::{
     blocking_mutex::{Mutex, raw::CriticalSectionRawMutex},
     waitqueue::WakerRegistration,
@@ -29,15 +24,19 @@ struct Console {
     reader: WakerRegistration,
 }
 
-/// Prints one line of at most 368 bytes; a longer one is cut, and so is what follows a line feed.
-pub fn print(write: impl FnOnce(&mut LogLine) -> fmt::Result) {
+/// Prints one line of at most 368 bytes, in pieces; a longer one is cut, and so is what follows a line feed.
+pub fn print(pieces: &[&str]) {
     let mut line = LogLine::new();
-    // What fits is there, even if not all did.
-    let _ = write(&mut line);
-    push(&line);
+    for piece in pieces {
+        // What fits is there, even if not all did.
+        let room = line.capacity().saturating_sub(line.len());
+        let _ = line.push_str(piece.get(..piece.floor_char_boundary(room)).unwrap_or(piece));
+    }
+    print_line(&line);
 }
 
-fn push(line: &LogLine) {
+/// Prints a line that is written already. What follows a line feed is cut.
+pub fn print_line(line: &LogLine) {
     let text = line.lines().next().unwrap_or_default();
     CONSOLE.lock(|console| {
         let Ok(mut console) = console.try_borrow_mut() else { return };
@@ -83,7 +82,9 @@ impl Console {
         if self.bytes.is_empty() {
             let dropped = core::mem::take(&mut self.dropped);
             let mut line = LogLine::new();
-            let _ = write!(line, "({dropped} lines were lost)");
+            for piece in ["(", Decimal::new(dropped.into()).as_str(), " lines were lost)"] {
+                let _ = line.push_str(piece);
+            }
             return Some(line).filter(|_| dropped > 0);
         }
         let mut text = heapless::Vec::new();

@@ -1,13 +1,10 @@
 //! The board's LED: it blinks to show which device is meant, and it is the light at `/led`.
 
-use core::{
-    fmt::Write as _,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
-};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use cbor_schemas::Method;
 use device::{
-    Answer, Board, Problem, ProductResource,
+    Answer, Board, Decimal, Problem, ProductResource,
     values::{Value, Values},
 };
 use device_board::led;
@@ -49,7 +46,8 @@ impl Board for Led {
 
     fn identify(&mut self) {
         let flashes = FLASHES.load(Ordering::Relaxed);
-        console::print(|line| write!(line, "INFO identify: the LED blinks {flashes} times"));
+        let times = Decimal::new(flashes.into());
+        console::print(&["INFO identify: the LED blinks ", times.as_str(), " times"]);
         WANTED.signal(Wanted::Blink);
     }
 

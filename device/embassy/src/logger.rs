@@ -2,9 +2,10 @@
 
 use core::fmt::Write as _;
 
+use device::transport::LogLine;
 use log::{Log, Metadata, Record};
 
-use crate::console::print;
+use crate::console::print_line;
 
 /// The logger. [`start`] makes it the facade's; where there is no such function, since the processor has no atomic compare
 /// and swap, the application does that, by `log::set_logger_racy`.
@@ -29,7 +30,10 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            print(|line| write!(line, "{} {}", record.level(), record.args()));
+            let mut line = LogLine::new();
+            // What fits is there, even if not all did.
+            let _ = write!(line, "{} {}", record.level(), record.args());
+            print_line(&line);
         }
     }
 

@@ -1,18 +1,13 @@
 //! From hardware to a device that serves its UART.
 
-use core::{
-    cell::RefCell,
-    fmt::{self, Write as _},
-    future::poll_fn,
-    task::Poll,
-};
+use core::{cell::RefCell, future::poll_fn, task::Poll};
 
 use cbor_schemas::report;
 use device::{
     Board, Config, DATAGRAM_LEN, Device, Memory, Server,
     store::{FaultReason, Layout},
     transport::serial::Serial,
-    transport::{Datagrams as _, Service, Source, serve},
+    transport::{Datagrams as _, LogLine, Service, Source, serve},
 };
 use embassy_futures::select::select3;
 use embassy_time::{Duration, Instant, Timer};
@@ -95,11 +90,15 @@ impl<A: Source, F: NorFlash, R: CryptoRngCore, B: Board> Default for Place<A, F,
 #[inline(never)]
 fn report<F: NorFlash, R: CryptoRngCore, B: Board>(device: &Device<F, R, B>, fault: Option<FaultReason>) {
     let info = device.info();
-    console::print(|line| match fault {
-        None => write!(line, "INFO {} {}: started", info.device, info.firmware),
-        Some(reason) => write!(line, "ERROR {} {}: storage fault: {reason}", info.device, info.firmware),
-    });
-    console::print(|line| report::write(&info, line).map_err(|_| fmt::Error));
+    let (level, condition, reason) = match fault {
+        None => ("INFO ", ": started", ""),
+        Some(reason) => ("ERROR ", ": storage fault: ", reason.as_str()),
+    };
+    console::print(&[level, info.device.as_str(), " ", info.firmware, condition, reason]);
+    let mut line = LogLine::new();
+    if report::write(&info, &mut line).is_ok() {
+        console::print_line(&line);
+    }
 }
 
 /// The commissionable device on one UART, for ever. `button` is held down by somebody who is at the device; pressed is high.
@@ -137,10 +136,10 @@ pub async fn prepare<A, S: Service<A>>(service: &RefCell<S>) {
 }
 
 /// Says on the console, over and over, why this board must not be a device.
-pub async fn refuse<P: Read + Write>(port: P, why: impl fmt::Display) -> ! {
+pub async fn refuse<P: Read + Write>(port: P, why: &str) -> ! {
     let mut serial = Serial::new(port, ());
     loop {
-        console::print(|line| write!(line, "ERROR not started: {why}"));
+        console::print(&["ERROR not started: ", why]);
         let _ = serial.log(&console::next_line().await).await;
         Timer::after(Duration::from_secs(5)).await;
     }

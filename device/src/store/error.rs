@@ -46,9 +46,10 @@ pub enum Error {
     NotDurable,
 }
 
-impl core::fmt::Display for FaultReason {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
+impl FaultReason {
+    /// What is said of it to people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             FaultReason::NoImage => "no whole image is in the storage",
             FaultReason::ImagesDisagree => "the two images contradict each other",
             FaultReason::UnknownFormat => "the storage was written in an unknown format",
@@ -59,7 +60,13 @@ impl core::fmt::Display for FaultReason {
             FaultReason::Values => "the product's values are changed",
             FaultReason::Unwritable => "the flash does not keep what is written to it",
             FaultReason::Flash => "the flash driver reports an error",
-        })
+        }
+    }
+}
+
+impl core::fmt::Display for FaultReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

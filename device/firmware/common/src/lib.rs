@@ -2,19 +2,19 @@
 //! after a panic. All else is in [`device_embassy`], for firmware of any product. A board file has a
 //! [`Place`], starts the device there with its flash and random numbers, and [`run`]s it on its port, or [`run_usb`]s it.
 //!
-//! All that anybody prints through the [`log`] facade travels as slipmux diagnostic frames on the serial line, the report
-//! line first.
+//! What is printed travels as slipmux diagnostic frames on the serial line, the report line first. With the feature `log` that
+//! is also what anybody prints through the facade of that name.
 #![no_std]
 #![deny(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects)]
 
 mod panic;
 
-use core::fmt::Write as _;
-
 use cbor_schemas::{ClaimPolicy, DeviceId};
-use device::Config;
-use device_embassy::{led, logger};
+use device::{Config, Decimal};
+use device_embassy::led;
+#[cfg(feature = "log")]
+use device_embassy::logger;
 use embassy_futures::select::select;
 #[cfg(feature = "usb")]
 use embassy_usb_driver::Driver;
@@ -45,9 +45,11 @@ pub const RESET_BY_PRESENCE: bool = false;
 /// characters.
 pub fn device_id(product: &str, uid: &[u8]) -> Option<DeviceId> {
     let mut urn = heapless::String::<{ DeviceId::MAX_TEXT_LEN }>::new();
-    write!(urn, "urn:dev:ops:{PEN}-{product}-").ok()?;
-    for byte in uid {
-        write!(urn, "{byte:02x}").ok()?;
+    for piece in ["urn:dev:ops:", Decimal::new(PEN).as_str(), "-", product, "-"] {
+        urn.push_str(piece).ok()?;
+    }
+    for digit in uid.iter().flat_map(|byte| [byte >> 4, byte & 0xf]) {
+        urn.push(char::from_digit(digit.into(), 16)?).ok()?;
     }
     urn.parse().ok()
 }
@@ -73,6 +75,7 @@ where
     P: Read + Write,
     N: InputPin,
 {
+    #[cfg(feature = "log")]
     start_log();
     select(device_embassy::run(server, port, button), led::run(led))
 }
@@ -92,18 +95,19 @@ where
     D: Driver<'static>,
     N: InputPin,
 {
+    #[cfg(feature = "log")]
     start_log();
     select(device_embassy::run_usb(server, port, button, "Commissioning", product), led::run(led))
 }
 
 /// Sends what the [`log`] facade is given, levels *info* and above, to the console. Once is enough.
-#[cfg(target_has_atomic = "ptr")]
+#[cfg(all(feature = "log", target_has_atomic = "ptr"))]
 pub fn start_log() {
     logger::start();
 }
 
 /// The same, for processors without atomic compare and swap.
-#[cfg(not(target_has_atomic = "ptr"))]
+#[cfg(all(feature = "log", not(target_has_atomic = "ptr")))]
 #[allow(unsafe_code, reason = "the facade has no other way for them")]
 pub fn start_log() {
     cortex_m::interrupt::free(|_| {

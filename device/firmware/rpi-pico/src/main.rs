@@ -45,7 +45,7 @@ async fn main(_spawner: Spawner) {
     let Some(device) = uid(&mut flash).and_then(|uid| device_id("pico", &uid)) else { refuse(port, NO_UID).await };
     let seed = match seed() {
         Ok(seed) => seed,
-        Err(unhealthy) => refuse(port, unhealthy).await,
+        Err(unhealthy) => refuse(port, unhealthy.as_str()).await,
     };
     let config = config(device, concat!("rpi-pico ", env!("CARGO_PKG_VERSION")), 200);
     let rng = ChaCha20Rng::from_seed(*seed);

@@ -37,7 +37,7 @@ async fn main(_spawner: Spawner) {
     };
     let seed = match seed() {
         Ok(seed) => seed,
-        Err(unhealthy) => return say(board.UART0, board.PIN_0, board.PIN_1, unhealthy).await,
+        Err(unhealthy) => return say(board.UART0, board.PIN_0, board.PIN_1, unhealthy.as_str()).await,
     };
     let config = config(device, concat!("rpi-pico-usb ", env!("CARGO_PKG_VERSION")), 200);
     let rng = ChaCha20Rng::from_seed(*seed);
@@ -47,12 +47,7 @@ async fn main(_spawner: Spawner) {
     run_usb(server, port, NoButton, led, "Raspberry Pi Pico").await;
 }
 
-async fn say(
-    uart: Peri<'static, UART0>,
-    tx: Peri<'static, PIN_0>,
-    rx: Peri<'static, PIN_1>,
-    why: impl core::fmt::Display,
-) {
+async fn say(uart: Peri<'static, UART0>, tx: Peri<'static, PIN_0>, rx: Peri<'static, PIN_1>, why: &str) {
     let (mut to_send, mut received) = ([0; 256], [0; 32]);
     refuse(BufferedUart::new(uart, tx, rx, Interrupts, &mut to_send, &mut received, uart::Config::default()), why).await
 }
