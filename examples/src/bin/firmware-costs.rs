@@ -335,7 +335,7 @@ async fn instructions() -> Result<()> {
     row("... and the ephemeral key", &|costs| costs.message_1 + costs.message_3 + costs.makes_a_key, "");
     row("GET /comm without protection", &|costs| costs.read_plain, "");
     row("GET /comm under OSCORE", &|costs| costs.read_protected, "");
-    for (at, what) in ["a first visit", "a later visit, of two handshakes"].iter().enumerate() {
+    for (at, what) in ["a first visit", "a later visit"].iter().enumerate() {
         let (_, messages, line) = all[0].visits[at];
         row(&format!("{what}, {messages} messages"), &|costs| costs.visits[at].0, &line.to_string());
     }
