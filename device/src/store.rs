@@ -44,6 +44,7 @@
 //! The store holds one record (about 300 bytes). The flash needs words and pages that 32 bytes are a multiple or a divisor
 //! of. How much flash: [`Layout::smallest`].
 
+mod chunk;
 mod contents;
 mod error;
 mod half;
@@ -54,17 +55,17 @@ mod list;
 use cbor_schemas::KeyOrigin;
 use embedded_storage::nor_flash::NorFlash;
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroize as _;
 
-pub use contents::{Contents, Digest, MAX_CONTENTS_LEN, Scratch, Slot};
+pub use contents::{Contents, Digest, KeyBytes, MAX_CONTENTS_LEN, Scratch, Slot};
 pub use error::{Error, FaultReason};
 pub use image::Snapshot;
 pub use layout::{Layout, LayoutError};
 pub use list::List;
 
+use chunk::{Chunk, Side};
 use contents::Part;
-use half::{Change, Chunk, Halves, Next};
-use image::{Image, PART, PARTS, Side};
+use half::{Change, Halves, Next};
+use image::{Image, PART, PARTS};
 
 /// The device's storage. It is made without a look into the flash: [`open`](Self::open) has that.
 pub struct Store<F> {
@@ -97,9 +98,6 @@ pub struct NewKey<'a> {
     /// The factory slot's new contents, without the certificate of the old key; `None` leaves it as it is.
     pub factory: Option<&'a [u8]>,
 }
-
-/// The bytes of a private key, overwritten when dropped.
-pub struct KeyBytes([u8; 32]);
 
 impl<F: NorFlash> Store<F> {
     /// Storage in the ranges `layout` of `flash`.
@@ -489,30 +487,6 @@ impl<F: NorFlash> Store<F> {
         }
         self.halves.erase(range)?;
         if self.halves.is_blank(a)? && self.halves.is_blank(b)? { Ok(()) } else { Err(Error::NotDurable) }
-    }
-}
-
-impl KeyBytes {
-    /// No key yet.
-    pub const fn new() -> Self {
-        KeyBytes([0; 32])
-    }
-
-    /// The secret scalar, big-endian, as it was given to the store.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl Default for KeyBytes {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Drop for KeyBytes {
-    fn drop(&mut self) {
-        self.0.zeroize();
     }
 }
 

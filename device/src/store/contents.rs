@@ -100,3 +100,30 @@ impl Default for Scratch {
 pub(super) fn digest(bytes: &[u8]) -> Digest {
     Sha256::digest(bytes).into()
 }
+
+/// The bytes of a private key, overwritten when dropped.
+pub struct KeyBytes(pub(super) [u8; 32]);
+
+impl KeyBytes {
+    /// No key yet.
+    pub const fn new() -> Self {
+        KeyBytes([0; 32])
+    }
+
+    /// The secret scalar, big-endian, as it was given to the store.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Default for KeyBytes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for KeyBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}

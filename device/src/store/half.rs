@@ -5,21 +5,14 @@ use core::ops::Range;
 use cbor_schemas::Watermarks;
 use embedded_storage::nor_flash::{NorFlash, NorFlashError as _};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroize as _;
 
 use super::{
-    KeyBytes,
-    contents::Digest,
+    chunk::{Chunk, Side},
+    contents::{Digest, KeyBytes},
     error::{Error, FaultReason},
-    image::{DIGEST, FORMAT, Image, KEY, MAGIC, PART, PARTS, RECORD, Record, Side, TAIL},
+    image::{DIGEST, FORMAT, Image, KEY, MAGIC, PART, PARTS, RECORD, Record, TAIL},
     layout::{Layout, tail},
 };
-
-/// What is read and programmed at once: the words of any flash that is supported divide it. Aligned for drivers that copy
-/// whole words, and wiped when it is dropped.
-#[repr(align(4))]
-#[derive(PartialEq, Eq)]
-pub(super) struct Chunk(pub(super) [u8; Chunk::LEN]);
 
 /// The flash, and what is known of both halves.
 pub(super) struct Halves<F> {
@@ -48,31 +41,6 @@ pub(super) enum Next<'a> {
     Keep,
     Drop,
     New(&'a [u8]),
-}
-
-impl Chunk {
-    pub(super) const LEN: usize = 32;
-
-    pub(super) const fn blank() -> Self {
-        Chunk([0xFF; Chunk::LEN])
-    }
-
-    fn is_blank(&self) -> bool {
-        self.0.iter().all(|byte| *byte == 0xFF)
-    }
-
-    /// Takes the chunk number `at` of `bytes`, blank behind their end.
-    fn take(&mut self, bytes: &[u8], at: u32) {
-        self.0.fill(0xFF);
-        let bytes = bytes.chunks(Chunk::LEN).nth(at as usize).unwrap_or_default();
-        self.0.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
 }
 
 impl Change<'_> {

@@ -14,8 +14,8 @@ use cbor_schemas::{KeyOrigin, ListMode, Watermarks};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    chunk::{Chunk, Side},
     contents::{Contents, Digest, MAX_CONTENTS_LEN, Part, Slot},
-    half::Chunk,
     list::List,
 };
 
@@ -60,13 +60,6 @@ pub struct Snapshot {
     pub list: Option<List>,
     /// The values of the product held.
     pub values: Option<Contents>,
-}
-
-/// One of two halves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    A = 0,
-    B = 1,
 }
 
 /// What a half says, with the watermarks that follow it.
@@ -119,19 +112,6 @@ impl Snapshot {
         self.watermarks.owner = None;
         self.list = None;
         self.values = None;
-    }
-}
-
-impl Side {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Side::A => Side::B,
-            Side::B => Side::A,
-        }
-    }
-
-    fn from_bit(bit: bool) -> Self {
-        if bit { Side::B } else { Side::A }
     }
 }
 

@@ -5,8 +5,8 @@ use core::ops::Range;
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
 use super::{
-    half::Chunk,
-    image::{IMAGE_LEN, Side},
+    chunk::{Chunk, Side},
+    image::IMAGE_LEN,
 };
 use crate::{BODY_LEN, LIST_KEYS};
 

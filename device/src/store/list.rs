@@ -3,7 +3,7 @@
 use cbor_schemas::{DeviceListClaims, ListMode};
 use sha2::{Digest as _, Sha256};
 
-use super::{contents::Digest, image::Side};
+use super::{chunk::Side, contents::Digest};
 use crate::LIST_KEYS;
 
 /// What the image says of the device list.

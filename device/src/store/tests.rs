@@ -1,6 +1,6 @@
 use cbor_schemas::{DeviceListClaims, IssuerId, Keys, ListMode, Watermarks};
 
-use super::{contents::digest, half::Chunk, image::*, layout::tail, *};
+use super::{chunk::Chunk, contents::digest, image::*, layout::tail, *};
 use crate::LIST_KEYS;
 use crate::flash::{RamFlash, Wear};
 
