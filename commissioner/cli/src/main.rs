@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use clap::error::ErrorKind;
-use commissioner::text::LogWriter;
+use commissioner::{registry, text::LogWriter};
 use commissioner_cli::{
     cmd::{
         Cli,
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Err(error) => return answer(&error),
     };
     log_to_stderr();
+    registry::tell_of_clock_by(|said| complain(said));
     let output = Output::stdout(cli.json());
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

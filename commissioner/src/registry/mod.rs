@@ -65,7 +65,7 @@ pub use self::{
     room::Room,
     seals::{Seal, Sealed, Verification},
     stations::CertificateRequest,
-    times::{ClockView, GrantAhead, Granted, HeldAhead, Standing},
+    times::{ClockView, GrantAhead, Granted, HeldAhead, Standing, tell_of_clock_by},
     tokens::{TokenGrant, TokenRequest, Validity},
     vouchers::{VoucherGrant, VoucherRequest},
 };

@@ -27,7 +27,10 @@
 //! none of them. [`Registry::clock`] names these devices. It also names the tokens and vouchers that were given out by a clock
 //! that was ahead: they end as much later than was meant.
 
-use std::{collections::BTreeMap, sync::Once};
+use std::{
+    collections::BTreeMap,
+    sync::{Once, OnceLock},
+};
 
 use cbor_schemas::{DeviceId, DeviceListClaims};
 use serde::{Deserialize, Serialize};
@@ -227,17 +230,28 @@ pub(super) fn certificate_time(time: u64, slot: Slot, key: &Key, open: Option<Ct
     }
 }
 
+static TELL: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Has people told by `tell` that signatures bear another time than the clock's. Without that it is a warning of `tracing`.
+pub fn tell_of_clock_by(tell: fn(&str)) {
+    let _ = TELL.set(tell);
+}
+
 /// Says that signatures bear another time than the clock's: once in a process, however many there are.
 fn tell_of_clock(now: u64, last: u64) {
     static TOLD: Once = Once::new();
     TOLD.call_once(|| {
         let behind = span(last - now);
-        tracing::warn!(
+        let said = format!(
             "the clock says {}, which is {behind} behind the newest signature; until it has caught up, signatures bear that one's \
              time, {}",
             rfc3339(now),
             rfc3339(last)
         );
+        match TELL.get() {
+            Some(tell) => tell(&said),
+            None => tracing::warn!("{said}"),
+        }
     });
 }
 

@@ -70,9 +70,9 @@ fn a_recorded_session_is_answered_as_it_was() {
     }
     let expected = [
         ("first visit", 1, 1, 4),
-        ("later visit", 1, 1, 10),
-        ("rekey", 2, 1, 17),
-        ("reset", 1, 3, 14),
+        ("later visit", 1, 1, 9),
+        ("rekey", 2, 1, 15),
+        ("reset", 1, 3, 13),
         ("in blocks", 1, 1, 6),
     ];
     assert_eq!(seen, expected);
