@@ -88,15 +88,11 @@ codec!(Aif);
 impl Wire<'_> for Aif {
     fn read(reader: &mut Reader<'_>) -> Self {
         let mut scope = Self::EMPTY;
-        let mut left = reader.array();
-        while left > 0 && !reader.has_failed() {
-            left = left.saturating_sub(1);
+        reader.items(|reader| {
             reader.array_of(2);
             let (path, methods) = (reader.str(), u8::read(reader));
-            if let Err(error) = scope.push(path, methods) {
-                reader.fail(error);
-            }
-        }
+            reader.must(scope.push(path, methods));
+        });
         if scope.len == 0 {
             reader.fail(Error::WrongLength);
         }

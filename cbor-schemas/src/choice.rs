@@ -53,10 +53,8 @@ macro_rules! choice {
         impl<'b> crate::codec::Wire<'b> for $name {
             fn read(reader: &mut crate::codec::Reader<'b>) -> Self {
                 const FIRST: $name = [$($name::$variant),+][0];
-                Self::try_from(u8::read(reader)).unwrap_or_else(|error| {
-                    reader.fail(error);
-                    FIRST
-                })
+                let value = Self::try_from(u8::read(reader));
+                reader.value(value, FIRST)
             }
 
             fn write(&self, writer: &mut crate::codec::Writer<'_>) {

@@ -4,8 +4,8 @@ use minicbor::{Decoder, Encoder, data::Tag};
 
 use crate::{Error, deterministic};
 
-/// Reads one item, and writes one. What is wrong stays in the reader or the
-/// writer; what was read with an error counts for nothing.
+/// Reads one item, and writes one. What is wrong stays in the reader or the writer; what was read with an error counts for
+/// nothing.
 pub(crate) trait Wire<'b>: Sized {
     fn read(reader: &mut Reader<'b>) -> Self;
     fn write(&self, writer: &mut Writer<'_>);
@@ -51,7 +51,7 @@ macro_rules! codec {
 pub(crate) use codec;
 
 /// A decoder whose first error stays. With an error, numbers are 0 and all else is empty, so that whoever reads on comes to
-/// an end; nobody needs to look at each item, which is a tenth of the code on a Cortex-M.
+/// an end; nobody needs to look at each item.
 pub(crate) struct Reader<'b> {
     decoder: Decoder<'b>,
     error: Option<Error>,
@@ -73,6 +73,19 @@ impl<'b> Reader<'b> {
         self.error.get_or_insert(error);
     }
 
+    /// Fails if this did.
+    pub(crate) fn must(&mut self, result: Result<(), Error>) {
+        self.value(result, ());
+    }
+
+    /// The value, or `otherwise` and a failure.
+    pub(crate) fn value<T>(&mut self, result: Result<T, Error>, otherwise: T) -> T {
+        result.unwrap_or_else(|error| {
+            self.fail(error);
+            otherwise
+        })
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         self.error.is_some()
     }
@@ -82,10 +95,8 @@ impl<'b> Reader<'b> {
         if self.has_failed() {
             return T::default();
         }
-        read(&mut self.decoder).unwrap_or_else(|error| {
-            self.fail(error);
-            T::default()
-        })
+        let result = read(&mut self.decoder);
+        self.value(result, T::default())
     }
 
     #[inline(never)]
@@ -122,6 +133,15 @@ impl<'b> Reader<'b> {
         self.item(|decoder| decoder.array()?.ok_or(Error::NotDeterministic))
     }
 
+    /// An array, each of whose items `read` reads.
+    pub(crate) fn items(&mut self, mut read: impl FnMut(&mut Self)) {
+        let mut left = self.array();
+        while left > 0 && !self.has_failed() {
+            left = left.saturating_sub(1);
+            read(self);
+        }
+    }
+
     /// Opens an array that must have `len` items.
     pub(crate) fn array_of(&mut self, len: u64) {
         if self.array() != len {
@@ -146,8 +166,8 @@ impl<'b> Reader<'b> {
         self.item(|decoder| {
             let is_null = decoder.input().get(decoder.position()) == Some(&NULL);
             if is_null {
-                decoder.null()?
-            };
+                decoder.null()?;
+            }
             Ok(is_null)
         })
     }
@@ -156,9 +176,7 @@ impl<'b> Reader<'b> {
     pub(crate) fn embedded<T: Wire<'b>>(&mut self) -> T {
         let mut inner = Self::new(self.bytes());
         let value = T::read(&mut inner);
-        if let Err(error) = inner.end() {
-            self.fail(error);
-        }
+        self.must(inner.end());
         value
     }
 
@@ -197,6 +215,13 @@ impl<'o> Writer<'o> {
         self.error.get_or_insert(error);
     }
 
+    /// Fails if this did.
+    pub(crate) fn must(&mut self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            self.fail(error);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.encoder.writer().len
     }
@@ -213,9 +238,8 @@ impl<'o> Writer<'o> {
     }
 
     fn item<T>(&mut self, written: impl FnOnce(&mut Encoder<Buffer<'o>>) -> Result<T, Full>) {
-        if written(&mut self.encoder).is_err() {
-            self.fail(Error::NoSpace);
-        }
+        let written = written(&mut self.encoder);
+        self.must(written.map(drop).map_err(|_| Error::NoSpace));
     }
 
     #[inline(never)]

@@ -63,10 +63,8 @@ impl TryFrom<&str> for DeviceId {
 
 impl Wire<'_> for DeviceId {
     fn read(reader: &mut Reader<'_>) -> Self {
-        reader.str().parse().unwrap_or_else(|error| {
-            reader.fail(error);
-            Self::NONE
-        })
+        let id = reader.str().parse();
+        reader.value(id, Self::NONE)
     }
 
     fn write(&self, writer: &mut Writer<'_>) {

@@ -141,16 +141,12 @@ impl<'b> Wire<'b> for DeviceInfo<'b> {
             features: Features(map.optional(16).unwrap_or_default()),
         };
         map.end();
-        if let Err(error) = info.check() {
-            reader.fail(error);
-        }
+        reader.must(info.check());
         info
     }
 
     fn write(&self, writer: &mut Writer<'_>) {
-        if let Err(error) = self.check() {
-            writer.fail(error);
-        }
+        writer.must(self.check());
         let ccs = self.credential.map(|key| Ccs(key).to_bytes());
         let mut map = MapWriter::new(writer);
         map.entry(0, &SCHEMA_VERSION);

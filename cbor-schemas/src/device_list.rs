@@ -148,14 +148,9 @@ impl<'a> From<&'a [[u8; 32]]> for Keys<'a> {
 
 impl<'b> Wire<'b> for Keys<'b> {
     fn read(reader: &mut Reader<'b>) -> Self {
-        let mut left = reader.array();
-        let items = reader.bytes_of(|reader| {
-            while left > 0 && !reader.has_failed() {
-                left = left.saturating_sub(1);
-                reader.fill(&mut [0; 32]);
-            }
-        });
-        Self(Source::Encoded(items.as_chunks().0))
+        let array = reader.bytes_of(|reader| reader.items(|reader| reader.fill(&mut [0; 32])));
+        // The head of the array is what is left of whole items.
+        Self(Source::Encoded(array.as_rchunks().1))
     }
 
     fn write(&self, writer: &mut Writer<'_>) {

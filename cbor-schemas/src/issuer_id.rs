@@ -39,10 +39,8 @@ impl FromStr for IssuerId {
 
 impl Wire<'_> for IssuerId {
     fn read(reader: &mut Reader<'_>) -> Self {
-        reader.str().parse().unwrap_or_else(|error| {
-            reader.fail(error);
-            Self(Kid::default())
-        })
+        let id = reader.str().parse();
+        reader.value(id, Self(Kid::default()))
     }
 
     fn write(&self, writer: &mut Writer<'_>) {

@@ -95,10 +95,8 @@ impl<'b> Wire<'b> for Sign1<'b> {
         reader.tag(COSE_SIGN1);
         reader.array_of(4);
         let protected = reader.bytes();
-        let kind = Kind::ALL.into_iter().find(|kind| kind.protected_header() == protected).unwrap_or_else(|| {
-            reader.fail(Error::WrongKind);
-            Kind::DeviceCertificate
-        });
+        let kind = Kind::ALL.into_iter().find(|kind| kind.protected_header() == protected).ok_or(Error::WrongKind);
+        let kind = reader.value(kind, Kind::DeviceCertificate);
         MapReader::new(reader, Unknown::Refused).end();
         Self { kind, payload: reader.bytes(), signature: Wire::read(reader) }
     }

@@ -78,21 +78,16 @@ impl Wire<'_> for StationTokenClaims {
             cnonce: map.optional(39),
         };
         map.end();
-        if let Err(error) = claims.check() {
-            reader.fail(error);
-        }
+        reader.must(claims.check());
         claims
     }
 
     fn write(&self, writer: &mut Writer<'_>) {
-        if let Err(error) = self.check() {
-            writer.fail(error);
-        }
+        writer.must(self.check());
         let mut buffer = [0; Aif::MAX_LEN];
-        let len = self.scope.encode(&mut buffer).unwrap_or_else(|error| {
-            writer.fail(error);
-            0
-        });
+        let encoded = self.scope.encode(&mut buffer);
+        let len = encoded.unwrap_or_default();
+        writer.must(encoded.map(drop));
         let mut map = MapWriter::new(writer);
         map.entry(1, &self.issuer);
         map.entry(3, &self.audience);
@@ -108,13 +103,9 @@ impl Wire<'_> for StationTokenClaims {
 impl Wire<'_> for Audience {
     fn read(reader: &mut Reader<'_>) -> Self {
         let text = reader.str();
-        match (text.parse(), text.parse()) {
-            (Ok(issuer), _) => Self::All(issuer),
-            (_, Ok(device)) => Self::Device(device),
-            (_, Err(error)) => {
-                reader.fail(error);
-                Self::Device(DeviceId::NONE)
-            }
+        match text.parse() {
+            Ok(issuer) => Self::All(issuer),
+            Err(_) => Self::Device(reader.value(text.parse(), DeviceId::NONE)),
         }
     }
 

@@ -26,13 +26,17 @@ struct Console {
 
 /// Prints one line of at most 368 bytes, in pieces; a longer one is cut, and so is what follows a line feed.
 pub fn print(pieces: &[&str]) {
+    print_line(&line_of(pieces));
+}
+
+fn line_of(pieces: &[&str]) -> LogLine {
     let mut line = LogLine::new();
     for piece in pieces {
         // What fits is there, even if not all did.
         let room = line.capacity().saturating_sub(line.len());
-        let _ = line.push_str(piece.get(..piece.floor_char_boundary(room)).unwrap_or(piece));
+        let _ = line.push_str(piece.get(..piece.floor_char_boundary(room)).unwrap_or_default());
     }
-    print_line(&line);
+    line
 }
 
 /// Prints a line that is written already. What follows a line feed is cut.
@@ -81,11 +85,8 @@ impl Console {
     fn pop(&mut self) -> Option<LogLine> {
         if self.bytes.is_empty() {
             let dropped = core::mem::take(&mut self.dropped);
-            let mut line = LogLine::new();
-            for piece in ["(", Decimal::new(dropped.into()).as_str(), " lines were lost)"] {
-                let _ = line.push_str(piece);
-            }
-            return Some(line).filter(|_| dropped > 0);
+            let number = Decimal::new(dropped.into());
+            return (dropped > 0).then(|| line_of(&["(", number.as_str(), " lines were lost)"]));
         }
         let mut text = heapless::Vec::new();
         while let Some(byte) = self.bytes.pop_front().filter(|byte| *byte != b'\n') {
